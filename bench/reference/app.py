@@ -1,0 +1,148 @@
+"""The design Lyftr replaces: FastAPI, SQLite, one commit a request.
+
+It keeps the same promise on POST /webhook (signature over the raw body, validated fields,
+stored once, a JSON log line) with the means such a service commonly has. REFERENCE_MODE chooses
+how SQLite is used:
+
+  plain  SQLite as it comes (journal_mode=DELETE, synchronous=FULL), a connection per request
+  tuned  WAL, synchronous=FULL, one shared connection
+
+The statements run on the event loop. That is not an oversight: there is one writer anyway, and
+handing each to a thread costs more than it frees.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import sqlite3
+import sys
+import time
+import uuid
+from datetime import datetime, timezone
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+SECRET = os.environ["WEBHOOK_SECRET"].encode()
+DATABASE = os.environ["REFERENCE_DATABASE"]
+MODE = os.environ.get("REFERENCE_MODE", "plain")
+
+logger = logging.getLogger("reference")
+logger.addHandler(logging.StreamHandler(sys.stdout))
+logger.setLevel(logging.INFO)
+logger.propagate = False
+
+app = FastAPI()
+
+
+class Message(BaseModel):
+    message_id: str = Field(min_length=1, max_length=255)
+    sender: str = Field(alias="from", pattern=r"^\+[0-9]{1,15}$")
+    to: str = Field(pattern=r"^\+[0-9]{1,15}$")
+    ts: str
+    text: str | None = Field(default=None, max_length=4096)
+
+    @field_validator("ts")
+    @classmethod
+    def is_utc(cls, value: str) -> str:
+        if not value.endswith("Z"):
+            raise ValueError("ts must end in Z")
+        datetime.fromisoformat(value)
+        return value
+
+
+def connect() -> sqlite3.Connection:
+    connection = sqlite3.connect(DATABASE)
+    if MODE == "tuned":
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+setup = connect()
+setup.execute(
+    "CREATE TABLE IF NOT EXISTS messages (message_id TEXT PRIMARY KEY, sender TEXT NOT NULL,"
+    " recipient TEXT NOT NULL, ts TEXT NOT NULL, text TEXT, created_at TEXT NOT NULL)"
+)
+setup.execute("CREATE INDEX IF NOT EXISTS messages_by_ts ON messages (ts)")
+setup.commit()
+if MODE == "tuned":
+    shared = setup
+else:
+    shared = None
+    setup.close()
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def store(message: Message) -> str:
+    connection = shared or connect()
+    try:
+        connection.execute(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
+            (message.message_id, message.sender, message.to, message.ts, message.text, now()),
+        )
+        connection.commit()
+        return "created"
+    except sqlite3.IntegrityError:
+        connection.rollback()
+        return "duplicate"
+    finally:
+        if connection is not shared:
+            connection.close()
+
+
+def accept(body: bytes, signature: str) -> tuple[int, object, str, str | None]:
+    """Status, answer, result and message id."""
+    expected = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected.encode(), signature.encode("latin-1")):
+        return 401, {"detail": "invalid signature"}, "invalid_signature", None
+    try:
+        message = Message.model_validate_json(body)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_context=False, include_input=False)
+        return 422, {"detail": detail}, "validation_error", None
+    return 200, {"status": "ok"}, store(message), message.message_id
+
+
+@app.post("/webhook")
+async def webhook(request: Request) -> JSONResponse:
+    start = time.perf_counter()
+    body = await request.body()
+    signature = request.headers.get("x-signature", "")
+    status, answer, result, message_id = accept(body, signature)
+    line = {
+        "ts": now(),
+        "level": "INFO" if status == 200 else "ERROR",
+        "request_id": uuid.uuid4().hex,
+        "method": "POST",
+        "path": "/webhook",
+        "status": status,
+        "latency_ms": round((time.perf_counter() - start) * 1000, 3),
+        "message_id": message_id,
+        "dup": result == "duplicate",
+        "result": result,
+    }
+    logger.info(json.dumps(line))
+    return JSONResponse(answer, status_code=status)
+
+
+@app.get("/health/live")
+async def live() -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+@app.get("/stats")
+async def stats() -> JSONResponse:
+    connection = shared or connect()
+    try:
+        (total,) = connection.execute("SELECT COUNT(*) FROM messages").fetchone()
+    finally:
+        if connection is not shared:
+            connection.close()
+    return JSONResponse({"total_messages": total})

@@ -1,0 +1,111 @@
+//! The command line: what can be asked of the program, and with which exit code it ends.
+//!
+//! Exit codes: 0, done; 1, it failed; 2, the question was wrong (arguments or settings).
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Args, Environment};
+
+mod healthcheck;
+mod send;
+mod serve;
+mod sign;
+
+/// Something failed; the text is for the person at the terminal.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A webhook inbox: answers 200 only when a message is on disk exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "lyftr", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Args,
+}
+
+const AFTER_HELP: &str = "\
+Secrets come from the environment only, each as NAME or, from a file, as NAME_FILE:
+  WEBHOOK_SECRET   key that messages are signed with (required)
+  READ_TOKEN       bearer token that reads need; without it everybody may read
+
+Without a command, lyftr serves. Try it:
+  export WEBHOOK_SECRET=$(openssl rand -hex 32)
+  lyftr &
+  lyftr send --text 'Hello'
+  curl -s localhost:8000/messages";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (the default)
+    Serve(Args),
+    /// Ask a running service whether it is ready; exit code 0 if it is
+    Healthcheck(healthcheck::Options),
+    /// Print the signature of a body
+    Sign(sign::Options),
+    /// Sign messages and post them to a service
+    Send(send::Options),
+}
+
+/// Runs the program on the arguments and the environment of the process.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, with exit code 0; a closed terminal is no reason to panic.
+            let _closed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let environment = Environment::of_process();
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::run(&args, environment),
+        Command::Healthcheck(options) => finish(healthcheck::run(&options)),
+        Command::Sign(options) => finish(sign::run(&options, environment)),
+        Command::Send(options) => finish(send::run(&options, environment)),
+    }
+}
+
+fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| {
+        say(&format!("lyftr: {failure}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Tells the person at the terminal, on standard error.
+pub(crate) fn say(text: &str) {
+    let _closed = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a result on standard output.
+pub(crate) fn print(text: &str) {
+    let _closed = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_is_explained() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,131 @@
+//! `lyftr serve`: puts the service together, runs it, and takes it apart in the right order.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, say};
+use crate::config::{Args, Config, Environment};
+use crate::http::{App, Service, Settings};
+use crate::inbox::Inbox;
+use crate::metrics::Metrics;
+use crate::server::{self, Limits, Table};
+use crate::store;
+use crate::telemetry::Log;
+
+/// File descriptors that are not connections: the database's, standard ones, the runtime's.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
+    let config = match Config::check(args, environment) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            say(&format!("lyftr cannot start:\n{mistakes}"));
+            return ExitCode::from(2);
+        }
+    };
+    let (log, _flushed_at_the_end) = match Log::start(config.log_level, std::io::stdout()) {
+        Ok(started) => started,
+        Err(error) => {
+            say(&format!("lyftr cannot start its log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    log.install();
+    match serve(&config, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!(error = failure.as_ref() as &dyn std::error::Error, "the service cannot run");
+            if std::io::stderr().is_terminal() {
+                say(&format!("lyftr cannot run: {failure}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
+    let limits = Limits { max_connections: connections(config.max_connections), ..Limits::default() };
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let store = store::open(&config.database_url)?;
+    let metrics = Arc::new(Metrics::default());
+    let inbox = Arc::new(Inbox::start(Arc::clone(&store), config.queue_max, Arc::clone(&metrics))?);
+    let table = Table::new(limits, Arc::clone(&metrics));
+    let settings = Settings {
+        webhook_secret: config.webhook_secret.clone(),
+        read_token: config.read_token.clone(),
+        max_body_bytes: config.max_body_bytes,
+        queue_max: config.queue_max,
+    };
+    let app = App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log.clone());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(listen(config, Arc::new(app), table));
+    // Whatever still runs answers nobody any more, and must not keep the program from ending.
+    runtime.shutdown_background();
+    inbox.close();
+    store.close();
+    served?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(config: &Config, app: Arc<App>, table: Arc<Table>) -> Result<(), Failure> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let place = format!("{}:{}", config.host, config.port);
+    let listener = TcpListener::bind((config.host.as_str(), config.port))
+        .await
+        .map_err(|error| format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free"))?;
+    let address = listener.local_addr()?;
+    announce(address, config);
+    let stop = {
+        let app = Arc::clone(&app);
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            app.drain();
+            tracing::info!("stopping");
+        }
+    };
+    server::serve(listener, Service::new(app), table, stop).await;
+    Ok(())
+}
+
+fn announce(address: SocketAddr, config: &Config) {
+    let version = env!("CARGO_PKG_VERSION");
+    let database = config.database_url.to_string();
+    tracing::info!(version, address = %address, database, "listening");
+    if std::io::stderr().is_terminal() {
+        say(&format!(
+            "Lyftr {version} listens on http://{address} and keeps messages in {database}. Ctrl-C stops it.\n\
+             Send a message from another terminal that has the same WEBHOOK_SECRET:\n  \
+             lyftr send --url http://{address} --text Hello\n  \
+             curl -s http://{address}/messages"
+        ));
+    }
+}
+
+/// Raises this process's limit of open files as far as it may, and keeps the connections below it.
+fn connections(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
+    let raised = needed.min(limit.maximum.unwrap_or(needed)).max(limit.current.unwrap_or(0));
+    let got = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
+        Ok(()) => raised,
+        Err(_) => limit.current.unwrap_or(needed),
+    };
+    if got >= needed {
+        return wanted;
+    }
+    let possible = usize::try_from(got.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(wanted).max(1);
+    tracing::warn!(wanted, possible, "MAX_CONNECTIONS is more than the limit of open files (ulimit -n) allows");
+    possible
+}

@@ -1,0 +1,30 @@
+//! `lyftr sign`: prints the signature of a body.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Failure, print};
+use crate::config::{self, Environment};
+use crate::signature::Key;
+
+/// What can be asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// File that holds the body; - or nothing for standard input. Every byte counts, the last line's end too
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+}
+
+pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
+    let key = Key::new(config::webhook_secret(environment)?.expose());
+    let body = if options.file.as_os_str() == "-" {
+        let mut body = Vec::new();
+        std::io::stdin().read_to_end(&mut body)?;
+        body
+    } else {
+        std::fs::read(&options.file).map_err(|error| format!("cannot read {}: {error}", options.file.display()))?
+    };
+    print(&key.sign(&body));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,306 @@
+//! Settings: [`Args`] as given on the command line and in the environment, [`Config`] as checked. The only
+//! place that looks at the environment.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tracing::Level;
+
+use crate::store;
+
+/// A secret shorter than this many bytes is accepted with a warning.
+pub const SECRET_BYTES_ADVISED: usize = 24;
+
+/// The settings of the service as given. Each is a flag and a variable of the environment; secrets are
+/// variables only, see [`Environment`]. Everything is text here, so that all mistakes can be told at once.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where messages are kept: sqlite:///relative/path or sqlite:////absolute/path
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = "sqlite:///./data/app.db")]
+    pub database_url: String,
+    /// Least level that is logged: DEBUG, INFO, WARN or ERROR
+    #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "INFO")]
+    pub log_level: String,
+    /// Address to listen on; 0.0.0.0 for all
+    #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port to listen on; 0 for any that is free
+    #[arg(long, env = "PORT", value_name = "NUMBER", default_value = "8000")]
+    pub port: String,
+    /// Largest body of a request, in bytes
+    #[arg(long, env = "MAX_BODY_BYTES", value_name = "BYTES", default_value = "262144")]
+    pub max_body_bytes: String,
+    /// Most messages that wait to be stored; one more is answered 503
+    #[arg(long, env = "QUEUE_MAX", value_name = "NUMBER", default_value = "4096")]
+    pub queue_max: String,
+    /// Most open connections; at one more, the one that waits longest without a request is closed
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value = "12000")]
+    pub max_connections: String,
+}
+
+/// The settings as checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where messages are kept.
+    pub database_url: store::Url,
+    /// Least level that is logged.
+    pub log_level: Level,
+    /// Address or name to listen on.
+    pub host: String,
+    /// Port to listen on; 0 for any.
+    pub port: u16,
+    /// Largest body of a request, in bytes.
+    pub max_body_bytes: usize,
+    /// Most messages that wait to be stored.
+    pub queue_max: usize,
+    /// Most open connections.
+    pub max_connections: usize,
+    /// Who holds it may store.
+    pub webhook_secret: Secret,
+    /// Who holds it may read; without one everybody may.
+    pub read_token: Option<Secret>,
+}
+
+/// Bytes that nobody may see. Prints nothing of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Mistakes(pub Vec<String>);
+
+/// Where secrets come from: the variable `NAME`, or the file that `NAME_FILE` names.
+#[derive(Clone, Copy)]
+pub struct Environment(fn(&str) -> Option<OsString>);
+
+impl Environment {
+    /// The environment of this process.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the environment enters")]
+    pub fn of_process() -> Self {
+        Self(|name| std::env::var_os(name))
+    }
+
+    /// An environment of the caller's making.
+    pub fn of(lookup: fn(&str) -> Option<OsString>) -> Self {
+        Self(lookup)
+    }
+
+    /// The secret `name`; an empty one is none.
+    ///
+    /// # Errors
+    /// In words, if both `name` and `name_FILE` are set, or the file cannot be read.
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
+        let file_name = format!("{name}_FILE");
+        let present = |name: &str| (self.0)(name).filter(|value| !value.is_empty());
+        match (present(name), present(&file_name)) {
+            (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set; set one of them")),
+            (Some(value), None) => Ok(Some(Secret(value.into_encoded_bytes()))),
+            (None, Some(path)) => read_secret(Path::new(&path)).map_err(|why| format!("{file_name}: {why}")),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+impl Secret {
+    /// Keeps `bytes` secret.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for who must use them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Config {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Mistakes`], all of them at once.
+    pub fn check(args: &Args, environment: Environment) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let database_url = note(&mut mistakes, args.database_url.parse().map_err(|bad| format!("DATABASE_URL {bad}")));
+        let log_level = note(&mut mistakes, level(&args.log_level));
+        let port = note(&mut mistakes, number("PORT", &args.port, 0, u16::MAX));
+        let max_body_bytes = note(&mut mistakes, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
+        let queue_max = note(&mut mistakes, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
+        let max_connections = note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
+        let read_token = note(&mut mistakes, environment.secret("READ_TOKEN")).flatten();
+        let webhook_secret = note(&mut mistakes, webhook_secret(environment));
+        if args.host.is_empty() {
+            mistakes.push("HOST is empty; it should be an address to listen on, e.g. 127.0.0.1".to_owned());
+        }
+        let checked = move || {
+            Some(Self {
+                database_url: database_url?,
+                log_level: log_level?,
+                host: args.host.clone(),
+                port: port?,
+                max_body_bytes: max_body_bytes?,
+                queue_max: queue_max?,
+                max_connections: max_connections?,
+                webhook_secret: webhook_secret?,
+                read_token,
+            })
+        };
+        if mistakes.is_empty() { checked().ok_or(Mistakes(mistakes)) } else { Err(Mistakes(mistakes)) }
+    }
+
+    /// What is allowed but should be thought about, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.webhook_secret.expose().len() < SECRET_BYTES_ADVISED {
+            warnings.push(format!(
+                "WEBHOOK_SECRET is shorter than {SECRET_BYTES_ADVISED} bytes and may be guessed; `openssl rand -hex 32` makes a good one"
+            ));
+        }
+        if self.read_token.is_none() && !self.loopback() {
+            warnings.push(format!(
+                "messages can be read by everybody who reaches {}: READ_TOKEN is not set",
+                self.host
+            ));
+        }
+        warnings
+    }
+
+    /// Whether only this machine reaches the address.
+    fn loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// The secret that messages are signed with.
+///
+/// # Errors
+/// In words, if there is none or it cannot be read.
+pub fn webhook_secret(environment: Environment) -> Result<Secret, String> {
+    environment.secret("WEBHOOK_SECRET")?.ok_or_else(|| {
+        "WEBHOOK_SECRET is not set: it is the key that senders sign messages with.\n\
+         Set it for example with: export WEBHOOK_SECRET=$(openssl rand -hex 32)\n\
+         or put it in a file and name that in WEBHOOK_SECRET_FILE."
+            .to_owned()
+    })
+}
+
+fn note<T>(mistakes: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
+    result.map_err(|mistake| mistakes.push(mistake)).ok()
+}
+
+fn level(given: &str) -> Result<Level, String> {
+    match given.to_ascii_uppercase().as_str() {
+        "DEBUG" => Ok(Level::DEBUG),
+        "INFO" => Ok(Level::INFO),
+        "WARN" => Ok(Level::WARN),
+        "ERROR" => Ok(Level::ERROR),
+        _ => Err(format!("LOG_LEVEL is {given:?}; it should be DEBUG, INFO, WARN or ERROR")),
+    }
+}
+
+fn number<T: FromStr + PartialOrd + fmt::Display>(name: &str, given: &str, min: T, max: T) -> Result<T, String> {
+    match given.parse() {
+        Ok(value) if value >= min && value <= max => Ok(value),
+        _ => Err(format!("{name} is {given:?}; it should be a whole number from {min} to {max}")),
+    }
+}
+
+/// The content of a file without the line end that editors and `echo` put there.
+fn read_secret(path: &Path) -> Result<Option<Secret>, String> {
+    let mut bytes = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", PathBuf::from(path).display()))?;
+    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    if bytes.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Some(Secret(bytes))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn check(flags: &[&str], lookup: fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
+        let cli = Cli::try_parse_from(std::iter::once(&"lyftr").chain(flags)).unwrap();
+        Config::check(&cli.args, Environment::of(lookup))
+    }
+
+    fn secret(name: &str) -> Option<OsString> {
+        (name == "WEBHOOK_SECRET").then(|| "0123456789abcdef01234567".into())
+    }
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        let config = check(&[], secret).unwrap();
+        assert_eq!(config.database_url, store::Url::Sqlite("./data/app.db".into()));
+        assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 8000));
+        assert_eq!(config.log_level, Level::INFO);
+        assert_eq!(config.max_body_bytes, 256 * 1024);
+        assert_eq!(config.warnings(), [""; 0]);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let flags = ["--database-url=mysql://x", "--log-level=LOUD", "--port=70000", "--queue-max=0", "--host="];
+        let Mistakes(mistakes) = check(&flags, |_| None).unwrap_err();
+        assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
+        assert!(mistakes.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
+    }
+
+    #[test]
+    fn levels_are_read_in_any_case() {
+        assert_eq!(check(&["--log-level=dEbUg"], secret).unwrap().log_level, Level::DEBUG);
+    }
+
+    #[test]
+    fn an_empty_secret_is_none() {
+        assert!(check(&[], |_| Some(OsString::new())).is_err());
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file() {
+        let environment = Environment::of(|name| (name == "WEBHOOK_SECRET_FILE").then(|| "Cargo.toml".into()));
+        let secret = environment.secret("WEBHOOK_SECRET").unwrap().unwrap();
+        let file = std::fs::read_to_string("Cargo.toml").unwrap();
+        assert_eq!(secret.expose(), file.trim_end().as_bytes());
+        let both = Environment::of(|_| Some("x".into()));
+        assert!(both.secret("WEBHOOK_SECRET").unwrap_err().contains("both set"));
+        let missing = Environment::of(|name| (name == "READ_TOKEN_FILE").then(|| "/no/such/file".into()));
+        assert!(missing.secret("READ_TOKEN").unwrap_err().starts_with("READ_TOKEN_FILE: cannot read"));
+    }
+
+    #[test]
+    fn weak_secrets_and_open_reads_are_warned_of() {
+        let config = check(&["--host=0.0.0.0"], |name| (name == "WEBHOOK_SECRET").then(|| "short".into())).unwrap();
+        assert_eq!(config.warnings().len(), 2);
+        let config = check(&["--host=0.0.0.0"], |_| Some("0123456789abcdef01234567".into()));
+        assert!(config.is_err(), "NAME and NAME_FILE are both set here");
+    }
+
+    #[test]
+    fn secrets_print_nothing_of_themselves() {
+        let config = check(&[], secret).unwrap();
+        assert!(!format!("{config:?}").contains("0123456789"));
+    }
+}

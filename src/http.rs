@@ -1,0 +1,149 @@
+//! HTTP: the routes, what is around them, and what they work with. No SQL here, and no sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use hyper::body::Incoming;
+use tower::Service as _;
+
+use crate::config::Secret;
+use crate::inbox::Inbox;
+use crate::metrics::{Gauges, Metrics};
+use crate::server::{Handler, Table};
+use crate::signature::Key;
+use crate::store::Store;
+use crate::telemetry::Log;
+
+mod body;
+mod error;
+mod framing;
+mod health;
+mod messages;
+mod metrics;
+mod observe;
+mod reads;
+mod stats;
+mod webhook;
+
+use reads::Reads;
+
+/// What the routes work with; one for each running service.
+#[derive(Debug)]
+pub struct App {
+    inbox: Arc<Inbox>,
+    reads: Reads,
+    store: Arc<dyn Store>,
+    key: Key,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    table: Arc<Table>,
+    log: Log,
+    request_ids: observe::RequestIds,
+    readiness: health::Readiness,
+    draining: AtomicBool,
+}
+
+/// What is set for the routes.
+#[derive(Debug)]
+pub struct Settings {
+    /// Who holds it may store.
+    pub webhook_secret: Secret,
+    /// Who holds it may read; without one everybody may.
+    pub read_token: Option<Secret>,
+    /// Largest body, in bytes.
+    pub max_body_bytes: usize,
+    /// Most messages that wait to be stored, for the metrics.
+    pub queue_max: usize,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        inbox: Arc<Inbox>,
+        metrics: Arc<Metrics>,
+        table: Arc<Table>,
+        log: Log,
+    ) -> Self {
+        Self {
+            inbox,
+            reads: Reads::new(Arc::clone(&store), Arc::clone(&metrics)),
+            store,
+            key: Key::new(settings.webhook_secret.expose()),
+            settings,
+            metrics,
+            table,
+            log,
+            request_ids: observe::RequestIds::default(),
+            readiness: health::Readiness::default(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on `/health/ready` says that the service is stopping.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// The figures of this moment.
+    fn gauges(&self) -> Gauges {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Gauges {
+            queue_messages: count(self.inbox.waiting()),
+            queue_messages_max: count(self.settings.queue_max),
+            connections_open: count(self.table.len()),
+            wal_bytes: self.store.wal_bytes(),
+            log_lines_dropped: self.log.dropped(),
+        }
+    }
+}
+
+/// Every route and every layer, outermost last.
+fn router(app: Arc<App>) -> Router {
+    let reads = Router::new()
+        .route("/messages", get(messages::list))
+        .route("/stats", get(stats::show))
+        .route("/metrics", get(metrics::show))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), reads::authorize));
+    Router::new()
+        .route("/webhook", post(webhook::receive))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .merge(reads)
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe::observe))
+        .with_state(app)
+}
+
+/// The service as the server sees it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Service {
+    /// The routes over `app`.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { router: router(Arc::clone(&app)), app }
+    }
+}
+
+impl Handler for Service {
+    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+        match self.router.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn refuse(&self, status: StatusCode) -> Response<String> {
+        observe::unreadable(&self.app, status)
+    }
+}

@@ -1,0 +1,54 @@
+//! What a request's header may be, beyond what hyper sees to: its size, and that it has one meaning.
+
+use axum::http::header::{HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, Request, StatusCode, Version};
+
+use crate::server::AmbiguousLength;
+
+/// Longest request target (path and query), in bytes.
+const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Most header fields.
+const FIELDS_MAX: usize = 64;
+/// Longest header in all, in bytes.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a field line besides its name and value: colon, space, CR, LF.
+const FIELD_OVERHEAD_BYTES: usize = 4;
+
+/// Says with which status a request is to be refused, and why, if it is.
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), (StatusCode, &'static str)> {
+    let headers = request.headers();
+    // `*` and an authority have no path; the absolute form is counted without its scheme and host.
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > TARGET_BYTES_MAX {
+        return Err((StatusCode::URI_TOO_LONG, "request target is longer than 8 KiB"));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES).sum();
+    if headers.len() > FIELDS_MAX || bytes + target > HEADER_BYTES_MAX {
+        return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header has more than 64 fields or 16 KiB"));
+    }
+    if !host_is_plain(headers, request.version()) {
+        return Err((StatusCode::BAD_REQUEST, "Host header should be there exactly once"));
+    }
+    if request.extensions().get::<AmbiguousLength>().is_some() {
+        return Err((StatusCode::BAD_REQUEST, "header has both Content-Length and Transfer-Encoding"));
+    }
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err((StatusCode::BAD_REQUEST, "Transfer-Encoding should be chunked and nothing else")),
+    }
+}
+
+/// RFC 9112, section 3.2: exactly one `Host` in HTTP/1.1, at most one in HTTP/1.0, and it names a host.
+fn host_is_plain(headers: &HeaderMap, version: Version) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(host), None) => {
+            let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(byte);
+            host.as_bytes().iter().all(allowed)
+        }
+        _ => false,
+    }
+}

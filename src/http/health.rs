@@ -1,0 +1,71 @@
+//! The probes: whether the process runs, and whether it can do its work.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::{App, error};
+use crate::store::Error;
+
+/// Longest time that the store may take to prove itself.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One check of the store at a time: probes must not queue up behind a disk that hangs.
+#[derive(Debug, Default)]
+pub(super) struct Readiness(Arc<Mutex<()>>);
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// `GET /health/live`
+pub(super) async fn live() -> Response<Body> {
+    error::json(StatusCode::OK, &Health { status: "ok", detail: None })
+}
+
+/// `GET /health/ready`: a row is read and a page is written, each time. That a secret is set was seen to at
+/// the start; the service does not run without.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
+    if app.draining.load(Relaxed) {
+        return not_ready("the service is stopping".to_owned());
+    }
+    match tokio::time::timeout(READY_TIMEOUT, check(&app)).await {
+        Ok(Ok(())) => error::json(StatusCode::OK, &Health { status: "ready", detail: None }),
+        Ok(Err(reason)) => not_ready(reason),
+        Err(_) => not_ready(format!("the database did not answer in {} seconds", READY_TIMEOUT.as_secs())),
+    }
+}
+
+async fn check(app: &App) -> Result<(), String> {
+    let turn = Arc::clone(&app.readiness.0).lock_owned().await;
+    let store = Arc::clone(&app.store);
+    let checked = tokio::task::spawn_blocking(move || {
+        let checked = store.ready();
+        drop(turn);
+        checked
+    });
+    match checked.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            Err(match error {
+                Error::Unavailable { reason, .. } => reason.to_owned(),
+                Error::Failed(_) => "the database failed".to_owned(),
+            })
+        }
+        Err(_) => Err("the database failed".to_owned()),
+    }
+}
+
+fn not_ready(detail: String) -> Response<Body> {
+    error::json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "not_ready", detail: Some(detail) })
+}

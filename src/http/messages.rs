@@ -1,0 +1,22 @@
+//! `GET /messages`: a page of messages, filtered.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::Response;
+
+use super::{App, error};
+use crate::query;
+
+/// Answers the request.
+pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (filter, page) = match query::parse(&query.unwrap_or_default()) {
+        Ok(question) => question,
+        Err(complaints) => return error::unprocessable("query", &complaints),
+    };
+    match app.reads.ask(move |store| store.list(&filter, page)).await {
+        Ok(listing) => error::data(&listing),
+        Err(response) => response,
+    }
+}

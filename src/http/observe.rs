@@ -1,0 +1,200 @@
+//! Around every request: its id, its line in the log, its count. One place, so that the three agree.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use axum::middleware::Next;
+use tracing::Level;
+
+use super::App;
+use super::webhook::Note;
+use super::{error, framing};
+use crate::metrics::{METHODS, PATHS};
+use crate::telemetry::{RequestLine, WebhookFields};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id that is taken over from a client, in characters.
+const REQUEST_ID_CHARS_MAX: usize = 64;
+/// The client left before it was answered (nginx's word for it).
+const CLIENT_LEFT: u16 = 499;
+/// What stands in the log and the metrics for a method or path that is none of ours.
+const OTHER: &str = "other";
+
+/// Makes request ids: unique in this process by a count, among processes by a random prefix.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    prefix: u64,
+    count: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { prefix: RandomState::new().hash_one(0), count: AtomicU64::new(0) }
+    }
+}
+
+impl RequestIds {
+    fn next(&self) -> String {
+        let mut id = String::with_capacity(28);
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{:016x}-{:x}", self.prefix, self.count.fetch_add(1, Relaxed));
+        id
+    }
+}
+
+/// The outermost layer.
+pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+    let observed = Observed::begin(app, &request);
+    let response = match framing::check(&request) {
+        Ok(()) => next.run(request).await,
+        Err((status, why)) => closing(error::detail(status, why)),
+    };
+    observed.finish(response)
+}
+
+/// The answer to a header that hyper could not read, and its line and count. Such a request has neither a
+/// method nor a path that we know.
+pub(super) fn unreadable(app: &Arc<App>, status: StatusCode) -> Response<String> {
+    let observed = Observed {
+        id: app.request_ids.next(),
+        app: Arc::clone(app),
+        begin: Instant::now(),
+        method: OTHER,
+        path: OTHER,
+        finished: false,
+    };
+    let why = match status {
+        StatusCode::URI_TOO_LONG => "request target is too long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "header is too large",
+        _ => "malformed request",
+    };
+    let (parts, _) = observed.finish(error::detail(status, why)).into_parts();
+    Response::from_parts(parts, serde_json::json!({ "detail": why }).to_string())
+}
+
+/// A request under way. Dropped before it is finished, it counts as one whose client has left.
+struct Observed {
+    app: Arc<App>,
+    begin: Instant,
+    id: String,
+    method: &'static str,
+    path: &'static str,
+    finished: bool,
+}
+
+impl Observed {
+    fn begin(app: Arc<App>, request: &Request) -> Self {
+        let template = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str);
+        Self {
+            id: taken_over(request.headers()).unwrap_or_else(|| app.request_ids.next()),
+            app,
+            begin: Instant::now(),
+            // Neither a method nor a path is logged as sent: somebody may put a number or a secret there.
+            method: known(&METHODS, request.method().as_str()),
+            path: known(&PATHS, template),
+            finished: false,
+        }
+    }
+
+    fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
+        self.finished = true;
+        let note = response.extensions_mut().remove::<Note>();
+        self.record(response.status().as_u16(), note.as_ref());
+        if let Ok(id) = HeaderValue::try_from(std::mem::take(&mut self.id)) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    fn record(&self, status: u16, note: Option<&Note>) {
+        let latency = self.begin.elapsed();
+        self.app.metrics.request(self.method, Some(self.path), status, latency);
+        if let Some(note) = note {
+            self.app.metrics.webhook(note.result);
+        }
+        self.app.log.request(&RequestLine {
+            level: note.map_or_else(|| level(status), |note| note.level),
+            request_id: &self.id,
+            method: self.method,
+            path: self.path,
+            status,
+            latency,
+            webhook: note.map(|note| WebhookFields {
+                message_id: note.message_id.as_ref().map(|id| id.as_str()),
+                dup: note.dup,
+                result: note.result,
+            }),
+        });
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if !self.finished {
+            let is_webhook = self.path == "/webhook" && self.method == Method::POST.as_str();
+            self.record(CLIENT_LEFT, is_webhook.then(Note::client_left).as_ref());
+        }
+    }
+}
+
+fn level(status: u16) -> Level {
+    match status {
+        500.. => Level::ERROR,
+        400..500 => Level::WARN,
+        _ => Level::INFO,
+    }
+}
+
+fn known(values: &[&'static str], value: &str) -> &'static str {
+    values.iter().find(|known| **known == value).copied().unwrap_or(OTHER)
+}
+
+/// The client's own request id, if it is short and plain.
+fn taken_over(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    ((1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
+}
+
+/// Ends the connection with this answer: what follows such a header cannot be trusted.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(axum::http::header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_plain_and_differ() {
+        let ids = RequestIds::default();
+        let (one, two) = (ids.next(), ids.next());
+        assert_ne!(one, two);
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, one.parse().unwrap());
+        assert_eq!(taken_over(&headers), Some(one), "our own ids are of the form that is taken over");
+        assert_ne!(RequestIds::default().next(), RequestIds::default().next());
+    }
+
+    #[test]
+    fn only_short_and_plain_ids_are_taken_over() {
+        for (id, taken) in [("a", true), ("A-z_0.9", true), ("", false), ("a b", false), ("a\"b", false), ("é", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(id.as_bytes()).unwrap());
+            assert_eq!(taken_over(&headers).is_some(), taken, "{id:?}");
+        }
+        for (len, taken) in [(64, true), (65, false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, "a".repeat(len).parse().unwrap());
+            assert_eq!(taken_over(&headers).is_some(), taken, "{len}");
+        }
+    }
+
+}

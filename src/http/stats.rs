@@ -1,0 +1,17 @@
+//! `GET /stats`: figures over all messages.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Response;
+
+use super::{App, error};
+
+/// Answers the request.
+pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
+    match app.reads.ask(|store| store.stats()).await {
+        Ok(stats) => error::data(&stats),
+        Err(response) => response,
+    }
+}

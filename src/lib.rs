@@ -1,0 +1,12 @@
+pub mod cli;
+pub mod complaint;
+pub mod config;
+pub mod http;
+pub mod inbox;
+pub mod message;
+pub mod metrics;
+pub mod query;
+pub mod server;
+pub mod signature;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,415 @@
+//! From the bytes of a body to a [`Message`], or to everything that is wrong with them.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::{Broken, Message, MessageId, Phone, Timestamp, check_text};
+use crate::complaint::{Complaint, Place};
+
+/// Most complaints in one answer. The fields give fewer; a body may repeat any number of unknown keys.
+const COMPLAINTS_MAX: usize = 32;
+
+/// Why a body is no message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invalid {
+    /// Everything that is wrong, at least one and at most 32.
+    pub complaints: Vec<Complaint>,
+    /// The message's id where that much could be read, for the log.
+    pub message_id: Option<MessageId>,
+}
+
+/// Reads a body: UTF-8, then JSON (RFC 8259, no key twice, no byte-order mark), then the fields. Unknown
+/// fields are passed over.
+///
+/// # Errors
+/// [`Invalid`], with every wrong field.
+pub fn parse(body: &[u8]) -> Result<Message, Invalid> {
+    let text = std::str::from_utf8(body).map_err(|e| not_json(e.valid_up_to(), "the body is not UTF-8"))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let fields = Fields::deserialize(&mut json)
+        .and_then(|fields| json.end().map(|()| fields))
+        .map_err(|error| unreadable(text, &error))?;
+    fields.check(text)
+}
+
+/// What a field holds, before it is known to be right.
+enum Given<'a> {
+    Text(Cow<'a, str>),
+    Other(Value),
+}
+
+/// The known fields as they stand in the object, and the keys that it repeats.
+#[derive(Default)]
+struct Fields<'a> {
+    message_id: Option<Given<'a>>,
+    from: Option<Given<'a>>,
+    to: Option<Given<'a>>,
+    ts: Option<Given<'a>>,
+    text: Option<Given<'a>>,
+    repeated: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Fields<'a> {
+    fn slot(&mut self, key: &str) -> Option<&mut Option<Given<'a>>> {
+        match key {
+            "message_id" => Some(&mut self.message_id),
+            "from" => Some(&mut self.from),
+            "to" => Some(&mut self.to),
+            "ts" => Some(&mut self.ts),
+            "text" => Some(&mut self.text),
+            _ => None,
+        }
+    }
+
+    fn check(self, whole: &str) -> Result<Message, Invalid> {
+        let mut complaints = Vec::new();
+        let message_id = required(self.message_id, "message_id", whole, MessageId::new, &mut complaints);
+        let from = required(self.from, "from", whole, Phone::new, &mut complaints);
+        let to = required(self.to, "to", whole, Phone::new, &mut complaints);
+        let ts = required(self.ts, "ts", whole, timestamp, &mut complaints);
+        let text = optional_text(self.text, &mut complaints);
+        complaints.extend(self.repeated.into_iter().take(COMPLAINTS_MAX).map(|key| {
+            Complaint::field("repeated_key", &key, "Key appears more than once", Value::Null)
+        }));
+        complaints.truncate(COMPLAINTS_MAX);
+        match (message_id, from, to, ts, text) {
+            (Some(message_id), Some(from), Some(to), Some(ts), text) if complaints.is_empty() => {
+                Ok(Message { message_id, from, to, ts, text })
+            }
+            (message_id, ..) => Err(Invalid { complaints, message_id }),
+        }
+    }
+}
+
+/// A required string field: its checked value, or a complaint.
+fn required<T>(
+    given: Option<Given<'_>>,
+    name: &str,
+    whole: &str,
+    check: impl Fn(&str) -> Result<T, Broken>,
+    complaints: &mut Vec<Complaint>,
+) -> Option<T> {
+    let complaint = match given {
+        Some(Given::Text(value)) => match check(&value) {
+            Ok(checked) => return Some(checked),
+            Err(broken) => broken.at(name, Value::String(value.into_owned())),
+        },
+        Some(Given::Other(value)) => not_a_string(name, value),
+        None => {
+            let object = serde_json::from_str(whole).unwrap_or(Value::Null);
+            Complaint::field("missing", name, "Field required", object)
+        }
+    };
+    complaints.push(complaint);
+    None
+}
+
+fn optional_text(given: Option<Given<'_>>, complaints: &mut Vec<Complaint>) -> Option<Box<str>> {
+    let complaint = match given {
+        None | Some(Given::Other(Value::Null)) => return None,
+        Some(Given::Text(value)) => match check_text(&value) {
+            Ok(()) => return Some(value.into()),
+            Err(broken) => broken.at("text", Value::String(value.into_owned())),
+        },
+        Some(Given::Other(value)) => not_a_string("text", value),
+    };
+    complaints.push(complaint);
+    None
+}
+
+fn timestamp(value: &str) -> Result<Timestamp, Broken> {
+    Timestamp::parse(value).map_err(|_| Broken {
+        kind: "value_error",
+        reason: "Value error, should be a real date and time in UTC like 2025-01-15T10:00:00Z, with up to 9 digits of a second's fraction",
+    })
+}
+
+fn not_a_string(name: &str, value: Value) -> Complaint {
+    Complaint::field("string_type", name, "Input should be a valid string", value)
+}
+
+/// The complaint about a body that is not an object, or not JSON at all.
+fn unreadable(text: &str, error: &serde_json::Error) -> Invalid {
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) => Invalid {
+            complaints: vec![Complaint {
+                kind: "dict_type",
+                place: Place::Whole,
+                reason: "Input should be a valid dictionary".into(),
+                input: value,
+            }],
+            message_id: None,
+        },
+        Err(syntax) => {
+            let error = if error.is_data() { &syntax } else { error };
+            not_json(offset(text, error), &reason(error))
+        }
+    }
+}
+
+fn not_json(offset: usize, reason: &str) -> Invalid {
+    let complaint = Complaint {
+        kind: "json_invalid",
+        place: Place::Offset(offset),
+        reason: format!("JSON decode error: {reason}"),
+        input: Value::Object(serde_json::Map::new()),
+    };
+    Invalid { complaints: vec![complaint], message_id: None }
+}
+
+/// The byte at which reading stopped.
+fn offset(text: &str, error: &serde_json::Error) -> usize {
+    let before = error.line().saturating_sub(1);
+    let lines: usize = text.split_inclusive('\n').take(before).map(str::len).sum();
+    (lines + error.column().saturating_sub(1)).min(text.len())
+}
+
+/// The parser's words without its line and column, which the offset says already.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned()
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Fields::default();
+                let mut unknown = HashSet::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    let again = match fields.slot(&key) {
+                        Some(slot @ None) => {
+                            *slot = Some(map.next_value()?);
+                            continue;
+                        }
+                        Some(_) => true,
+                        None => !unknown.insert(key.clone()),
+                    };
+                    map.next_value::<IgnoredAny>()?;
+                    if again && !fields.repeated.contains(&key) && fields.repeated.len() < COMPLAINTS_MAX {
+                        fields.repeated.push(key);
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A key, borrowed from the body unless it was written with escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Given<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Given<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Given::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Given::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Given::Other(Value::Null))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Given::Other(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(Given::Other(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(Given::Other(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(Given::Other(value.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Value::deserialize(SeqAccessDeserializer::new(seq)).map(Given::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Value::deserialize(MapAccessDeserializer::new(map)).map(Given::Other)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = r#"{"message_id":"m1","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T10:00:00Z","text":"Hello"}"#;
+
+    fn complaints(body: &str) -> Vec<String> {
+        parse(body.as_bytes())
+            .unwrap_err()
+            .complaints
+            .iter()
+            .map(|c| format!("{} {:?}", c.kind, c.place))
+            .collect()
+    }
+
+    #[test]
+    fn the_contracts_example_is_a_message() {
+        let message = parse(GOOD.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&message).unwrap(), GOOD);
+    }
+
+    #[test]
+    fn absent_and_null_text_are_the_same() {
+        let absent = GOOD.replace(r#","text":"Hello""#, "");
+        let null = GOOD.replace(r#""Hello""#, "null");
+        assert_eq!(parse(absent.as_bytes()).unwrap().text, None);
+        assert_eq!(parse(null.as_bytes()).unwrap().text, None);
+    }
+
+    #[test]
+    fn escapes_are_read_and_a_pair_of_surrogates_is_one_character() {
+        let body = GOOD.replace("Hello", r"\ud83d\ude00\n\u0041");
+        assert_eq!(parse(body.as_bytes()).unwrap().text.as_deref(), Some("😀\nA"));
+        let escaped_key = GOOD.replace(r#""from""#, r#""\u0066rom""#);
+        assert!(parse(escaped_key.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        assert_eq!(
+            complaints(r#"{"message_id":"","from":"1","ts":5,"text":["x"]}"#),
+            [
+                r#"string_too_short Field("message_id")"#,
+                r#"string_pattern_mismatch Field("from")"#,
+                r#"missing Field("to")"#,
+                r#"string_type Field("ts")"#,
+                r#"string_type Field("text")"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_repeated_key_is_refused_known_or_not_escaped_or_not() {
+        let twice = GOOD.replace('}', r#","from":"+2"}"#);
+        assert_eq!(complaints(&twice), [r#"repeated_key Field("from")"#]);
+        let escaped = GOOD.replace('}', r#","\u0074s":1}"#);
+        assert_eq!(complaints(&escaped), [r#"repeated_key Field("ts")"#]);
+        let unknown = GOOD.replace('}', r#","x":1,"x":2,"x":3}"#);
+        assert_eq!(complaints(&unknown), [r#"repeated_key Field("x")"#]);
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for (body, kind) in [
+            ("", "json_invalid"),
+            ("{", "json_invalid"),
+            ("{}}", "json_invalid"),
+            ("\u{feff}{}", "json_invalid"),
+            ("NaN", "json_invalid"),
+            (r#"{"text":"\ud800"}"#, "json_invalid"),
+            (r#"{"ts":1e999999}"#, "json_invalid"),
+            ("[]", "dict_type"),
+            ("null", "dict_type"),
+            ("\"x\"", "dict_type"),
+            ("1", "dict_type"),
+        ] {
+            assert_eq!(parse(body.as_bytes()).unwrap_err().complaints[0].kind, kind, "{body:?}");
+        }
+        let invalid = parse(b"{\"text\":\"\xff\"}").unwrap_err();
+        assert_eq!(invalid.complaints[0].place, Place::Offset(9));
+    }
+
+    #[test]
+    fn a_syntax_error_says_at_which_byte() {
+        let invalid = parse("{\n \"text\": nope}".as_bytes()).unwrap_err();
+        assert_eq!(invalid.complaints[0].place, Place::Offset(12));
+    }
+
+    #[test]
+    fn deep_nesting_neither_overflows_nor_is_stored() {
+        let deep = "[".repeat(100_000);
+        assert_eq!(parse(deep.as_bytes()).unwrap_err().complaints[0].kind, "json_invalid");
+        let field = GOOD.replace(r#""Hello""#, &format!("{deep}{}", "]".repeat(100_000)));
+        assert_eq!(parse(field.as_bytes()).unwrap_err().complaints[0].kind, "json_invalid");
+        let unknown = GOOD.replace('}', &format!(",\"x\":{deep}{}}}", "]".repeat(100_000)));
+        assert!(parse(unknown.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_flood_of_repeated_keys_gives_a_bounded_answer() {
+        let keys: Vec<String> = (0..10_000).map(|i| format!("\"k{}\":0", i / 2)).collect();
+        let body = format!("{{{}}}", keys.join(","));
+        assert_eq!(complaints(&body).len(), COMPLAINTS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_text_is_sent_comes_back(text in "[^\\x00]{0,200}", id in "[^\\p{Cc}]{1,50}") {
+            let body = serde_json::json!({"message_id": id, "from": "+1", "to": "+2", "ts": "2025-01-15T10:00:00Z", "text": text});
+            let message = parse(body.to_string().as_bytes()).unwrap();
+            prop_assert_eq!(message.text.as_deref(), Some(text.as_str()));
+            prop_assert_eq!(message.message_id.as_str(), id);
+        }
+
+        #[test]
+        fn garbage_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&body);
+        }
+
+        #[test]
+        fn a_damaged_message_never_panics(at in 0..GOOD.len(), byte in any::<u8>()) {
+            let mut body = GOOD.as_bytes().to_vec();
+            body[at] = byte;
+            let _ = parse(&body);
+        }
+    }
+}

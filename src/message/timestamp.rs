@@ -1,0 +1,197 @@
+//! An instant in UTC together with the precision it was written with.
+
+use std::fmt;
+
+use jiff::civil::Date;
+use jiff::tz::Offset;
+
+/// `YYYY-MM-DDTHH:MM:SS[.1–9 digits]Z` (a profile of RFC 3339).
+///
+/// Kept as an integer instant plus the number of fraction digits, so that it sorts as time
+/// (`…00Z` before `…00.5Z`) and is written back exactly as it came. The year spans four digits, which is more
+/// than nanoseconds fit in 64 bits: hence seconds and nanoseconds apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timestamp {
+    second: i64,
+    nanosecond: u32,
+    digits: u8,
+}
+
+/// The string is not a [`Timestamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("should be a real date and time in UTC like 2025-01-15T10:00:00Z, with up to 9 digits of a second's fraction")]
+pub struct BadTimestamp;
+
+const FRACTION_DIGITS_MAX: usize = 9;
+
+impl Timestamp {
+    /// Reads the form above and nothing else: no offsets, no lower-case letters, no leap second, no spaces.
+    ///
+    /// # Errors
+    /// [`BadTimestamp`], for a wrong form as for a date that never was.
+    pub fn parse(value: &str) -> Result<Self, BadTimestamp> {
+        let (seconds, fraction) = value
+            .as_bytes()
+            .strip_suffix(b"Z")
+            .and_then(|rest| rest.split_at_checked(b"2025-01-15T10:00:00".len()))
+            .ok_or(BadTimestamp)?;
+        let second = parse_seconds(seconds).ok_or(BadTimestamp)?;
+        let (nanosecond, digits) = parse_fraction(fraction).ok_or(BadTimestamp)?;
+        Ok(Self { second, nanosecond, digits })
+    }
+
+    /// Puts together what [`Self::second`], [`Self::nanosecond`] and [`Self::digits`] took apart.
+    ///
+    /// # Errors
+    /// [`BadTimestamp`] if the parts are out of range, which a healthy store never holds.
+    pub fn from_parts(second: i64, nanosecond: u32, digits: u8) -> Result<Self, BadTimestamp> {
+        let whole = jiff::Timestamp::from_second(second).map_err(|_| BadTimestamp)?;
+        let year = Offset::UTC.to_datetime(whole).year();
+        if nanosecond > 999_999_999 || usize::from(digits) > FRACTION_DIGITS_MAX || year < 0 {
+            return Err(BadTimestamp);
+        }
+        Ok(Self { second, nanosecond, digits })
+    }
+
+    /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+    pub fn second(self) -> i64 {
+        self.second
+    }
+
+    /// Nanoseconds into that second.
+    pub fn nanosecond(self) -> u32 {
+        self.nanosecond
+    }
+
+    /// How many digits of the fraction were written, 0 to 9.
+    pub fn digits(self) -> u8 {
+        self.digits
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = jiff::Timestamp::from_second(self.second).map_err(|_| fmt::Error)?;
+        let t = Offset::UTC.to_datetime(whole);
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+            t.year(),
+            t.month(),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second()
+        )?;
+        if self.digits > 0 {
+            let digits = usize::from(self.digits);
+            let scale = 10_u32.pow(9 - u32::from(self.digits));
+            write!(f, ".{:0digits$}", self.nanosecond / scale)?;
+        }
+        f.write_str("Z")
+    }
+}
+
+/// `YYYY-MM-DDTHH:MM:SS` to seconds since the epoch.
+fn parse_seconds(text: &[u8]) -> Option<i64> {
+    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', n0, n1, b':', s0, s1] = text else {
+        return None;
+    };
+    let year = i16::try_from(number(&[y0, y1, y2, y3])?).ok()?;
+    let [month, day, hour, minute, second] = [[m0, m1], [d0, d1], [h0, h1], [n0, n1], [s0, s1]]
+        .map(|pair| number(&pair).and_then(|n| i8::try_from(n).ok()));
+    let (hour, minute, second) = (hour?, minute?, second?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let date = Date::new(year, month?, day?).ok()?;
+    let civil = date.at(hour, minute, second, 0);
+    Some(Offset::UTC.to_timestamp(civil).ok()?.as_second())
+}
+
+/// The empty string, or a dot and 1 to 9 digits, to nanoseconds and the number of digits.
+fn parse_fraction(text: &[u8]) -> Option<(u32, u8)> {
+    let Some((dot, digits)) = text.split_first() else {
+        return Some((0, 0));
+    };
+    if *dot != b'.' || digits.is_empty() || digits.len() > FRACTION_DIGITS_MAX {
+        return None;
+    }
+    let written = u8::try_from(digits.len()).ok()?;
+    Some((number(digits)? * 10_u32.pow(9 - u32::from(written)), written))
+}
+
+/// ASCII digits, at most nine of them, to a number.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |sum, digit| {
+        digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn good_ones_come_back_as_written() {
+        for good in [
+            "2025-01-15T10:00:00Z",
+            "2025-01-15T10:00:00.5Z",
+            "2025-01-15T10:00:00.500000000Z",
+            "2024-02-29T23:59:59.000000001Z",
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00Z",
+            "1969-12-31T23:59:59.9Z",
+            "9999-12-31T23:59:59.999999999Z",
+        ] {
+            assert_eq!(Timestamp::parse(good).unwrap().to_string(), good);
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for bad in [
+            "",
+            "Z",
+            "2025-01-15",
+            "2025-01-15T10:00:00",
+            "2025-01-15T10:00:00z",
+            "2025-01-15t10:00:00Z",
+            "2025-01-15 10:00:00Z",
+            "2025-01-15T10:00:00+00:00",
+            "2025-01-15T10:00:00.Z",
+            "2025-01-15T10:00:00.1234567890Z",
+            "2025-01-15T10:00:00,5Z",
+            "2025-01-15T10:00Z",
+            "2025-02-29T10:00:00Z",
+            "2025-13-01T10:00:00Z",
+            "2025-00-01T10:00:00Z",
+            "2025-01-15T24:00:00Z",
+            "2025-01-15T10:60:00Z",
+            "2025-01-15T10:00:60Z",
+            "+025-01-15T10:00:00Z",
+            "-025-01-15T10:00:00Z",
+            "2025-01-15T10:00:00Z\n",
+            " 2025-01-15T10:00:00Z",
+            "٢٠٢٥-01-15T10:00:00Z",
+        ] {
+            assert_eq!(Timestamp::parse(bad), Err(BadTimestamp), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parts_put_together_are_the_same(text in "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z") {
+            let ts = Timestamp::parse(&text).unwrap();
+            prop_assert_eq!(ts.to_string(), text);
+            prop_assert_eq!(Timestamp::from_parts(ts.second(), ts.nanosecond(), ts.digits()).unwrap(), ts);
+        }
+
+        #[test]
+        fn nothing_panics(text in "\\PC{0,40}") {
+            let _ = Timestamp::parse(&text);
+        }
+    }
+}

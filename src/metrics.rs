@@ -1,0 +1,314 @@
+//! Everything that is counted, typed, one [`Metrics`] for each running service, and its page in Prometheus'
+//! text format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//!
+//! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric,
+//! and a test holds it to the list here.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The media type of the page.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Values of the label `method`; what is none of them is `other`.
+pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+/// Values of the label `path`: the routes' templates; what is none of them is `other`.
+pub const PATHS: [&str; 7] =
+    ["/webhook", "/messages", "/stats", "/metrics", "/health/live", "/health/ready", "other"];
+/// Values of the label `status`. 499: the client left before it was answered.
+pub const STATUSES: [u16; 14] = [200, 400, 401, 404, 405, 408, 413, 414, 422, 431, 499, 500, 503, 505];
+/// Values of the label `result`.
+pub const RESULTS: [&str; 8] = [
+    "created", "duplicate", "conflict", "invalid_signature", "validation_error", "too_large", "overloaded", "error",
+];
+/// Statuses that `POST /webhook` is known to give, whose series exist from the start.
+const WEBHOOK_STATUSES: [u16; 7] = [200, 401, 408, 413, 422, 499, 503];
+
+const LATENCY_MS: [f64; 14] =
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0];
+const COMMIT_S: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+const BATCH: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// The metrics of one service.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: [[[Counter; STATUSES.len()]; PATHS.len()]; METHODS.len()],
+    webhook: [Counter; RESULTS.len()],
+    /// From the complete header to the answer, all requests, in milliseconds.
+    pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
+    /// From the begin of a batch's transaction until it is synced.
+    pub commit_seconds: Histogram<{ COMMIT_S.len() }>,
+    /// Messages in a batch.
+    pub batch_messages: Histogram<{ BATCH.len() }>,
+    /// Failures of the store, writing and reading.
+    pub store_errors: Counter,
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections closed for a limit: too slow, idle too long, or the table was full.
+    pub connections_cut: Counter,
+}
+
+/// Figures that are read at the moment of the scrape.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    /// Messages waiting to be stored.
+    pub queue_messages: u64,
+    /// Most messages that may wait.
+    pub queue_messages_max: u64,
+    /// Open connections.
+    pub connections_open: u64,
+    /// Bytes in the store's write-ahead log.
+    pub wal_bytes: u64,
+    /// Log lines that were dropped, because standard output did not take them.
+    pub log_lines_dropped: u64,
+}
+
+/// Only goes up.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+/// Counts in buckets with an upper bound each.
+#[derive(Debug)]
+pub struct Histogram<const N: usize> {
+    bounds: [f64; N],
+    /// Observations in each bucket, the last one without a bound; made cumulative on the page.
+    buckets: [AtomicU64; N],
+    over: AtomicU64,
+    /// In the smallest unit that is counted, see `scale`.
+    sum: AtomicU64,
+    /// How many of the sum's units make one of the metric's.
+    scale: f64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            requests: Default::default(),
+            webhook: Default::default(),
+            request_latency_ms: Histogram::new(LATENCY_MS, 1e6),
+            commit_seconds: Histogram::new(COMMIT_S, 1e9),
+            batch_messages: Histogram::new(BATCH, 1.0),
+            store_errors: Counter::default(),
+            connections: Counter::default(),
+            connections_cut: Counter::default(),
+        }
+    }
+}
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn new(bounds: [f64; N], scale: f64) -> Self {
+        Self { bounds, buckets: std::array::from_fn(|_| AtomicU64::new(0)), over: AtomicU64::new(0), sum: AtomicU64::new(0), scale }
+    }
+
+    /// Counts one observation, in units of the sum.
+    fn record(&self, units: u64) {
+        let value = units as f64 / self.scale;
+        let bucket = self.bounds.iter().zip(&self.buckets).find(|(bound, _)| value <= **bound);
+        bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
+        self.sum.fetch_add(units, Relaxed);
+    }
+}
+
+/// What a histogram can be given: its size in the units of the histogram's sum.
+pub trait Observed {
+    /// The size.
+    fn units(self) -> u64;
+}
+
+impl Observed for Duration {
+    fn units(self) -> u64 {
+        u64::try_from(self.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Observed for usize {
+    fn units(self) -> u64 {
+        u64::try_from(self).unwrap_or(u64::MAX)
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Counts one observation.
+    pub fn observe(&self, value: impl Observed) {
+        self.record(value.units());
+    }
+}
+
+impl Metrics {
+    /// Counts an answered request; what is not in the closed sets is counted as `other`, or as status 500.
+    pub fn request(&self, method: &str, path: Option<&str>, status: u16, latency: Duration) {
+        let method = index(&METHODS, &method);
+        let path = path.map_or(PATHS.len() - 1, |path| index(&PATHS, &path));
+        let status = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUS_500);
+        if let Some(counter) = self.requests.get(method).and_then(|m| m.get(path)).and_then(|p| p.get(status)) {
+            counter.increment();
+        }
+        self.request_latency_ms.observe(latency);
+    }
+
+    /// Counts what became of a `POST /webhook`; `result` is one of [`RESULTS`].
+    pub fn webhook(&self, result: &str) {
+        if let Some(counter) = self.webhook.get(index(&RESULTS, &result)) {
+            counter.increment();
+        }
+    }
+
+    /// The page that Prometheus reads.
+    pub fn page(&self, gauges: &Gauges) -> String {
+        let mut page = Page(String::with_capacity(8192));
+        page.head("http_requests_total", "counter", "HTTP requests answered, by method, route and status; 499 means that the client left first.");
+        for (method, paths) in METHODS.iter().zip(&self.requests) {
+            for (path, statuses) in PATHS.iter().zip(paths) {
+                for (status, counter) in STATUSES.iter().zip(statuses) {
+                    if counter.get() > 0 || expected(method, path, *status) {
+                        let labels = format!("{{method=\"{method}\",path=\"{path}\",status=\"{status}\"}}");
+                        page.line("http_requests_total", &labels, counter.get());
+                    }
+                }
+            }
+        }
+        page.head("webhook_requests_total", "counter", "POST /webhook by what became of it.");
+        for (result, counter) in RESULTS.iter().zip(&self.webhook) {
+            page.line("webhook_requests_total", &format!("{{result=\"{result}\"}}"), counter.get());
+        }
+        page.histogram("request_latency_ms", "Milliseconds from a request's complete header to its answer.", &self.request_latency_ms);
+        page.histogram("store_commit_seconds", "Seconds that the transaction of a batch took, until it was synced.", &self.commit_seconds);
+        page.histogram("store_batch_messages", "Messages stored together in one transaction.", &self.batch_messages);
+        page.counter("store_errors_total", "Times that the store failed to write or to read.", self.store_errors.get());
+        page.counter("connections_total", "Connections accepted.", self.connections.get());
+        page.counter("connections_cut_total", "Connections closed for a limit: too slow, idle too long, or the table was full.", self.connections_cut.get());
+        page.counter("log_lines_dropped_total", "Log lines dropped because standard output did not take them.", gauges.log_lines_dropped);
+        page.gauge("connections_open", "Open connections.", gauges.connections_open);
+        page.gauge("inbox_queue_messages", "Messages waiting to be stored.", gauges.queue_messages);
+        page.gauge("inbox_queue_messages_max", "Most messages that may wait; one more is answered 503.", gauges.queue_messages_max);
+        page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
+        page.head("lyftr_build_info", "gauge", "The version that runs, as a label.");
+        page.line("lyftr_build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
+        page.0
+    }
+}
+
+const STATUS_500: usize = 11;
+
+/// The index of `value`, or the last one.
+fn index<T: PartialEq>(values: &[T], value: &T) -> usize {
+    values.iter().position(|known| known == value).unwrap_or(values.len() - 1)
+}
+
+/// The series that exist before the first request.
+fn expected(method: &str, path: &str, status: u16) -> bool {
+    match (method, path) {
+        ("POST", "/webhook") => WEBHOOK_STATUSES.contains(&status),
+        ("GET", "/messages" | "/stats" | "/metrics" | "/health/live" | "/health/ready") => status == 200,
+        _ => false,
+    }
+}
+
+/// The page as it is written.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: u64) {
+        self.write(format_args!("{name}{labels} {value}\n"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.line(name, "", value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "gauge", help);
+        self.line(name, "", value);
+    }
+
+    fn histogram<const N: usize>(&mut self, name: &str, help: &str, histogram: &Histogram<N>) {
+        self.head(name, "histogram", help);
+        let mut total = 0;
+        for (bound, count) in histogram.bounds.iter().zip(&histogram.buckets) {
+            total += count.load(Relaxed);
+            self.write(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}\n"));
+        }
+        total += histogram.over.load(Relaxed);
+        let sum = histogram.sum.load(Relaxed) as f64 / histogram.scale;
+        self.write(format_args!("{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {sum}\n{name}_count {total}\n"));
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_series_of_the_contract_exist_before_the_first_request() {
+        let page = Metrics::default().page(&Gauges::default());
+        for line in [
+            "# TYPE http_requests_total counter",
+            "http_requests_total{method=\"POST\",path=\"/webhook\",status=\"200\"} 0",
+            "http_requests_total{method=\"POST\",path=\"/webhook\",status=\"401\"} 0",
+            "webhook_requests_total{result=\"created\"} 0",
+            "webhook_requests_total{result=\"error\"} 0",
+            "request_latency_ms_bucket{le=\"100\"} 0",
+            "request_latency_ms_bucket{le=\"500\"} 0",
+            "request_latency_ms_bucket{le=\"+Inf\"} 0",
+            "request_latency_ms_sum 0",
+            "request_latency_ms_count 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_no_set_is_other() {
+        let metrics = Metrics::default();
+        for i in 0..100 {
+            metrics.request("BREW", Some(&format!("/pot/{i}")), 418, Duration::from_millis(100));
+        }
+        let page = metrics.page(&Gauges::default());
+        assert!(page.contains("http_requests_total{method=\"other\",path=\"other\",status=\"500\"} 100\n"));
+        assert_eq!(STATUSES[STATUS_500], 500);
+    }
+
+    #[test]
+    fn a_bucket_holds_its_bound_and_all_below() {
+        let metrics = Metrics::default();
+        for ms in [1, 100, 101, 20_000] {
+            metrics.request("GET", None, 404, Duration::from_millis(ms));
+        }
+        let page = metrics.page(&Gauges::default());
+        for line in [
+            "request_latency_ms_bucket{le=\"0.5\"} 0",
+            "request_latency_ms_bucket{le=\"1\"} 1",
+            "request_latency_ms_bucket{le=\"100\"} 2",
+            "request_latency_ms_bucket{le=\"200\"} 3",
+            "request_latency_ms_bucket{le=\"10000\"} 3",
+            "request_latency_ms_bucket{le=\"+Inf\"} 4",
+            "request_latency_ms_sum 20202",
+            "request_latency_ms_count 4",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
+        }
+    }
+}

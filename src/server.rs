@@ -1,0 +1,227 @@
+//! Connections: accepting them, setting limits to them, and ending them in good order.
+//!
+//! Our own loop over hyper's HTTP/1 connection, since axum's `serve` has none of the limits. Knows nothing of
+//! messages.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, MissedTickBehavior};
+
+mod table;
+mod wire;
+
+pub use table::Table;
+use table::{Phase, Place, TICK};
+use wire::{Refuse, Wire};
+
+/// What connections may do, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most open connections.
+    pub max_connections: usize,
+    /// For a complete header, from the connection's begin or the header's first byte.
+    pub header_timeout: Duration,
+    /// For the next request, from the last answer.
+    pub idle_timeout: Duration,
+    /// For the client to take anything of an answer.
+    pub write_timeout: Duration,
+    /// For the client to end its half after we ended ours.
+    pub linger_timeout: Duration,
+    /// For everything that is under way when the server stops.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 12_000,
+            header_timeout: Duration::from_secs(4),
+            idle_timeout: Duration::from_secs(55),
+            write_timeout: Duration::from_secs(10),
+            linger_timeout: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(7),
+        }
+    }
+}
+
+/// Hyper's buffer for a header; larger than the largest header we accept, so that it is we who refuse it.
+const HEADER_BUFFER_BYTES: usize = 32 << 10;
+/// After the stop, requests that have arrived are still read from connections that seemed idle.
+const ARRIVED: Duration = Duration::from_millis(200);
+/// Pause after the operating system refused a connection, for want of file descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Marks a request whose header says in two ways how long its body is.
+#[derive(Debug, Clone, Copy)]
+pub struct AmbiguousLength;
+
+/// What answers the requests.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers a request.
+    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Answers a header that cannot be read, with this status and a body that is not empty.
+    fn refuse(&self, status: StatusCode) -> Response<String>;
+}
+
+/// Serves connections until `stop` is done, then accepts no more, answers every request that had arrived, and
+/// returns when all connections are closed, or after the drain timeout.
+pub async fn serve<H: Handler>(listener: TcpListener, handler: H, table: Arc<Table>, stop: impl Future<Output = ()>) {
+    let server = Server {
+        refuse: {
+            let handler = handler.clone();
+            Arc::new(move |status| wire_form(&handler.refuse(status)))
+        },
+        handler,
+        table,
+        closing: Arc::default(),
+    };
+    let ticker = tokio::spawn(tick(Arc::clone(&server.table), Arc::clone(&server.closing)));
+    tokio::select! {
+        () = server.accept(&listener) => {}
+        () = stop => {}
+    }
+    server.accept_arrived(&listener).await;
+    drop(listener);
+    server.drain().await;
+    ticker.abort();
+}
+
+/// Looks after the limits.
+async fn tick(table: Arc<Table>, closing: Arc<AtomicBool>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        table.tick(closing.load(Relaxed));
+    }
+}
+
+#[derive(Clone)]
+struct Server<H> {
+    handler: H,
+    refuse: Refuse,
+    table: Arc<Table>,
+    /// Every answer ends its connection.
+    closing: Arc<AtomicBool>,
+}
+
+impl<H: Handler> Server<H> {
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.start(stream).await,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts the connections that the operating system has accepted already.
+    async fn accept_arrived(&self, listener: &TcpListener) {
+        while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            self.start(stream).await;
+        }
+    }
+
+    /// Gives a connection a task of its own; waits while the table is full of requests being served.
+    async fn start(&self, stream: TcpStream) {
+        let place = loop {
+            match self.table.place() {
+                Some(place) => break place,
+                None => self.table.removal().await,
+            }
+        };
+        // Without it an answer could wait 40 ms for the client's acknowledgement of the one before.
+        drop(stream.set_nodelay(true));
+        tokio::spawn(self.clone().connection(stream, place));
+    }
+
+    async fn connection(self, stream: TcpStream, place: Place) {
+        let entry = &place.connection;
+        let wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
+        let ambiguous = wire.ambiguous();
+        let service = service_fn(|mut request: Request<Incoming>| {
+            entry.enter(Phase::Serving);
+            if ambiguous.load(Relaxed) {
+                request.extensions_mut().insert(AmbiguousLength);
+            }
+            // Where one body ends in chunks and the next request begins has been read in different ways by
+            // different programs, so nothing comes after it.
+            let last = request.headers().contains_key(TRANSFER_ENCODING);
+            let answer = self.handler.call(request);
+            let closing = &self.closing;
+            async move {
+                let mut response = answer.await;
+                if last || closing.load(Relaxed) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                entry.enter(Phase::Idle);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .half_close(true)
+            .max_buf_size(HEADER_BUFFER_BYTES)
+            .writev(false)
+            .serve_connection(TokioIo::new(wire), service);
+        let mut connection = std::pin::pin!(connection);
+        loop {
+            tokio::select! {
+                // What ends a connection with an error is the client's doing, and was answered if it could be.
+                _ = connection.as_mut() => break,
+                cut = entry.ended() => {
+                    if cut {
+                        break;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    /// Lets what is under way come to its end.
+    async fn drain(&self) {
+        let deadline = Instant::now() + self.table.limits().drain_timeout;
+        let arrived = Instant::now() + ARRIVED;
+        while !self.table.is_empty() {
+            let now = Instant::now();
+            if now >= arrived {
+                self.closing.store(true, Relaxed);
+            }
+            if now >= deadline {
+                self.table.cut_all();
+                break;
+            }
+            self.table.removal().await;
+        }
+    }
+}
+
+/// An answer as it goes over the wire, ending its connection.
+fn wire_form(response: &Response<String>) -> Vec<u8> {
+    let status = response.status();
+    let mut text = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
+    for (name, value) in response.headers() {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    let body = response.body();
+    text.extend_from_slice(format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    text
+}

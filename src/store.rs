@@ -1,0 +1,147 @@
+//! What every store of messages promises. Knows neither HTTP nor, in this file, SQL.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::message::Message;
+use crate::query::{Filter, Listing, Page, Stats};
+
+pub mod sqlite;
+
+mod migrate;
+mod url;
+
+pub use url::{BadUrl, Url};
+
+/// A place that keeps messages for ever, each `message_id` once.
+///
+/// The methods block: call [`insert`](Store::insert) and [`maintain`](Store::maintain) from the inbox's writer
+/// thread, the others from a thread that may wait. What holds for every implementation, and is tested for each
+/// in `tests/it/store_contract.rs`:
+///
+/// - When `insert` returns `Ok`, the whole batch is on stable storage and every later read finds it. When it
+///   returns an error, either nothing of the batch is stored or (the answer to a COMMIT was lost) that is
+///   unknown; the caller must not claim either.
+/// - The first writer of a `message_id` wins, inside a batch too; nothing ever changes a stored message.
+/// - A reader sees a batch whole or not at all, and each answer is of one snapshot.
+/// - `list` has a total order: instant, then `message_id` by its bytes. `stats` and `list` agree.
+/// - Every method returns within a bounded time, and a store heals by itself once what ailed it is gone.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Stores those of `batch` whose id is new, all or nothing, and tells for each what became of it, in order.
+    ///
+    /// # Errors
+    /// [`Error`]; see above for what is stored then.
+    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error>;
+
+    /// Housekeeping that need not happen before a batch is answered. `idle`: nothing waits to be stored.
+    fn maintain(&self, idle: bool);
+
+    /// A page of the messages that match.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error>;
+
+    /// The figures over all messages.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn stats(&self) -> Result<Stats, Error>;
+
+    /// Whether messages can be stored and found right now, by doing both (nothing is added).
+    ///
+    /// # Errors
+    /// [`Error`], with the reason.
+    fn ready(&self) -> Result<(), Error>;
+
+    /// Bytes that wait to be moved from the write-ahead log into the database, where there is such a log.
+    fn wal_bytes(&self) -> u64;
+
+    /// Puts everything in order for the next start. Inserts after this fail.
+    fn close(&self);
+}
+
+/// What became of a message that was given to [`Store::insert`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is stored now.
+    Created,
+    /// It was there already, the same in every field.
+    Duplicate,
+    /// Another message is there under its id, and stays.
+    Conflict,
+}
+
+/// The store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be used at present, or said no for want of space, time or rights: worth a retry.
+    #[error("{reason}")]
+    Unavailable {
+        /// What is the matter, in plain words and without the names of files.
+        reason: &'static str,
+        /// The cause, for the log only.
+        source: Option<Cause>,
+    },
+    /// The store answered with something it never should: a retry may not help.
+    #[error("the database gave an answer that makes no sense")]
+    Failed(#[source] Cause),
+}
+
+/// A cause of any type.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Opens the store at `url`, made and brought up to date if need be.
+///
+/// # Errors
+/// [`OpenError`], in words for who starts the service.
+pub fn open(url: &Url) -> Result<Arc<dyn Store>, OpenError> {
+    match url {
+        Url::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, sqlite::Tuning::default())?)),
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder of the database cannot be made.
+    #[error("cannot make the folder {path} for the database: {source}; give DATABASE_URL a path that this user may write to")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file cannot be opened, read or written.
+    #[error("cannot open the database {path} for reading and writing: {source}; check that the path, its owner and its rights are right, and that the disk has room")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A newer Lyftr was here.
+    #[error("the database {path} has schema version {found}, newer than {known}, which this Lyftr knows; start the newer Lyftr that made it, or restore a backup from before")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The database belongs to another program.
+    #[error("{path} is a database of another program (application_id {found:#x}); give DATABASE_URL a path of its own")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// The mark that program left.
+        found: i64,
+    },
+    /// SQLite is known to be able to damage a database in WAL mode.
+    #[error("SQLite {found} has the WAL-reset bug; Lyftr needs 3.51.3 or newer")]
+    SqliteTooOld {
+        /// The version at hand.
+        found: String,
+    },
+}

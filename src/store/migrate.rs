@@ -1,0 +1,85 @@
+//! Brings a database's schema up to date: numbered files, in order, each once, under a lock.
+//!
+//! A file that has been released is never edited; a change is a new file.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The migrations of SQLite, the n-th of which leads to schema version n.
+const SQLITE: &[&str] = &[include_str!("../../migrations/sqlite/0001_message.sql")];
+
+/// The schema version that this Lyftr works with.
+pub(super) const SQLITE_VERSION: i64 = SQLITE.len() as i64;
+
+/// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
+const APPLICATION_ID: i64 = 0x4c79_6674;
+
+/// What stands in the way of bringing a database up to date.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The database is of a newer Lyftr: its version.
+    Newer(i64),
+    /// The database is another program's: its mark.
+    Foreign(i64),
+    /// SQLite said no.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Applies what is missing in one transaction, which also proves that the database can be written: the version
+/// is written even when it stays as it is. So a start never answers for rows that were never synced.
+pub(super) fn sqlite(conn: &mut Connection) -> Result<(), Refused> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let mark: i64 = transaction.query_row("PRAGMA application_id", (), |row| row.get(0))?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
+        return Err(Refused::Foreign(mark));
+    }
+    let done = usize::try_from(version).map_err(|_| Refused::Newer(version))?;
+    let missing = SQLITE.get(done..).ok_or(Refused::Newer(version))?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SQLITE_VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_database_is_brought_up_to_date_and_then_left_alone() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        sqlite(&mut conn).unwrap();
+        conn.execute("INSERT INTO message VALUES (1, 'm', '+1', '+2', 0, 0, 0, NULL)", ()).unwrap();
+        sqlite(&mut conn).unwrap();
+        let rows: i64 = conn.query_row("SELECT count(*) FROM message", (), |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        sqlite(&mut conn).unwrap();
+        conn.pragma_update(None, "user_version", SQLITE_VERSION + 1).unwrap();
+        assert!(matches!(sqlite(&mut conn), Err(Refused::Newer(v)) if v == SQLITE_VERSION + 1));
+    }
+
+    #[test]
+    fn another_programs_database_is_refused() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE theirs (a)").unwrap();
+        assert!(matches!(sqlite(&mut conn), Err(Refused::Foreign(0))));
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.pragma_update(None, "application_id", 7).unwrap();
+        assert!(matches!(sqlite(&mut conn), Err(Refused::Foreign(7))));
+    }
+}

@@ -1,0 +1,148 @@
+//! Messages in a file of SQLite's: one connection writes, a few read, each answer from one snapshot.
+//!
+//! Nothing here blocks a reader for the writer or the other way round: the database is in WAL mode.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Error, OpenError, Outcome, Store, migrate};
+use crate::message::Message;
+use crate::query::{Filter, Listing, Page, Stats};
+
+mod connection;
+mod reader;
+mod writer;
+
+use reader::Readers;
+use writer::Writer;
+
+/// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
+const SQLITE_MIN: (i32, &str) = (3_051_003, "3.51.3");
+
+/// Sizes that trade memory and pauses for speed.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// The write-ahead log is moved into the database at this size, in bytes. A larger log means fewer page
+    /// writes for each message with a random id, and a longer pause when it is moved.
+    pub wal_bytes: u64,
+    /// The same when nothing waits to be stored.
+    pub wal_idle_bytes: u64,
+    /// Past this size, writing waits for the reader that keeps the log from starting anew.
+    pub wal_bytes_max: u64,
+    /// Page cache of the connection that writes.
+    pub writer_cache_kib: u32,
+    /// Page cache of each connection that reads.
+    pub reader_cache_kib: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            wal_bytes: 64 << 20,
+            wal_idle_bytes: 4 << 20,
+            wal_bytes_max: 256 << 20,
+            writer_cache_kib: 32 << 10,
+            reader_cache_kib: 8 << 10,
+        }
+    }
+}
+
+/// A [`Store`] in a file.
+#[derive(Debug)]
+pub struct Sqlite {
+    writer: Mutex<Option<Writer>>,
+    readers: Readers,
+    wal_bytes: Arc<AtomicU64>,
+}
+
+impl Sqlite {
+    /// Opens the file, made together with its folder if it is not there, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for who starts the service.
+    pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < SQLITE_MIN.0 {
+            return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        make_folder(folder).map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
+
+        let name = || path.display().to_string();
+        let unusable = |source: super::Cause| OpenError::Unusable { path: name(), source };
+        let mut conn =
+            connection::writer(path, tuning.writer_cache_kib, true).map_err(|error| unusable(error.into()))?;
+        migrate::sqlite(&mut conn).map_err(|refused| match refused {
+            migrate::Refused::Newer(found) => {
+                OpenError::Newer { path: name(), found, known: migrate::SQLITE_VERSION }
+            }
+            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
+            migrate::Refused::Sqlite(error) => unusable(error.into()),
+        })?;
+        let writer = Writer::new(path, tuning, conn).map_err(|error| unusable(error.into()))?;
+        Ok(Self {
+            wal_bytes: writer.wal_bytes(),
+            readers: Readers::new(path, tuning.reader_cache_kib),
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    fn with_writer<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T, Error>) -> Result<T, Error> {
+        let mut writer = lock(&self.writer);
+        match writer.as_mut() {
+            Some(writer) => work(writer),
+            None => Err(Error::Unavailable { reason: "the service is stopping", source: None }),
+        }
+    }
+}
+
+impl Store for Sqlite {
+    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+        self.with_writer(|writer| writer.insert(batch))
+    }
+
+    fn maintain(&self, idle: bool) {
+        if let Some(writer) = lock(&self.writer).as_mut() {
+            writer.checkpoint(idle);
+        }
+    }
+
+    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error> {
+        self.readers.list(filter, page)
+    }
+
+    fn stats(&self) -> Result<Stats, Error> {
+        self.readers.stats()
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        self.with_writer(Writer::ready)
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.readers.close();
+        if let Some(mut writer) = lock(&self.writer).take() {
+            writer.close();
+        }
+    }
+}
+
+/// Makes the folder, and makes it last: a new name is safe once the folder that holds it is synced.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let missing: Vec<PathBuf> = folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    std::fs::create_dir_all(folder)?;
+    for made in missing.iter().rev() {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Locks, also after another holder panicked: what the lock guards is valid between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,75 @@
+//! Opening connections to SQLite, and what its errors mean to us.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::query::fold;
+use crate::store::Error;
+
+/// How long a statement waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Prepared statements kept for a connection.
+const STATEMENTS_MAX: usize = 32;
+
+/// The name in SQL of the function that [`Search`](crate::query::Search) is matched with.
+pub(super) const CONTAINS: &str = "contains_folded";
+
+/// Opens the connection that writes. `create`: make the file if it is not there.
+pub(super) fn writer(path: &Path, cache_kib: u32, create: bool) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+    let conn = open(path, flags, cache_kib)?;
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    // FULL syncs the write-ahead log on every commit; NORMAL would lose acknowledged messages at a power cut.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    // On macOS fsync alone leaves data in the drive's cache. Elsewhere these two do nothing.
+    conn.pragma_update(None, "fullfsync", true)?;
+    conn.pragma_update(None, "checkpoint_fullfsync", true)?;
+    // The writer checkpoints by itself, after it has answered.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    Ok(conn)
+}
+
+/// Opens a connection that reads.
+pub(super) fn reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX, cache_kib)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+    conn.create_scalar_function(CONTAINS, 2, pure, |call| {
+        let text = call.get_raw(0).as_str_or_null()?;
+        let folded = call.get_raw(1).as_str()?;
+        Ok(text.is_some_and(|text| fold(text).contains(folded)))
+    })?;
+    Ok(conn)
+}
+
+fn open(path: &Path, flags: OpenFlags, cache_kib: u32) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(conn)
+}
+
+/// What an error of SQLite's means to who asked us.
+pub(super) fn explain(error: rusqlite::Error) -> Error {
+    let reason = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            "the database is locked by another process"
+        }
+        Some(ErrorCode::DiskFull) => "the disk is full",
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the database cannot be written",
+        Some(ErrorCode::SystemIoFailure) => "the disk failed to read or write",
+        Some(ErrorCode::CannotOpen) => "the database file cannot be opened",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the database is damaged",
+        Some(ErrorCode::OperationInterrupted) => "the question took too long to answer",
+        Some(ErrorCode::OutOfMemory) => "there is not enough memory",
+        // SQLITE_ERROR: no such table, no such column.
+        Some(ErrorCode::Unknown) => "the schema of the database is not what it should be",
+        _ => return Error::Failed(error.into()),
+    };
+    Error::Unavailable { reason, source: Some(error.into()) }
+}

@@ -1,0 +1,222 @@
+//! The one connection that writes: batches, checkpoints, and how it comes back after a failure.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{CachedStatement, Connection, params};
+
+use super::Tuning;
+use super::connection::{self, explain};
+use crate::message::Message;
+use crate::store::{Error, Outcome, migrate};
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const COMMIT: &str = "COMMIT";
+const ROLLBACK: &str = "ROLLBACK";
+const INSERT: &str = "\
+    INSERT INTO message (message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (message_id) DO NOTHING";
+const IS_SAME: &str = "\
+    SELECT sender = ?2 AND recipient = ?3 AND ts_second = ?4 AND ts_nanosecond = ?5 AND ts_digits = ?6 AND text IS ?7
+    FROM message WHERE message_id = ?1";
+const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
+
+/// Owns the write connection. After a failure it has none, and opens a new one for the next batch.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    tuning: Tuning,
+    open: Option<Open>,
+    /// Bytes in the write-ahead log, as of the last commit or checkpoint; read by the metrics.
+    wal_bytes: Arc<AtomicU64>,
+    /// The size of the log that the next checkpoint waits for; grows while a reader holds checkpoints up.
+    checkpoint_at: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    conn: Connection,
+    files: Files,
+}
+
+/// Which files the connection works on. When a path leads elsewhere or nowhere, what is written through the
+/// connection is lost at the next start, so it must not be acknowledged.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    database: (u64, u64),
+    wal: (u64, u64),
+}
+
+impl Files {
+    /// Device and inode of the database and its write-ahead log; `None` if either is not there.
+    fn at(path: &Path) -> Option<Self> {
+        let id = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        Some(Self { database: id(path)?, wal: id(Path::new(&wal))? })
+    }
+}
+
+impl Writer {
+    /// Takes over a connection whose schema is up to date.
+    pub(super) fn new(path: &Path, tuning: Tuning, conn: Connection) -> Result<Self, Error> {
+        let mut writer = Self {
+            path: path.to_owned(),
+            tuning,
+            open: None,
+            wal_bytes: Arc::default(),
+            checkpoint_at: 0,
+        };
+        writer.adopt(conn)?;
+        Ok(writer)
+    }
+
+    /// Bytes in the write-ahead log, kept up to date.
+    pub(super) fn wal_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.wal_bytes)
+    }
+
+    /// [`Store::insert`](crate::store::Store::insert): one transaction, synced.
+    pub(super) fn insert(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+        self.write(|conn| {
+            let mut insert = conn.prepare_cached(INSERT)?;
+            batch.iter().map(|message| insert_one(conn, &mut insert, message)).collect()
+        })
+    }
+
+    /// [`Store::ready`](crate::store::Store::ready): reads a row, and writes the schema version as it is.
+    pub(super) fn ready(&mut self) -> Result<(), Error> {
+        let version = self.write(|conn| {
+            conn.prepare_cached(ANY_ROW)?.query_row((), |row| row.get::<_, i64>(0))?;
+            let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+            conn.pragma_update(None, "user_version", version)?;
+            Ok(version)
+        })?;
+        if version == migrate::SQLITE_VERSION {
+            return Ok(());
+        }
+        Err(Error::Unavailable { reason: "the schema of the database is not the one this Lyftr works with", source: None })
+    }
+
+    /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case.
+    pub(super) fn checkpoint(&mut self, idle: bool) {
+        let wal = self.wal_bytes.load(Ordering::Relaxed);
+        let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
+        if wal < due.max(self.checkpoint_at) {
+            return;
+        }
+        // PASSIVE waits for nobody, but readers can hold it up; past a second bound we wait for them instead.
+        let mode = if wal < self.tuning.wal_bytes_max { "PASSIVE" } else { "RESTART" };
+        let Some(open) = &self.open else { return };
+        match run_checkpoint(&open.conn, mode) {
+            Ok(Checkpoint { complete: true }) => {
+                self.checkpoint_at = 0;
+                self.wal_bytes.store(0, Ordering::Relaxed);
+            }
+            Ok(_) => self.checkpoint_at = wal + self.tuning.wal_idle_bytes,
+            Err(error) => {
+                self.checkpoint_at = wal + self.tuning.wal_idle_bytes;
+                tracing::warn!(error = &error as &dyn std::error::Error, "checkpoint failed");
+            }
+        }
+    }
+
+    /// Empties the write-ahead log and closes the connection.
+    pub(super) fn close(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        if let Err(error) = run_checkpoint(&open.conn, "TRUNCATE") {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the last checkpoint failed; the next start makes up for it");
+        }
+    }
+
+    /// Runs `work` in one transaction. An `Ok` means that it is committed, synced, and in the file that the
+    /// path leads to; after an error nothing is believed of the connection any more.
+    fn write<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        if self.open.is_none() {
+            self.reopen()?;
+        }
+        let Some(open) = &self.open else { return Err(REMOVED) };
+        let done = transaction(&open.conn, work).map_err(explain);
+        let intact = Files::at(&self.path).is_some_and(|files| files == open.files);
+        if done.is_err() || !intact {
+            self.open = None;
+        }
+        if intact { done } else { Err(REMOVED) }
+    }
+
+    /// A new connection to the same file. A sync may have failed, and the kernel then holds pages for clean
+    /// that never reached the disk: so the log is written out anew before anything in it is relied on.
+    fn reopen(&mut self) -> Result<(), Error> {
+        let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
+        match run_checkpoint(&conn, "TRUNCATE") {
+            Ok(Checkpoint { complete: true }) => {}
+            Ok(_) => {
+                return Err(Error::Unavailable { reason: "the database is being read and cannot be recovered yet", source: None });
+            }
+            Err(error) => return Err(explain(error)),
+        }
+        self.adopt(conn)?;
+        tracing::info!("the database was opened anew after a failure");
+        Ok(())
+    }
+
+    fn adopt(&mut self, mut conn: Connection) -> Result<(), Error> {
+        let page_bytes: u64 = conn.query_row("PRAGMA page_size", (), |row| row.get(0)).map_err(explain)?;
+        let wal_bytes = Arc::clone(&self.wal_bytes);
+        wal_bytes.store(0, Ordering::Relaxed);
+        conn.wal_hook(Some(move |_: &mut _, pages: std::ffi::c_int| {
+            wal_bytes.store(u64::try_from(pages).unwrap_or(0) * page_bytes, Ordering::Relaxed);
+            Ok(())
+        }))
+        .map_err(explain)?;
+        let files = Files::at(&self.path).ok_or(REMOVED)?;
+        self.checkpoint_at = 0;
+        self.open = Some(Open { conn, files });
+        Ok(())
+    }
+}
+
+const REMOVED: Error = Error::Unavailable { reason: "the database file was removed or replaced", source: None };
+
+fn transaction<T>(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    conn.prepare_cached(BEGIN)?.execute(())?;
+    let done = work(conn).and_then(|value| {
+        conn.prepare_cached(COMMIT)?.execute(())?;
+        Ok(value)
+    });
+    if done.is_err() && !conn.is_autocommit() {
+        conn.execute(ROLLBACK, ())?;
+    }
+    done
+}
+
+fn insert_one(conn: &Connection, insert: &mut CachedStatement<'_>, message: &Message) -> rusqlite::Result<Outcome> {
+    let row = params![
+        message.message_id.as_str(),
+        message.from.as_str(),
+        message.to.as_str(),
+        message.ts.second(),
+        message.ts.nanosecond(),
+        message.ts.digits(),
+        message.text.as_deref(),
+    ];
+    if insert.execute(row)? == 1 {
+        return Ok(Outcome::Created);
+    }
+    let same = conn.prepare_cached(IS_SAME)?.query_row(row, |row| row.get(0))?;
+    Ok(if same { Outcome::Duplicate } else { Outcome::Conflict })
+}
+
+struct Checkpoint {
+    /// Everything in the log is in the database too, so that the log can begin anew.
+    complete: bool,
+}
+
+fn run_checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
+    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
+        let (busy, pages, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Checkpoint { complete: busy == 0 && pages == moved })
+    })
+}

@@ -1,0 +1,286 @@
+//! The log: one flat JSON object a line on standard output, and nothing else there.
+//!
+//! A line is appended to a buffer in memory, which a thread writes out: no request waits for the terminal or
+//! the disk. When standard output takes nothing, lines are dropped and counted rather than kept without bound.
+//! `tracing` is how the rest of the code speaks to the log, save for the line of a request, which is written
+//! here at once ([`Log::request`]): it is the same for every request and must cost little.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// Most bytes of log that wait for standard output.
+const BUFFER_BYTES_MAX: usize = 8 << 20;
+/// How long lines are gathered before they are written out together.
+const GATHER: Duration = Duration::from_millis(2);
+/// How long the end of the program waits for standard output.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The log of a running service; clones are the same log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    sink: Arc<Sink>,
+    level: Level,
+}
+
+/// What a request's line says, in this order after the time and the level.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// How bad it is.
+    pub level: Level,
+    /// The value of `X-Request-ID`.
+    pub request_id: &'a str,
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The path, as sent, without the query.
+    pub path: &'a str,
+    /// The status answered.
+    pub status: u16,
+    /// From the complete header to the answer.
+    pub latency: Duration,
+    /// What only `POST /webhook` says.
+    pub webhook: Option<WebhookFields<'a>>,
+}
+
+/// The fields of `POST /webhook`.
+#[derive(Debug, Clone, Copy)]
+pub struct WebhookFields<'a> {
+    /// The message's id, where it is known.
+    pub message_id: Option<&'a str>,
+    /// Whether a message with this id was there already.
+    pub dup: bool,
+    /// As in the metric `webhook_requests_total`.
+    pub result: &'a str,
+}
+
+impl Log {
+    /// Starts the thread that writes to `out`; lines below `level` are left out.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(level: Level, out: impl std::io::Write + Send + 'static) -> std::io::Result<(Self, LogGuard)> {
+        let sink = Arc::new(Sink::default());
+        let thread = {
+            let sink = Arc::clone(&sink);
+            std::thread::Builder::new().name("lyftr-log".into()).spawn(move || sink.run(out))?
+        };
+        Ok((Self { sink: Arc::clone(&sink), level }, LogGuard { sink, thread: Some(thread) }))
+    }
+
+    /// A log that is thrown away.
+    pub fn none() -> Self {
+        Self { sink: Arc::new(Sink { closed: true.into(), ..Sink::default() }), level: Level::ERROR }
+    }
+
+    /// Sends `tracing`'s events, and panics, into this log, for the whole process.
+    pub fn install(&self) {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let subscriber = tracing_subscriber::registry().with(self.clone());
+        if tracing::subscriber::set_global_default(subscriber).is_err() {
+            tracing::warn!("another log was installed before");
+        }
+        std::panic::set_hook(Box::new(|panic| {
+            // The payload may hold a message's text; the place says enough.
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "panic");
+        }));
+    }
+
+    /// Writes the line of a request.
+    pub fn request(&self, line: &RequestLine<'_>) {
+        if line.level > self.level {
+            return;
+        }
+        let mut text = begin(line.level);
+        member(&mut text, "request_id", line.request_id);
+        member(&mut text, "method", line.method);
+        member(&mut text, "path", line.path);
+        let _ = write!(text, ",\"status\":{},\"latency_ms\":{:.3}", line.status, line.latency.as_secs_f64() * 1e3);
+        if let Some(webhook) = &line.webhook {
+            if let Some(id) = webhook.message_id {
+                member(&mut text, "message_id", id);
+            }
+            let _ = write!(text, ",\"dup\":{}", webhook.dup);
+            member(&mut text, "result", webhook.result);
+        }
+        text.push_str("}\n");
+        self.sink.append(&text);
+    }
+
+    /// Lines that were dropped so far, because standard output did not take them.
+    pub fn dropped(&self) -> u64 {
+        self.sink.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes out what waits when it is dropped, so that no line is lost at a normal exit.
+#[derive(Debug)]
+pub struct LogGuard {
+    sink: Arc<Sink>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let mut buffer = self.sink.lock();
+        buffer.closing = true;
+        self.sink.changed.notify_all();
+        // A terminal or pipe that takes nothing must not keep the program from ending.
+        let (buffer, waited) = self
+            .sink
+            .changed
+            .wait_timeout_while(buffer, CLOSE_TIMEOUT, |buffer| !buffer.done)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(buffer);
+        if let Some(thread) = self.thread.take().filter(|_| !waited.timed_out()) {
+            drop(thread.join());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sink {
+    buffer: Mutex<Buffer>,
+    changed: Condvar,
+    dropped: AtomicU64,
+    closed: std::sync::atomic::AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    closing: bool,
+    done: bool,
+}
+
+impl Sink {
+    fn append(&self, line: &str) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut buffer = self.lock();
+        if buffer.lines.len() + line.len() > BUFFER_BYTES_MAX {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let wake = buffer.lines.is_empty();
+        buffer.lines.extend_from_slice(line.as_bytes());
+        drop(buffer);
+        if wake {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Writes out what is appended until the guard is dropped.
+    fn run(&self, mut out: impl std::io::Write) {
+        let mut lines = Vec::new();
+        loop {
+            let mut buffer = self.lock();
+            while buffer.lines.is_empty() && !buffer.closing {
+                buffer = self.changed.wait(buffer).unwrap_or_else(PoisonError::into_inner);
+            }
+            if !buffer.closing {
+                drop(buffer);
+                std::thread::sleep(GATHER);
+                buffer = self.lock();
+            }
+            lines.clear();
+            std::mem::swap(&mut buffer.lines, &mut lines);
+            let closing = buffer.closing;
+            drop(buffer);
+            if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
+                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                self.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            if closing && lines.is_empty() {
+                break;
+            }
+        }
+        self.lock().done = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events of our own code, flat: `ts`, `level`, `message`, then the event's fields.
+impl<S: Subscriber> Layer<S> for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        // Libraries may speak of headers and the like; only what is written here is known to be fit for the log.
+        *metadata.level() <= self.level && metadata.target().starts_with(env!("CARGO_PKG_NAME"))
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields { message: String::new(), others: String::new() };
+        event.record(&mut fields);
+        let mut text = begin(*event.metadata().level());
+        member(&mut text, "message", &fields.message);
+        text.push_str(&fields.others);
+        text.push_str("}\n");
+        self.sink.append(&text);
+    }
+}
+
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            name => member(&mut self.others, name, &text),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        member(&mut self.others, field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        let _ = write!(self.others, ",\"{}\":{value}", field.name());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        let _ = write!(self.others, ",\"{}\":{value}", field.name());
+    }
+
+    /// The error and everything that caused it.
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        member(&mut self.others, field.name(), &text);
+    }
+}
+
+/// The begin of a line: the time and the level.
+#[expect(clippy::disallowed_methods, reason = "the log is where the time of day enters")]
+fn begin(level: Level) -> String {
+    let mut text = String::with_capacity(256);
+    let _ = write!(text, "{{\"ts\":\"{:.6}\",\"level\":\"{level}\"", jiff::Timestamp::now());
+    text
+}
+
+/// `,"name":"value"`, the value escaped as JSON asks (RFC 8259, section 7).
+fn member(text: &mut String, name: &str, value: &str) {
+    let _ = write!(text, ",\"{name}\":");
+    if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        let _ = write!(text, "\"{value}\"");
+    } else {
+        text.push_str(&serde_json::Value::from(value).to_string());
+    }
+}

@@ -1,0 +1,4 @@
+//! Everything that is tested from outside, in one binary: a file for each face of the product.
+#![allow(missing_docs, reason = "tests speak for themselves")]
+
+mod support;
