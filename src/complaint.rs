@@ -33,12 +33,7 @@ pub enum Place {
 impl Complaint {
     /// A complaint about the field or parameter `name`.
     pub fn field(kind: &'static str, name: &str, reason: impl Into<String>, input: Value) -> Self {
-        Self {
-            kind,
-            place: Place::Field(name.to_owned()),
-            reason: reason.into(),
-            input,
-        }
+        Self { kind, place: Place::Field(name.to_owned()), reason: reason.into(), input }
     }
 }
 

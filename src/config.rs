@@ -18,7 +18,7 @@ pub const SECRET_BYTES_ADVISED: usize = 24;
 /// variables only, see [`Environment`]. Everything is text here, so that all mistakes can be told at once.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where messages are kept: sqlite:///relative/path or sqlite:////absolute/path
+    /// Where messages are kept: `sqlite:///relative/path` or `sqlite:////absolute/path`
     #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = "sqlite:///./data/app.db")]
     pub database_url: String,
     /// Least level that is logged: DEBUG, INFO, WARN or ERROR
@@ -136,12 +136,14 @@ impl Config {
     /// [`Mistakes`], all of them at once.
     pub fn check(args: &Args, environment: Environment) -> Result<Self, Mistakes> {
         let mut mistakes = Vec::new();
-        let database_url = note(&mut mistakes, args.database_url.parse().map_err(|bad| format!("DATABASE_URL {bad}")));
+        let database_url =
+            note(&mut mistakes, args.database_url.parse().map_err(|bad| format!("DATABASE_URL {bad}")));
         let log_level = note(&mut mistakes, level(&args.log_level));
         let port = note(&mut mistakes, number("PORT", &args.port, 0, u16::MAX));
         let max_body_bytes = note(&mut mistakes, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
         let queue_max = note(&mut mistakes, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
-        let max_connections = note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
+        let max_connections =
+            note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
         let read_token = note(&mut mistakes, environment.secret("READ_TOKEN")).flatten();
         let webhook_secret = note(&mut mistakes, webhook_secret(environment));
         if args.host.is_empty() {
@@ -213,7 +215,12 @@ fn level(given: &str) -> Result<Level, String> {
     }
 }
 
-fn number<T: FromStr + PartialOrd + fmt::Display>(name: &str, given: &str, min: T, max: T) -> Result<T, String> {
+fn number<T: FromStr + PartialOrd + Copy + fmt::Display>(
+    name: &str,
+    given: &str,
+    min: T,
+    max: T,
+) -> Result<T, String> {
     match given.parse() {
         Ok(value) if value >= min && value <= max => Ok(value),
         _ => Err(format!("{name} is {given:?}; it should be a whole number from {min} to {max}")),
@@ -222,7 +229,8 @@ fn number<T: FromStr + PartialOrd + fmt::Display>(name: &str, given: &str, min: 
 
 /// The content of a file without the line end that editors and `echo` put there.
 fn read_secret(path: &Path) -> Result<Option<Secret>, String> {
-    let mut bytes = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", PathBuf::from(path).display()))?;
+    let mut bytes = std::fs::read(path)
+        .map_err(|error| format!("cannot read {}: {error}", PathBuf::from(path).display()))?;
     while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         bytes.pop();
     }
@@ -262,7 +270,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once() {
-        let flags = ["--database-url=mysql://x", "--log-level=LOUD", "--port=70000", "--queue-max=0", "--host="];
+        let flags =
+            ["--database-url=mysql://x", "--log-level=LOUD", "--port=70000", "--queue-max=0", "--host="];
         let Mistakes(mistakes) = check(&flags, |_| None).unwrap_err();
         assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
         assert!(mistakes.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
@@ -280,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_secret_may_come_from_a_file() {
-        let environment = Environment::of(|name| (name == "WEBHOOK_SECRET_FILE").then(|| "Cargo.toml".into()));
+        let environment =
+            Environment::of(|name| (name == "WEBHOOK_SECRET_FILE").then(|| "Cargo.toml".into()));
         let secret = environment.secret("WEBHOOK_SECRET").unwrap().unwrap();
         let file = std::fs::read_to_string("Cargo.toml").unwrap();
         assert_eq!(secret.expose(), file.trim_end().as_bytes());
@@ -292,7 +302,8 @@ mod tests {
 
     #[test]
     fn weak_secrets_and_open_reads_are_warned_of() {
-        let config = check(&["--host=0.0.0.0"], |name| (name == "WEBHOOK_SECRET").then(|| "short".into())).unwrap();
+        let config =
+            check(&["--host=0.0.0.0"], |name| (name == "WEBHOOK_SECRET").then(|| "short".into())).unwrap();
         assert_eq!(config.warnings().len(), 2);
         let config = check(&["--host=0.0.0.0"], |_| Some("0123456789abcdef01234567".into()));
         assert!(config.is_err(), "NAME and NAME_FILE are both set here");

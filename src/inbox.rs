@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::store::{Error, Outcome, Store};
+use crate::telemetry::chain;
 
 /// Most messages in one transaction.
 pub const BATCH_MAX: usize = 512;
@@ -186,7 +187,7 @@ impl Writer {
             }
             Err(error) => {
                 self.metrics.store_errors.increment();
-                tracing::error!(messages = batch.len(), error = &error as &dyn std::error::Error, "a batch was not stored");
+                tracing::error!(messages = batch.len(), error = chain(&error), "a batch was not stored");
                 let reason = match error {
                     Error::Unavailable { reason, .. } => reason,
                     Error::Failed(_) => "the database failed",

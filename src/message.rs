@@ -93,10 +93,7 @@ impl Phone {
     /// Which rule it breaks.
     pub fn new(value: &str) -> Result<Self, Broken> {
         let digits = value.strip_prefix('+').unwrap_or_default().as_bytes();
-        if digits.is_empty()
-            || digits.len() > PHONE_DIGITS_MAX
-            || !digits.iter().all(u8::is_ascii_digit)
-        {
+        if digits.is_empty() || digits.len() > PHONE_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
             return Err(Broken {
                 kind: "string_pattern_mismatch",
                 reason: "String should be a plus sign and 1 to 15 digits, e.g. +14155550100",
@@ -129,10 +126,7 @@ impl Serialize for Timestamp {
 /// Which rule it breaks.
 pub fn check_text(value: &str) -> Result<(), Broken> {
     if longer_than(value, TEXT_CHARS_MAX) {
-        return Err(Broken {
-            kind: "string_too_long",
-            reason: "String should have at most 4096 characters",
-        });
+        return Err(Broken { kind: "string_too_long", reason: "String should have at most 4096 characters" });
     }
     if value.contains('\0') {
         return Err(Broken {

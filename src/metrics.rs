@@ -20,15 +20,64 @@ pub const PATHS: [&str; 7] =
 pub const STATUSES: [u16; 14] = [200, 400, 401, 404, 405, 408, 413, 414, 422, 431, 499, 500, 503, 505];
 /// Values of the label `result`.
 pub const RESULTS: [&str; 8] = [
-    "created", "duplicate", "conflict", "invalid_signature", "validation_error", "too_large", "overloaded", "error",
+    "created",
+    "duplicate",
+    "conflict",
+    "invalid_signature",
+    "validation_error",
+    "too_large",
+    "overloaded",
+    "error",
 ];
 /// Statuses that `POST /webhook` is known to give, whose series exist from the start.
 const WEBHOOK_STATUSES: [u16; 7] = [200, 401, 408, 413, 422, 499, 503];
 
-const LATENCY_MS: [f64; 14] =
-    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0];
-const COMMIT_S: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-const BATCH: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// Upper bounds of buckets, each as counted and as written.
+type Bounds<const N: usize> = [(u64, &'static str); N];
+/// Counted in nanoseconds, written in milliseconds.
+const LATENCY_MS: Bounds<14> = [
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+    (2_000_000, "2"),
+    (5_000_000, "5"),
+    (10_000_000, "10"),
+    (20_000_000, "20"),
+    (50_000_000, "50"),
+    (100_000_000, "100"),
+    (200_000_000, "200"),
+    (500_000_000, "500"),
+    (1_000_000_000, "1000"),
+    (2_000_000_000, "2000"),
+    (5_000_000_000, "5000"),
+    (10_000_000_000, "10000"),
+];
+/// Counted in nanoseconds, written in seconds.
+const COMMIT_SECONDS: Bounds<12> = [
+    (250_000, "0.00025"),
+    (500_000, "0.0005"),
+    (1_000_000, "0.001"),
+    (2_500_000, "0.0025"),
+    (5_000_000, "0.005"),
+    (10_000_000, "0.01"),
+    (25_000_000, "0.025"),
+    (50_000_000, "0.05"),
+    (100_000_000, "0.1"),
+    (250_000_000, "0.25"),
+    (1_000_000_000, "1"),
+    (5_000_000_000, "5"),
+];
+const BATCH: Bounds<10> = [
+    (1, "1"),
+    (2, "2"),
+    (4, "4"),
+    (8, "8"),
+    (16, "16"),
+    (32, "32"),
+    (64, "64"),
+    (128, "128"),
+    (256, "256"),
+    (512, "512"),
+];
 
 /// The metrics of one service.
 #[derive(Debug)]
@@ -38,7 +87,7 @@ pub struct Metrics {
     /// From the complete header to the answer, all requests, in milliseconds.
     pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
     /// From the begin of a batch's transaction until it is synced.
-    pub commit_seconds: Histogram<{ COMMIT_S.len() }>,
+    pub commit_seconds: Histogram<{ COMMIT_SECONDS.len() }>,
     /// Messages in a batch.
     pub batch_messages: Histogram<{ BATCH.len() }>,
     /// Failures of the store, writing and reading.
@@ -71,14 +120,14 @@ pub struct Counter(AtomicU64);
 /// Counts in buckets with an upper bound each.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
-    bounds: [f64; N],
-    /// Observations in each bucket, the last one without a bound; made cumulative on the page.
+    bounds: Bounds<N>,
+    /// Observations in each bucket; made cumulative on the page.
     buckets: [AtomicU64; N],
+    /// Observations above all bounds.
     over: AtomicU64,
-    /// In the smallest unit that is counted, see `scale`.
     sum: AtomicU64,
-    /// How many of the sum's units make one of the metric's.
-    scale: f64,
+    /// The metric's unit is ten to the power of this many of the units that are counted.
+    decimals: u32,
 }
 
 impl Default for Metrics {
@@ -86,9 +135,9 @@ impl Default for Metrics {
         Self {
             requests: Default::default(),
             webhook: Default::default(),
-            request_latency_ms: Histogram::new(LATENCY_MS, 1e6),
-            commit_seconds: Histogram::new(COMMIT_S, 1e9),
-            batch_messages: Histogram::new(BATCH, 1.0),
+            request_latency_ms: Histogram::new(LATENCY_MS, 6),
+            commit_seconds: Histogram::new(COMMIT_SECONDS, 9),
+            batch_messages: Histogram::new(BATCH, 0),
             store_errors: Counter::default(),
             connections: Counter::default(),
             connections_cut: Counter::default(),
@@ -108,23 +157,9 @@ impl Counter {
     }
 }
 
-impl<const N: usize> Histogram<N> {
-    fn new(bounds: [f64; N], scale: f64) -> Self {
-        Self { bounds, buckets: std::array::from_fn(|_| AtomicU64::new(0)), over: AtomicU64::new(0), sum: AtomicU64::new(0), scale }
-    }
-
-    /// Counts one observation, in units of the sum.
-    fn record(&self, units: u64) {
-        let value = units as f64 / self.scale;
-        let bucket = self.bounds.iter().zip(&self.buckets).find(|(bound, _)| value <= **bound);
-        bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
-        self.sum.fetch_add(units, Relaxed);
-    }
-}
-
-/// What a histogram can be given: its size in the units of the histogram's sum.
+/// What a histogram can be given.
 pub trait Observed {
-    /// The size.
+    /// The size: nanoseconds of a duration, or a number.
     fn units(self) -> u64;
 }
 
@@ -141,9 +176,26 @@ impl Observed for usize {
 }
 
 impl<const N: usize> Histogram<N> {
+    fn new(bounds: Bounds<N>, decimals: u32) -> Self {
+        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { bounds, buckets, over: AtomicU64::new(0), sum: AtomicU64::new(0), decimals }
+    }
+
     /// Counts one observation.
     pub fn observe(&self, value: impl Observed) {
-        self.record(value.units());
+        let units = value.units();
+        let bucket = self.bounds.iter().zip(&self.buckets).find(|((bound, _), _)| units <= *bound);
+        bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
+        self.sum.fetch_add(units, Relaxed);
+    }
+
+    /// The sum in the metric's unit.
+    fn sum(&self) -> String {
+        let (sum, unit) = (self.sum.load(Relaxed), 10_u64.pow(self.decimals));
+        if self.decimals == 0 {
+            return sum.to_string();
+        }
+        format!("{}.{:0width$}", sum / unit, sum % unit, width = usize::try_from(self.decimals).unwrap_or(0))
     }
 }
 
@@ -153,7 +205,8 @@ impl Metrics {
         let method = index(&METHODS, &method);
         let path = path.map_or(PATHS.len() - 1, |path| index(&PATHS, &path));
         let status = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUS_500);
-        if let Some(counter) = self.requests.get(method).and_then(|m| m.get(path)).and_then(|p| p.get(status)) {
+        if let Some(counter) = self.requests.get(method).and_then(|m| m.get(path)).and_then(|p| p.get(status))
+        {
             counter.increment();
         }
         self.request_latency_ms.observe(latency);
@@ -169,7 +222,11 @@ impl Metrics {
     /// The page that Prometheus reads.
     pub fn page(&self, gauges: &Gauges) -> String {
         let mut page = Page(String::with_capacity(8192));
-        page.head("http_requests_total", "counter", "HTTP requests answered, by method, route and status; 499 means that the client left first.");
+        page.head(
+            "http_requests_total",
+            "counter",
+            "HTTP requests answered, by method, route and status; 499 means that the client left first.",
+        );
         for (method, paths) in METHODS.iter().zip(&self.requests) {
             for (path, statuses) in PATHS.iter().zip(paths) {
                 for (status, counter) in STATUSES.iter().zip(statuses) {
@@ -184,16 +241,44 @@ impl Metrics {
         for (result, counter) in RESULTS.iter().zip(&self.webhook) {
             page.line("webhook_requests_total", &format!("{{result=\"{result}\"}}"), counter.get());
         }
-        page.histogram("request_latency_ms", "Milliseconds from a request's complete header to its answer.", &self.request_latency_ms);
-        page.histogram("store_commit_seconds", "Seconds that the transaction of a batch took, until it was synced.", &self.commit_seconds);
-        page.histogram("store_batch_messages", "Messages stored together in one transaction.", &self.batch_messages);
-        page.counter("store_errors_total", "Times that the store failed to write or to read.", self.store_errors.get());
+        page.histogram(
+            "request_latency_ms",
+            "Milliseconds from a request's complete header to its answer.",
+            &self.request_latency_ms,
+        );
+        page.histogram(
+            "store_commit_seconds",
+            "Seconds that the transaction of a batch took, until it was synced.",
+            &self.commit_seconds,
+        );
+        page.histogram(
+            "store_batch_messages",
+            "Messages stored together in one transaction.",
+            &self.batch_messages,
+        );
+        page.counter(
+            "store_errors_total",
+            "Times that the store failed to write or to read.",
+            self.store_errors.get(),
+        );
         page.counter("connections_total", "Connections accepted.", self.connections.get());
-        page.counter("connections_cut_total", "Connections closed for a limit: too slow, idle too long, or the table was full.", self.connections_cut.get());
-        page.counter("log_lines_dropped_total", "Log lines dropped because standard output did not take them.", gauges.log_lines_dropped);
+        page.counter(
+            "connections_cut_total",
+            "Connections closed for a limit: too slow, idle too long, or the table was full.",
+            self.connections_cut.get(),
+        );
+        page.counter(
+            "log_lines_dropped_total",
+            "Log lines dropped because standard output did not take them.",
+            gauges.log_lines_dropped,
+        );
         page.gauge("connections_open", "Open connections.", gauges.connections_open);
         page.gauge("inbox_queue_messages", "Messages waiting to be stored.", gauges.queue_messages);
-        page.gauge("inbox_queue_messages_max", "Most messages that may wait; one more is answered 503.", gauges.queue_messages_max);
+        page.gauge(
+            "inbox_queue_messages_max",
+            "Most messages that may wait; one more is answered 503.",
+            gauges.queue_messages_max,
+        );
         page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
         page.head("lyftr_build_info", "gauge", "The version that runs, as a label.");
         page.line("lyftr_build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
@@ -242,18 +327,19 @@ impl Page {
     fn histogram<const N: usize>(&mut self, name: &str, help: &str, histogram: &Histogram<N>) {
         self.head(name, "histogram", help);
         let mut total = 0;
-        for (bound, count) in histogram.bounds.iter().zip(&histogram.buckets) {
+        for ((_, bound), count) in histogram.bounds.iter().zip(&histogram.buckets) {
             total += count.load(Relaxed);
             self.write(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}\n"));
         }
         total += histogram.over.load(Relaxed);
-        let sum = histogram.sum.load(Relaxed) as f64 / histogram.scale;
-        self.write(format_args!("{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {sum}\n{name}_count {total}\n"));
+        let sum = histogram.sum();
+        self.write(format_args!(
+            "{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {sum}\n{name}_count {total}\n"
+        ));
     }
 
     fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = self.0.write_fmt(text);
+        let _infallible = self.0.write_fmt(text);
     }
 }
 
@@ -273,7 +359,7 @@ mod tests {
             "request_latency_ms_bucket{le=\"100\"} 0",
             "request_latency_ms_bucket{le=\"500\"} 0",
             "request_latency_ms_bucket{le=\"+Inf\"} 0",
-            "request_latency_ms_sum 0",
+            "request_latency_ms_sum 0.000000",
             "request_latency_ms_count 0",
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
@@ -305,7 +391,7 @@ mod tests {
             "request_latency_ms_bucket{le=\"200\"} 3",
             "request_latency_ms_bucket{le=\"10000\"} 3",
             "request_latency_ms_bucket{le=\"+Inf\"} 4",
-            "request_latency_ms_sum 20202",
+            "request_latency_ms_sum 20202.000000",
             "request_latency_ms_count 4",
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");

@@ -168,13 +168,15 @@ impl Given {
             }
         };
         if longer_than(&self.search, SEARCH_CHARS_MAX) {
-            let broken = ("string_too_long", format!("String should have at most {SEARCH_CHARS_MAX} characters"));
+            let broken =
+                ("string_too_long", format!("String should have at most {SEARCH_CHARS_MAX} characters"));
             complain("q", broken, &self.search);
         }
         if !complaints.is_empty() {
             return Err(complaints);
         }
-        let filter = Filter { from: sender(self.from), since, search: present(&self.search).map(Search::new) };
+        let filter =
+            Filter { from: sender(self.from), since, search: present(&self.search).map(Search::new) };
         Ok((filter, Page { limit, offset }))
     }
 }
@@ -211,10 +213,14 @@ fn integer(text: &str) -> Result<u64, Broken> {
         None => (false, text),
     };
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(("int_parsing", "Input should be a valid integer, unable to parse string as an integer".into()));
+        return Err((
+            "int_parsing",
+            "Input should be a valid integer, unable to parse string as an integer".into(),
+        ));
     }
     let value = digits.parse::<u64>().map_err(|_| {
-        let (kind, word) = if negative { ("greater_than_equal", "greater") } else { ("less_than_equal", "less") };
+        let (kind, word) =
+            if negative { ("greater_than_equal", "greater") } else { ("less_than_equal", "less") };
         let bound = if negative { 0 } else { u64::MAX };
         (kind, format!("Input should be {word} than or equal to {bound}"))
     })?;
@@ -282,9 +288,13 @@ mod tests {
 
     #[test]
     fn case_is_folded_for_all_of_unicode() {
-        for (one, other) in
-            [("STRASSE", "straße"), ("ΣΊΣΥΦΟΣ", "σίσυφος"), ("ПРИВЕТ", "привет"), ("ÅÉ", "åé"), ("K", "\u{212a}")]
-        {
+        for (one, other) in [
+            ("STRASSE", "straße"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("ПРИВЕТ", "привет"),
+            ("ÅÉ", "åé"),
+            ("K", "\u{212a}"),
+        ] {
             assert_eq!(fold(one), fold(other), "{one} {other}");
         }
         assert_ne!(fold("a"), fold("b"));

@@ -25,6 +25,8 @@ pub use table::Table;
 use table::{Phase, Place, TICK};
 use wire::{Refuse, Wire};
 
+use crate::telemetry::chain;
+
 /// What connections may do, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -59,6 +61,8 @@ impl Default for Limits {
 const HEADER_BUFFER_BYTES: usize = 32 << 10;
 /// After the stop, requests that have arrived are still read from connections that seemed idle.
 const ARRIVED: Duration = Duration::from_millis(200);
+/// After the stop, connections are accepted for so long yet.
+const LAST_ACCEPTS: Duration = Duration::from_millis(20);
 /// Pause after the operating system refused a connection, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -77,7 +81,12 @@ pub trait Handler: Clone + Send + Sync + 'static {
 
 /// Serves connections until `stop` is done, then accepts no more, answers every request that had arrived, and
 /// returns when all connections are closed, or after the drain timeout.
-pub async fn serve<H: Handler>(listener: TcpListener, handler: H, table: Arc<Table>, stop: impl Future<Output = ()>) {
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: H,
+    table: Arc<Table>,
+    stop: impl Future<Output = ()>,
+) {
     let server = Server {
         refuse: {
             let handler = handler.clone();
@@ -92,7 +101,8 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, table: Arc<Tab
         () = server.accept(&listener) => {}
         () = stop => {}
     }
-    server.accept_arrived(&listener).await;
+    // The operating system may have accepted connections whose requests we have not seen.
+    drop(tokio::time::timeout(LAST_ACCEPTS, server.accept(&listener)).await);
     drop(listener);
     server.drain().await;
     ticker.abort();
@@ -123,17 +133,10 @@ impl<H: Handler> Server<H> {
             match listener.accept().await {
                 Ok((stream, _)) => self.start(stream).await,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
+                    tracing::warn!(error = chain(&error), "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
-        }
-    }
-
-    /// Accepts the connections that the operating system has accepted already.
-    async fn accept_arrived(&self, listener: &TcpListener) {
-        while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-            self.start(stream).await;
         }
     }
 
@@ -214,7 +217,9 @@ impl<H: Handler> Server<H> {
 /// An answer as it goes over the wire, ending its connection.
 fn wire_form(response: &Response<String>) -> Vec<u8> {
     let status = response.status();
-    let mut text = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
+    let mut text =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default())
+            .into_bytes();
     for (name, value) in response.headers() {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");
@@ -222,6 +227,8 @@ fn wire_form(response: &Response<String>) -> Vec<u8> {
         text.extend_from_slice(b"\r\n");
     }
     let body = response.body();
-    text.extend_from_slice(format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    text.extend_from_slice(
+        format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+    );
     text
 }

@@ -43,7 +43,10 @@ impl Key {
     /// Makes a key of a secret's bytes, of any length.
     pub fn new(secret: &[u8]) -> Self {
         // HMAC takes keys of every length (RFC 2104, section 2), so the fallback is never used.
-        Self(Hmac::new_from_slice(secret).unwrap_or_else(|_| Hmac::new(&hmac::digest::Key::<Hmac<Sha256>>::default())))
+        Self(
+            Hmac::new_from_slice(secret)
+                .unwrap_or_else(|_| Hmac::new(&hmac::digest::Key::<Hmac<Sha256>>::default())),
+        )
     }
 
     /// Signs a body: 64 lower-case hexadecimal digits, the value of `X-Signature`.

@@ -105,7 +105,9 @@ pub fn open(url: &Url) -> Result<Arc<dyn Store>, OpenError> {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The folder of the database cannot be made.
-    #[error("cannot make the folder {path} for the database: {source}; give DATABASE_URL a path that this user may write to")]
+    #[error(
+        "cannot make the folder {path} for the database: {source}; give DATABASE_URL a path that this user may write to"
+    )]
     Folder {
         /// The folder.
         path: String,
@@ -113,7 +115,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The file cannot be opened, read or written.
-    #[error("cannot open the database {path} for reading and writing: {source}; check that the path, its owner and its rights are right, and that the disk has room")]
+    #[error(
+        "cannot open the database {path} for reading and writing: {source}; check that the path, its owner and its rights are right, and that the disk has room"
+    )]
     Unusable {
         /// The file.
         path: String,
@@ -121,7 +125,9 @@ pub enum OpenError {
         source: Cause,
     },
     /// A newer Lyftr was here.
-    #[error("the database {path} has schema version {found}, newer than {known}, which this Lyftr knows; start the newer Lyftr that made it, or restore a backup from before")]
+    #[error(
+        "the database {path} has schema version {found}, newer than {known}, which this Lyftr knows; start the newer Lyftr that made it, or restore a backup from before"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -131,7 +137,9 @@ pub enum OpenError {
         known: i64,
     },
     /// The database belongs to another program.
-    #[error("{path} is a database of another program (application_id {found:#x}); give DATABASE_URL a path of its own")]
+    #[error(
+        "{path} is a database of another program (application_id {found:#x}); give DATABASE_URL a path of its own"
+    )]
     Foreign {
         /// The file.
         path: String,

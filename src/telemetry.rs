@@ -64,7 +64,10 @@ impl Log {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(level: Level, out: impl std::io::Write + Send + 'static) -> std::io::Result<(Self, LogGuard)> {
+    pub fn start(
+        level: Level,
+        out: impl std::io::Write + Send + 'static,
+    ) -> std::io::Result<(Self, LogGuard)> {
         let sink = Arc::new(Sink::default());
         let thread = {
             let sink = Arc::clone(&sink);
@@ -101,12 +104,17 @@ impl Log {
         member(&mut text, "request_id", line.request_id);
         member(&mut text, "method", line.method);
         member(&mut text, "path", line.path);
-        let _ = write!(text, ",\"status\":{},\"latency_ms\":{:.3}", line.status, line.latency.as_secs_f64() * 1e3);
+        let _infallible = write!(
+            text,
+            ",\"status\":{},\"latency_ms\":{:.3}",
+            line.status,
+            line.latency.as_secs_f64() * 1e3
+        );
         if let Some(webhook) = &line.webhook {
             if let Some(id) = webhook.message_id {
                 member(&mut text, "message_id", id);
             }
-            let _ = write!(text, ",\"dup\":{}", webhook.dup);
+            let _infallible = write!(text, ",\"dup\":{}", webhook.dup);
             member(&mut text, "result", webhook.result);
         }
         text.push_str("}\n");
@@ -195,7 +203,7 @@ impl Sink {
             let closing = buffer.closing;
             drop(buffer);
             if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
-                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                let lost = lines.split_inclusive(|byte| *byte == b'\n').count();
                 self.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
             if closing && lines.is_empty() {
@@ -229,6 +237,17 @@ impl<S: Subscriber> Layer<S> for Log {
     }
 }
 
+/// An error and everything that caused it, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _infallible = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
 struct Fields {
     message: String,
     others: String,
@@ -248,22 +267,11 @@ impl Visit for Fields {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        let _ = write!(self.others, ",\"{}\":{value}", field.name());
+        let _infallible = write!(self.others, ",\"{}\":{value}", field.name());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        let _ = write!(self.others, ",\"{}\":{value}", field.name());
-    }
-
-    /// The error and everything that caused it.
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        member(&mut self.others, field.name(), &text);
+        let _infallible = write!(self.others, ",\"{}\":{value}", field.name());
     }
 }
 
@@ -271,15 +279,15 @@ impl Visit for Fields {
 #[expect(clippy::disallowed_methods, reason = "the log is where the time of day enters")]
 fn begin(level: Level) -> String {
     let mut text = String::with_capacity(256);
-    let _ = write!(text, "{{\"ts\":\"{:.6}\",\"level\":\"{level}\"", jiff::Timestamp::now());
+    let _infallible = write!(text, "{{\"ts\":\"{:.6}\",\"level\":\"{level}\"", jiff::Timestamp::now());
     text
 }
 
 /// `,"name":"value"`, the value escaped as JSON asks (RFC 8259, section 7).
 fn member(text: &mut String, name: &str, value: &str) {
-    let _ = write!(text, ",\"{name}\":");
+    let _infallible = write!(text, ",\"{name}\":");
     if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        let _ = write!(text, "\"{value}\"");
+        let _infallible = write!(text, "\"{value}\"");
     } else {
         text.push_str(&serde_json::Value::from(value).to_string());
     }

@@ -26,8 +26,11 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let probe = if options.live { "live" } else { "ready" };
     let url = format!("http://{}:{}/health/{probe}", reachable(&options.host), options.port);
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .build()
+        .into();
     let mut response = agent.get(&url).call().map_err(|error| format!("{url} does not answer: {error}"))?;
     print(&response.body_mut().read_to_string()?);
     Ok(if response.status() == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -49,9 +52,13 @@ mod tests {
 
     #[test]
     fn all_addresses_are_reached_through_the_loopback() {
-        for (host, url) in
-            [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("10.0.0.1", "10.0.0.1"), ("api", "api")]
-        {
+        for (host, url) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "[::1]"),
+            ("::1", "[::1]"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("api", "api"),
+        ] {
             assert_eq!(reachable(host), url);
         }
     }

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -78,12 +78,16 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
 }
 
 fn send_one(sender: &Sender, options: &Options) -> Result<ExitCode, Failure> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is an edge, where the time of day enters")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line is an edge, where the time of day enters"
+    )]
     let now = jiff::Timestamp::now();
     let message_id = options.message_id.clone().unwrap_or_else(|| format!("m-{}", now.as_nanosecond()));
     let ts = options.ts.clone().unwrap_or_else(|| format!("{now:.3}"));
     // A text that is not given is left out; the keys stand in the contract's order.
-    let mut body = serde_json::json!({ "message_id": message_id, "from": options.from, "to": options.to, "ts": ts });
+    let mut body =
+        serde_json::json!({ "message_id": message_id, "from": options.from, "to": options.to, "ts": ts });
     if let (Some(text), Some(object)) = (&options.text, body.as_object_mut()) {
         object.insert("text".to_owned(), text.as_str().into());
     }
@@ -105,7 +109,12 @@ struct Count {
     refused: AtomicU64,
 }
 
-fn send_lines(sender: &Sender, options: &Options, input: impl BufRead, bytes: Option<u64>) -> Result<ExitCode, Failure> {
+fn send_lines(
+    sender: &Sender,
+    options: &Options,
+    input: impl BufRead,
+    bytes: Option<u64>,
+) -> Result<ExitCode, Failure> {
     let bar = progress_bar(bytes);
     let count = Count::default();
     let (line_in, line_out) = sync_channel(usize::from(options.connections));

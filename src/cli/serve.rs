@@ -15,7 +15,7 @@ use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::server::{self, Limits, Table};
 use crate::store;
-use crate::telemetry::Log;
+use crate::telemetry::{Log, chain};
 
 /// File descriptors that are not connections: the database's, standard ones, the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     match serve(&config, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tracing::error!(error = failure.as_ref() as &dyn std::error::Error, "the service cannot run");
+            tracing::error!(error = chain(failure.as_ref()), "the service cannot run");
             if std::io::stderr().is_terminal() {
                 say(&format!("lyftr cannot run: {failure}"));
             }
@@ -63,7 +63,8 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
         max_body_bytes: config.max_body_bytes,
         queue_max: config.queue_max,
     };
-    let app = App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log.clone());
+    let app =
+        App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(listen(config, Arc::new(app), table));
     // Whatever still runs answers nobody any more, and must not keep the program from ending.
@@ -78,9 +79,9 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
 async fn listen(config: &Config, app: Arc<App>, table: Arc<Table>) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let place = format!("{}:{}", config.host, config.port);
-    let listener = TcpListener::bind((config.host.as_str(), config.port))
-        .await
-        .map_err(|error| format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free"))?;
+    let listener = TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|error| {
+        format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free")
+    })?;
     let address = listener.local_addr()?;
     announce(address, config);
     let stop = {
@@ -126,6 +127,10 @@ fn connections(wanted: usize) -> usize {
         return wanted;
     }
     let possible = usize::try_from(got.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(wanted).max(1);
-    tracing::warn!(wanted, possible, "MAX_CONNECTIONS is more than the limit of open files (ulimit -n) allows");
+    tracing::warn!(
+        wanted,
+        possible,
+        "MAX_CONNECTIONS is more than the limit of open files (ulimit -n) allows"
+    );
     possible
 }

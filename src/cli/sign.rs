@@ -23,7 +23,8 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
         std::io::stdin().read_to_end(&mut body)?;
         body
     } else {
-        std::fs::read(&options.file).map_err(|error| format!("cannot read {}: {error}", options.file.display()))?
+        std::fs::read(&options.file)
+            .map_err(|error| format!("cannot read {}: {error}", options.file.display()))?
     };
     print(&key.sign(&body));
     Ok(ExitCode::SUCCESS)

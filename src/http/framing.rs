@@ -22,9 +22,13 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), (StatusCode, &'static
     if target > TARGET_BYTES_MAX {
         return Err((StatusCode::URI_TOO_LONG, "request target is longer than 8 KiB"));
     }
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES).sum();
+    let bytes: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES).sum();
     if headers.len() > FIELDS_MAX || bytes + target > HEADER_BYTES_MAX {
-        return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header has more than 64 fields or 16 KiB"));
+        return Err((
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "header has more than 64 fields or 16 KiB",
+        ));
     }
     if !host_is_plain(headers, request.version()) {
         return Err((StatusCode::BAD_REQUEST, "Host header should be there exactly once"));

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{App, error};
 use crate::store::Error;
+use crate::telemetry::chain;
 
 /// Longest time that the store may take to prove itself.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,7 +57,7 @@ async fn check(app: &App) -> Result<(), String> {
     match checked.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            tracing::warn!(error = chain(&error), "not ready");
             Err(match error {
                 Error::Unavailable { reason, .. } => reason.to_owned(),
                 Error::Failed(_) => "the database failed".to_owned(),

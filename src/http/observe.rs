@@ -1,6 +1,5 @@
 //! Around every request: its id, its line in the log, its count. One place, so that the three agree.
 
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,6 +14,7 @@ use tracing::Level;
 use super::App;
 use super::webhook::Note;
 use super::{error, framing};
+use crate::message::MessageId;
 use crate::metrics::{METHODS, PATHS};
 use crate::telemetry::{RequestLine, WebhookFields};
 
@@ -41,10 +41,7 @@ impl Default for RequestIds {
 
 impl RequestIds {
     fn next(&self) -> String {
-        let mut id = String::with_capacity(28);
-        // Writing to a String cannot fail.
-        let _ = write!(id, "{:016x}-{:x}", self.prefix, self.count.fetch_add(1, Relaxed));
-        id
+        format!("{:016x}-{:x}", self.prefix, self.count.fetch_add(1, Relaxed))
     }
 }
 
@@ -126,7 +123,7 @@ impl Observed {
             status,
             latency,
             webhook: note.map(|note| WebhookFields {
-                message_id: note.message_id.as_ref().map(|id| id.as_str()),
+                message_id: note.message_id.as_ref().map(MessageId::as_str),
                 dup: note.dup,
                 result: note.result,
             }),
@@ -185,7 +182,9 @@ mod tests {
 
     #[test]
     fn only_short_and_plain_ids_are_taken_over() {
-        for (id, taken) in [("a", true), ("A-z_0.9", true), ("", false), ("a b", false), ("a\"b", false), ("é", false)] {
+        for (id, taken) in
+            [("a", true), ("A-z_0.9", true), ("", false), ("a b", false), ("a\"b", false), ("é", false)]
+        {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_bytes(id.as_bytes()).unwrap());
             assert_eq!(taken_over(&headers).is_some(), taken, "{id:?}");
@@ -196,5 +195,4 @@ mod tests {
             assert_eq!(taken_over(&headers).is_some(), taken, "{len}");
         }
     }
-
 }

@@ -14,6 +14,7 @@ use super::{App, error};
 use crate::metrics::Metrics;
 use crate::signature::same_secret;
 use crate::store::{Error, Store};
+use crate::telemetry::chain;
 
 /// Most questions that the store works on at once.
 const CONCURRENT_MAX: usize = 4;
@@ -41,10 +42,8 @@ impl Reads {
         &self,
         question: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Response<Body>> {
-        let turn = match tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await {
-            Ok(Ok(turn)) => turn,
-            _ => return Err(error::unavailable("too many reads are under way")),
-        };
+        let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(error::unavailable("too many reads are under way")) };
         let store = Arc::clone(&self.store);
         let answer = tokio::task::spawn_blocking(move || {
             let answer = question(store.as_ref());
@@ -55,7 +54,7 @@ impl Reads {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(failure)) => {
                 self.metrics.store_errors.increment();
-                tracing::error!(error = &failure as &dyn std::error::Error, "a read failed");
+                tracing::error!(error = chain(&failure), "a read failed");
                 Err(error::unavailable(match failure {
                     Error::Unavailable { reason, .. } => reason,
                     Error::Failed(_) => "the database failed",

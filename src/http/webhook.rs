@@ -97,9 +97,13 @@ impl Verdict {
             Self::Accepted(id, Outcome::Duplicate) => note(Level::INFO, "duplicate", Some(id), true),
             Self::Accepted(id, Outcome::Conflict) => note(Level::WARN, "conflict", Some(id), true),
             Self::InvalidSignature => note(Level::ERROR, "invalid_signature", None, false),
-            Self::Invalid(invalid) => note(Level::WARN, "validation_error", invalid.message_id.as_ref(), false),
+            Self::Invalid(invalid) => {
+                note(Level::WARN, "validation_error", invalid.message_id.as_ref(), false)
+            }
             Self::Unread(Unread::TooLarge) => note(Level::WARN, "too_large", None, false),
-            Self::Unread(Unread::TooSlow | Unread::Broken) => note(Level::WARN, "validation_error", None, false),
+            Self::Unread(Unread::TooSlow | Unread::Broken) => {
+                note(Level::WARN, "validation_error", None, false)
+            }
             Self::Refused(id, Refused::Overloaded) => note(Level::WARN, "overloaded", Some(id), false),
             Self::Refused(id, Refused::Unavailable(_)) => note(Level::ERROR, "error", Some(id), false),
         }
@@ -120,7 +124,9 @@ impl Verdict {
             Self::Unread(Unread::TooSlow) => {
                 error::detail(StatusCode::REQUEST_TIMEOUT, "request body came too slowly")
             }
-            Self::Unread(Unread::Broken) => error::detail(StatusCode::BAD_REQUEST, "request body is malformed"),
+            Self::Unread(Unread::Broken) => {
+                error::detail(StatusCode::BAD_REQUEST, "request body is malformed")
+            }
             Self::Refused(_, refused) => error::unavailable(&refused.to_string()),
         }
     }

@@ -73,9 +73,12 @@ impl<'a> Fields<'a> {
         let to = required(self.to, "to", whole, Phone::new, &mut complaints);
         let ts = required(self.ts, "ts", whole, timestamp, &mut complaints);
         let text = optional_text(self.text, &mut complaints);
-        complaints.extend(self.repeated.into_iter().take(COMPLAINTS_MAX).map(|key| {
-            Complaint::field("repeated_key", &key, "Key appears more than once", Value::Null)
-        }));
+        complaints.extend(
+            self.repeated
+                .into_iter()
+                .take(COMPLAINTS_MAX)
+                .map(|key| Complaint::field("repeated_key", &key, "Key appears more than once", Value::Null)),
+        );
         complaints.truncate(COMPLAINTS_MAX);
         match (message_id, from, to, ts, text) {
             (Some(message_id), Some(from), Some(to), Some(ts), text) if complaints.is_empty() => {

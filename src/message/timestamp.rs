@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use jiff::civil::Date;
-use jiff::tz::Offset;
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, date};
 
 /// `YYYY-MM-DDTHH:MM:SS[.1–9 digits]Z` (a profile of RFC 3339).
 ///
@@ -19,10 +19,15 @@ pub struct Timestamp {
 
 /// The string is not a [`Timestamp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("should be a real date and time in UTC like 2025-01-15T10:00:00Z, with up to 9 digits of a second's fraction")]
+#[error(
+    "should be a real date and time in UTC like 2025-01-15T10:00:00Z, with up to 9 digits of a second's fraction"
+)]
 pub struct BadTimestamp;
 
 const FRACTION_DIGITS_MAX: usize = 9;
+/// What seconds are counted from. Reckoned in dates of the calendar and not with [`jiff::Timestamp`], which ends
+/// a day before the year 9999 does.
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 impl Timestamp {
     /// Reads the form above and nothing else: no offsets, no lower-case letters, no leap second, no spaces.
@@ -45,8 +50,7 @@ impl Timestamp {
     /// # Errors
     /// [`BadTimestamp`] if the parts are out of range, which a healthy store never holds.
     pub fn from_parts(second: i64, nanosecond: u32, digits: u8) -> Result<Self, BadTimestamp> {
-        let whole = jiff::Timestamp::from_second(second).map_err(|_| BadTimestamp)?;
-        let year = Offset::UTC.to_datetime(whole).year();
+        let year = civil(second).ok_or(BadTimestamp)?.year();
         if nanosecond > 999_999_999 || usize::from(digits) > FRACTION_DIGITS_MAX || year < 0 {
             return Err(BadTimestamp);
         }
@@ -71,8 +75,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = jiff::Timestamp::from_second(self.second).map_err(|_| fmt::Error)?;
-        let t = Offset::UTC.to_datetime(whole);
+        let t = civil(self.second).ok_or(fmt::Error)?;
         write!(
             f,
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
@@ -105,8 +108,12 @@ fn parse_seconds(text: &[u8]) -> Option<i64> {
         return None;
     }
     let date = Date::new(year, month?, day?).ok()?;
-    let civil = date.at(hour, minute, second, 0);
-    Some(Offset::UTC.to_timestamp(civil).ok()?.as_second())
+    Some(date.at(hour, minute, second, 0).duration_since(EPOCH).as_secs())
+}
+
+/// The date and time so many seconds after the epoch.
+fn civil(second: i64) -> Option<DateTime> {
+    EPOCH.checked_add(SignedDuration::from_secs(second)).ok()
 }
 
 /// The empty string, or a dot and 1 to 9 digits, to nanoseconds and the number of digits.
@@ -123,9 +130,7 @@ fn parse_fraction(text: &[u8]) -> Option<(u32, u8)> {
 
 /// ASCII digits, at most nine of them, to a number.
 fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |sum, digit| {
-        digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0')))
 }
 
 #[cfg(test)]

@@ -20,13 +20,26 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// A header is on its way, or the first one is awaited.
-    Header = 0,
+    Header,
     /// A request is being served.
-    Serving = 1,
+    Serving,
     /// Answered; the next request may come.
-    Idle = 2,
+    Idle,
     /// We have ended our half and wait for the client to end its own.
-    Lingering = 3,
+    Lingering,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Header, Self::Serving, Self::Idle, Self::Lingering];
+
+    fn code(self) -> u64 {
+        match self {
+            Self::Header => 0,
+            Self::Serving => 1,
+            Self::Idle => 2,
+            Self::Lingering => 3,
+        }
+    }
 }
 
 /// One connection as others see it.
@@ -45,16 +58,12 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn enter(&self, phase: Phase) {
-        self.phase.store(self.ticks.load(Relaxed) << 2 | phase as u64, Relaxed);
+        self.phase.store(self.ticks.load(Relaxed) << 2 | phase.code(), Relaxed);
     }
 
     pub(super) fn phase(&self) -> Phase {
-        match self.phase.load(Relaxed) & 3 {
-            0 => Phase::Header,
-            1 => Phase::Serving,
-            2 => Phase::Idle,
-            _ => Phase::Lingering,
-        }
+        let code = self.phase.load(Relaxed) & 3;
+        Phase::ALL.into_iter().find(|phase| phase.code() == code).unwrap_or(Phase::Lingering)
     }
 
     /// Notes whether the client takes what is written to it.
@@ -83,7 +92,9 @@ impl Connection {
 
     /// Whether a limit is passed.
     fn is_late(&self, now: u64, limits: &Limits) -> bool {
-        let passed = |since: u64, limit: Duration| TICK * u32::try_from(now.saturating_sub(since)).unwrap_or(u32::MAX) >= limit;
+        let passed = |since: u64, limit: Duration| {
+            TICK * u32::try_from(now.saturating_sub(since)).unwrap_or(u32::MAX) >= limit
+        };
         let blocked = self.write_blocked.load(Relaxed);
         let limit = match self.phase() {
             Phase::Header => limits.header_timeout,
@@ -129,7 +140,13 @@ impl Drop for Place {
 impl Table {
     /// A table without connections.
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { ticks: Arc::default(), connections: Mutex::default(), limits, metrics, removed: Notify::new() })
+        Arc::new(Self {
+            ticks: Arc::default(),
+            connections: Mutex::default(),
+            limits,
+            metrics,
+            removed: Notify::new(),
+        })
     }
 
     /// Open connections.
@@ -153,7 +170,8 @@ impl Table {
         let mut connections = self.lock();
         if connections.open.len() >= self.limits.max_connections {
             let waiting = |c: &&Arc<Connection>| c.phase() != Phase::Serving;
-            let longest = connections.open.values().filter(waiting).min_by_key(|c| c.since()).map(|c| c.id)?;
+            let longest =
+                connections.open.values().filter(waiting).min_by_key(|c| c.since()).map(|c| c.id)?;
             if let Some(evicted) = connections.open.remove(&longest) {
                 evicted.cut();
                 self.metrics.connections_cut.increment();

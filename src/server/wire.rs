@@ -39,7 +39,14 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, refuse: Refuse) -> Self {
-        Self { stream, connection, ambiguous: Arc::default(), refuse, replacement: Vec::new(), lingered: None }
+        Self {
+            stream,
+            connection,
+            ambiguous: Arc::default(),
+            refuse,
+            replacement: Vec::new(),
+            lingered: None,
+        }
     }
 
     /// Whether a header came that says in two ways how long its body is.
@@ -103,14 +110,13 @@ impl AsyncWrite for Wire {
     /// reset the connection and could take our last answer with it (RFC 9112, section 9.6).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        let mut lingered = match wire.lingered {
-            Some(bytes) => bytes,
-            None => {
-                ready!(wire.poll_replacement(cx))?;
-                ready!(Pin::new(&mut wire.stream).poll_shutdown(cx))?;
-                wire.connection.enter(Phase::Lingering);
-                0
-            }
+        let mut lingered = if let Some(bytes) = wire.lingered {
+            bytes
+        } else {
+            ready!(wire.poll_replacement(cx))?;
+            ready!(Pin::new(&mut wire.stream).poll_shutdown(cx))?;
+            wire.connection.enter(Phase::Lingering);
+            0
         };
         let mut waste = [0; 4096];
         while lingered < LINGER_BYTES_MAX {
@@ -171,7 +177,11 @@ mod tests {
         assert_eq!(automatic_answer(ours), None);
         let both = [ours.as_slice(), hypers].concat();
         assert_eq!(automatic_answer(&both).unwrap().0, ours);
-        assert_eq!(automatic_answer(b"HTTP/1.1 404 Not Found\r\ncontent-length: 22\r\n\r\n"), None, "the answer to HEAD");
+        assert_eq!(
+            automatic_answer(b"HTTP/1.1 404 Not Found\r\ncontent-length: 22\r\n\r\n"),
+            None,
+            "the answer to HEAD"
+        );
     }
 
     #[test]

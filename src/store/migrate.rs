@@ -8,7 +8,8 @@ use rusqlite::{Connection, TransactionBehavior};
 const SQLITE: &[&str] = &[include_str!("../../migrations/sqlite/0001_message.sql")];
 
 /// The schema version that this Lyftr works with.
-pub(super) const SQLITE_VERSION: i64 = SQLITE.len() as i64;
+pub(super) const SQLITE_VERSION: i64 = 1;
+const _: () = assert!(SQLITE.len() == 1, "SQLITE_VERSION is the number of migrations");
 
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
@@ -30,19 +31,23 @@ impl From<rusqlite::Error> for Refused {
     }
 }
 
+/// Whether this Lyftr can work with the database, and how many migrations it has seen. Writes nothing, so that
+/// another program's database is left as it is.
+pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
+    let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let mark: i64 = conn.query_row("PRAGMA application_id", (), |row| row.get(0))?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
+        return Err(Refused::Foreign(mark));
+    }
+    usize::try_from(version).ok().filter(|done| *done <= SQLITE.len()).ok_or(Refused::Newer(version))
+}
+
 /// Applies what is missing in one transaction, which also proves that the database can be written: the version
 /// is written even when it stays as it is. So a start never answers for rows that were never synced.
 pub(super) fn sqlite(conn: &mut Connection) -> Result<(), Refused> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-    let mark: i64 = transaction.query_row("PRAGMA application_id", (), |row| row.get(0))?;
-    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
-    if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
-        return Err(Refused::Foreign(mark));
-    }
-    let done = usize::try_from(version).map_err(|_| Refused::Newer(version))?;
-    let missing = SQLITE.get(done..).ok_or(Refused::Newer(version))?;
-    for migration in missing {
+    for migration in SQLITE.iter().skip(check(&transaction)?) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

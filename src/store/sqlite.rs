@@ -66,19 +66,23 @@ impl Sqlite {
             return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        make_folder(folder).map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
+        make_folder(folder)
+            .map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
 
         let name = || path.display().to_string();
         let unusable = |source: super::Cause| OpenError::Unusable { path: name(), source };
-        let mut conn =
-            connection::writer(path, tuning.writer_cache_kib, true).map_err(|error| unusable(error.into()))?;
-        migrate::sqlite(&mut conn).map_err(|refused| match refused {
+        let refused = |refused| match refused {
             migrate::Refused::Newer(found) => {
                 OpenError::Newer { path: name(), found, known: migrate::SQLITE_VERSION }
             }
             migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
             migrate::Refused::Sqlite(error) => unusable(error.into()),
-        })?;
+        };
+        let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
+            .map_err(|error| unusable(error.into()))?;
+        migrate::check(&conn).map_err(refused)?;
+        connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
+        migrate::sqlite(&mut conn).map_err(refused)?;
         let writer = Writer::new(path, tuning, conn).map_err(|error| unusable(error.into()))?;
         Ok(Self {
             wal_bytes: writer.wal_bytes(),
@@ -133,7 +137,8 @@ impl Store for Sqlite {
 
 /// Makes the folder, and makes it last: a new name is safe once the folder that holds it is synced.
 fn make_folder(folder: &Path) -> std::io::Result<()> {
-    let missing: Vec<PathBuf> = folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    let missing: Vec<PathBuf> =
+        folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     std::fs::create_dir_all(folder)?;
     for made in missing.iter().rev() {
         let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -19,7 +19,7 @@ pub struct BadUrl;
 impl FromStr for Url {
     type Err = BadUrl;
 
-    /// Three slashes and a relative path, or four and an absolute one (the form SQLAlchemy made common).
+    /// Three slashes and a relative path, or four and an absolute one (the form `SQLAlchemy` made common).
     fn from_str(url: &str) -> Result<Self, BadUrl> {
         let path = url.strip_prefix("sqlite:///").ok_or(BadUrl)?;
         let no_file = path.is_empty() || path.ends_with('/') || path == ":memory:";
@@ -51,7 +51,17 @@ mod tests {
 
     #[test]
     fn other_urls_are_refused() {
-        for bad in ["", "sqlite://", "sqlite:///", "sqlite://data/app.db", "/data/app.db", "mysql://x/y", "sqlite:///data/", "sqlite:///:memory:", "sqlite:///a.db?mode=ro"] {
+        for bad in [
+            "",
+            "sqlite://",
+            "sqlite:///",
+            "sqlite://data/app.db",
+            "/data/app.db",
+            "mysql://x/y",
+            "sqlite:///data/",
+            "sqlite:///:memory:",
+            "sqlite:///a.db?mode=ro",
+        ] {
             assert_eq!(bad.parse::<Url>(), Err(BadUrl), "{bad}");
         }
     }

@@ -1,1 +1,63 @@
-//! What the tests stand on.
+//! What the tests stand on: a client that holds every answer to docs/openapi.json, the service in this process,
+//! and the service as a process of its own.
+//!
+//! - [`client`]: a blocking HTTP/1.1 client, friendly ([`client::Client`]) or byte by byte
+//!   ([`client::Connection`]).
+//! - [`openapi`]: is this answer a documented one? Called by the client for whatever it reads.
+//! - [`service`]: the whole service on a port of its own, with a store that can be told to fail
+//!   ([`service::Faulty`]).
+//! - [`process`]: the binary as a child, to be killed, stopped and read from.
+//!
+//! Nothing here sleeps until something is ready: [`eventually`] asks again until it is, for at most
+//! [`DEADLINE`].
+#![allow(dead_code, reason = "each face of the product uses its own part of this")]
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub mod client;
+pub mod openapi;
+pub mod process;
+pub mod service;
+
+/// The secret that every service in the tests is started with, unless told otherwise.
+pub const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
+
+/// How long a test waits for what must come. Long, so that a slow machine does not fail a test.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A valid message from +919876543210 with this id.
+pub fn message(id: &str) -> Value {
+    message_with(id, "+919876543210", "2025-01-15T10:00:00Z", Some("Hello"))
+}
+
+/// A valid message; `text` of `None` is left out.
+pub fn message_with(id: &str, from: &str, ts: &str, text: Option<&str>) -> Value {
+    let mut message = json!({"message_id": id, "from": from, "to": "+14155550100", "ts": ts});
+    if let Some(text) = text {
+        message["text"] = text.into();
+    }
+    message
+}
+
+/// The value of `X-Signature` for a body, by [`SECRET`].
+pub fn sign(body: &[u8]) -> String {
+    lyftr::signature::Key::new(SECRET.as_bytes()).sign(body)
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// After [`DEADLINE`], naming `what`.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < DEADLINE, "did not happen within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

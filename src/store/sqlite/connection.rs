@@ -17,11 +17,15 @@ const STATEMENTS_MAX: usize = 32;
 /// The name in SQL of the function that [`Search`](crate::query::Search) is matched with.
 pub(super) const CONTAINS: &str = "contains_folded";
 
-/// Opens the connection that writes. `create`: make the file if it is not there.
+/// Opens the connection that writes. `create`: make the file if it is not there. Nothing is written yet.
 pub(super) fn writer(path: &Path, cache_kib: u32, create: bool) -> rusqlite::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
-    let conn = open(path, flags, cache_kib)?;
+    open(path, flags, cache_kib)
+}
+
+/// Makes what is written through this connection last. Puts the database into WAL mode, which stays in the file.
+pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     // FULL syncs the write-ahead log on every commit; NORMAL would lose acknowledged messages at a power cut.
     conn.pragma_update(None, "synchronous", "FULL")?;
@@ -29,15 +33,15 @@ pub(super) fn writer(path: &Path, cache_kib: u32, create: bool) -> rusqlite::Res
     conn.pragma_update(None, "fullfsync", true)?;
     conn.pragma_update(None, "checkpoint_fullfsync", true)?;
     // The writer checkpoints by itself, after it has answered.
-    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-    Ok(conn)
+    conn.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 /// Opens a connection that reads.
 pub(super) fn reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX, cache_kib)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+    let pure =
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
     conn.create_scalar_function(CONTAINS, 2, pure, |call| {
         let text = call.get_raw(0).as_str_or_null()?;
         let folded = call.get_raw(1).as_str()?;

@@ -19,14 +19,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 const COUNT: &str = "SELECT count(*) FROM message";
-const PAGE: &str = "SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message";
+const PAGE: &str =
+    "SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message";
 const BY_SENDER: &str = "sender = ?";
 const SINCE: &str = "(ts_second, ts_nanosecond) >= (?, ?)";
 const ORDER: &str = "ORDER BY ts_second, ts_nanosecond, message_id LIMIT ? OFFSET ?";
 
 const SENDERS: &str = "SELECT count(*), count(DISTINCT sender) FROM message";
-const TOP_SENDERS: &str =
-    "SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
+const TOP_SENDERS: &str = "SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
 const FIRST: &str = "\
     SELECT ts_second, ts_nanosecond, ts_digits FROM message
     ORDER BY ts_second, ts_nanosecond, message_id LIMIT 1";
@@ -58,7 +58,8 @@ impl Readers {
             let total = snapshot
                 .prepare_cached(&format!("{COUNT}{condition}"))?
                 .query_row(rusqlite::params_from_iter(&given), |row| row.get(0))?;
-            let data = if page.offset < total { rows(snapshot, &condition, given, page)? } else { Vec::new() };
+            let data =
+                if page.offset < total { rows(snapshot, &condition, given, page)? } else { Vec::new() };
             Ok(Listing { data, total, limit: page.limit, offset: page.offset })
         })
     }
@@ -71,7 +72,8 @@ impl Readers {
                 .prepare_cached(TOP_SENDERS)?
                 .query_map((), |row| Ok(SenderCount { from: phone(row, 0)?, count: row.get(1)? }))?
                 .collect::<Result<_, _>>()?;
-            let instant = |sql| snapshot.prepare_cached(sql)?.query_row((), |row| timestamp(row, 0)).optional();
+            let instant =
+                |sql| snapshot.prepare_cached(sql)?.query_row((), |row| timestamp(row, 0)).optional();
             Ok(Stats {
                 total_messages,
                 senders_count,
@@ -83,7 +85,10 @@ impl Readers {
     }
 
     /// Asks `question` of one snapshot, within [`READ_TIMEOUT`]. A connection that failed is not used again.
-    fn snapshot<T>(&self, question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
+    fn snapshot<T>(
+        &self,
+        question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
         let waiting = lock(&self.idle).pop();
         let ask = || {
             let mut conn = match waiting {
@@ -123,7 +128,12 @@ fn condition(filter: &Filter) -> (String, Vec<Value>) {
     (condition, given)
 }
 
-fn rows(snapshot: &Transaction<'_>, condition: &str, mut given: Vec<Value>, page: Page) -> rusqlite::Result<Vec<Message>> {
+fn rows(
+    snapshot: &Transaction<'_>,
+    condition: &str,
+    mut given: Vec<Value>,
+    page: Page,
+) -> rusqlite::Result<Vec<Message>> {
     // The caller has seen that the offset is below the number of rows, so it fits.
     given.extend([i64::from(page.limit).into(), i64::try_from(page.offset).unwrap_or(i64::MAX).into()]);
     snapshot
@@ -147,8 +157,9 @@ fn phone(row: &Row<'_>, column: usize) -> rusqlite::Result<Phone> {
 }
 
 fn timestamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_parts(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?)
-        .map_err(|bad| rusqlite::Error::FromSqlConversionFailure(first, rusqlite::types::Type::Integer, bad.into()))
+    Timestamp::from_parts(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?).map_err(|bad| {
+        rusqlite::Error::FromSqlConversionFailure(first, rusqlite::types::Type::Integer, bad.into())
+    })
 }
 
 /// A string column, held to the rule that its value was stored under.

@@ -11,6 +11,7 @@ use super::Tuning;
 use super::connection::{self, explain};
 use crate::message::Message;
 use crate::store::{Error, Outcome, migrate};
+use crate::telemetry::chain;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
@@ -62,13 +63,8 @@ impl Files {
 impl Writer {
     /// Takes over a connection whose schema is up to date.
     pub(super) fn new(path: &Path, tuning: Tuning, conn: Connection) -> Result<Self, Error> {
-        let mut writer = Self {
-            path: path.to_owned(),
-            tuning,
-            open: None,
-            wal_bytes: Arc::default(),
-            checkpoint_at: 0,
-        };
+        let mut writer =
+            Self { path: path.to_owned(), tuning, open: None, wal_bytes: Arc::default(), checkpoint_at: 0 };
         writer.adopt(conn)?;
         Ok(writer)
     }
@@ -97,7 +93,10 @@ impl Writer {
         if version == migrate::SQLITE_VERSION {
             return Ok(());
         }
-        Err(Error::Unavailable { reason: "the schema of the database is not the one this Lyftr works with", source: None })
+        Err(Error::Unavailable {
+            reason: "the schema of the database is not the one this Lyftr works with",
+            source: None,
+        })
     }
 
     /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case.
@@ -118,7 +117,7 @@ impl Writer {
             Ok(_) => self.checkpoint_at = wal + self.tuning.wal_idle_bytes,
             Err(error) => {
                 self.checkpoint_at = wal + self.tuning.wal_idle_bytes;
-                tracing::warn!(error = &error as &dyn std::error::Error, "checkpoint failed");
+                tracing::warn!(error = chain(&error), "checkpoint failed");
             }
         }
     }
@@ -127,7 +126,10 @@ impl Writer {
     pub(super) fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         if let Err(error) = run_checkpoint(&open.conn, "TRUNCATE") {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the last checkpoint failed; the next start makes up for it");
+            tracing::warn!(
+                error = chain(&error),
+                "the last checkpoint failed; the next start makes up for it"
+            );
         }
     }
 
@@ -150,10 +152,14 @@ impl Writer {
     /// that never reached the disk: so the log is written out anew before anything in it is relied on.
     fn reopen(&mut self) -> Result<(), Error> {
         let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
+        connection::make_durable(&conn).map_err(explain)?;
         match run_checkpoint(&conn, "TRUNCATE") {
             Ok(Checkpoint { complete: true }) => {}
             Ok(_) => {
-                return Err(Error::Unavailable { reason: "the database is being read and cannot be recovered yet", source: None });
+                return Err(Error::Unavailable {
+                    reason: "the database is being read and cannot be recovered yet",
+                    source: None,
+                });
             }
             Err(error) => return Err(explain(error)),
         }
@@ -178,9 +184,13 @@ impl Writer {
     }
 }
 
-const REMOVED: Error = Error::Unavailable { reason: "the database file was removed or replaced", source: None };
+const REMOVED: Error =
+    Error::Unavailable { reason: "the database file was removed or replaced", source: None };
 
-fn transaction<T>(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+fn transaction<T>(
+    conn: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     conn.prepare_cached(BEGIN)?.execute(())?;
     let done = work(conn).and_then(|value| {
         conn.prepare_cached(COMMIT)?.execute(())?;
@@ -192,7 +202,11 @@ fn transaction<T>(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite:
     done
 }
 
-fn insert_one(conn: &Connection, insert: &mut CachedStatement<'_>, message: &Message) -> rusqlite::Result<Outcome> {
+fn insert_one(
+    conn: &Connection,
+    insert: &mut CachedStatement<'_>,
+    message: &Message,
+) -> rusqlite::Result<Outcome> {
     let row = params![
         message.message_id.as_str(),
         message.from.as_str(),

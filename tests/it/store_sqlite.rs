@@ -1,0 +1,142 @@
+//! What holds for SQLite only: its file, whose it is, and what happens when a statement fails in mid-batch.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lyftr::message::{self, Message};
+use lyftr::query::{Filter, Page};
+use lyftr::store::sqlite::{Sqlite, Tuning};
+use lyftr::store::{self, Error, OpenError, Outcome, Store, Url};
+use rusqlite::Connection;
+use serde_json::json;
+use tempfile::TempDir;
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    (folder, path)
+}
+
+fn open(path: &Path) -> Result<Arc<dyn Store>, OpenError> {
+    store::open(&Url::Sqlite(path.to_owned()))
+}
+
+fn message(id: &str) -> Message {
+    let body = json!({"message_id": id, "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00Z", "text": "x".repeat(100)});
+    message::parse(body.to_string().as_bytes()).unwrap()
+}
+
+fn batch(ids: &[&str]) -> Vec<Message> {
+    ids.iter().map(|id| message(id)).collect()
+}
+
+fn total(store: &dyn Store) -> u64 {
+    store.list(&Filter::default(), Page::default()).unwrap().total
+}
+
+#[test]
+fn a_batch_that_fails_in_the_middle_leaves_nothing() {
+    let (_folder, path) = folder();
+    let store = open(&path).unwrap();
+    store.insert(&batch(&["before"])).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER poison BEFORE INSERT ON message WHEN new.message_id = 'poison'
+             BEGIN SELECT raise(ABORT, 'poison'); END",
+        )
+        .unwrap();
+    for round in 0..3 {
+        let failed = store.insert(&batch(&["a", "b", "poison", "c"]));
+        assert!(matches!(failed, Err(Error::Unavailable { .. } | Error::Failed(_))), "{failed:?}");
+        assert_eq!(total(store.as_ref()), 1 + round);
+        // And the next batch is as good as any.
+        assert_eq!(store.insert(&batch(&[&format!("after {round}")])).unwrap(), [Outcome::Created]);
+    }
+    other.execute_batch("DROP TRIGGER poison").unwrap();
+    assert_eq!(store.insert(&batch(&["a", "b", "poison", "c"])).unwrap(), [Outcome::Created; 4]);
+    assert_eq!(total(store.as_ref()), 8);
+}
+
+#[test]
+fn the_folder_is_made() {
+    let (folder, _) = folder();
+    let path = folder.path().join("one/two/three/app.db");
+    let store = open(&path).unwrap();
+    store.insert(&batch(&["a"])).unwrap();
+    store.close();
+    assert!(path.is_file());
+}
+
+#[test]
+fn after_close_the_database_is_one_file() {
+    let (folder, path) = folder();
+    let store = open(&path).unwrap();
+    store.insert(&batch(&["a"])).unwrap();
+    assert_eq!(total(store.as_ref()), 1);
+    assert!(store.wal_bytes() > 0);
+    store.close();
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["app.db"]);
+}
+
+#[test]
+fn the_rows_survive_a_checkpoint_at_every_turn() {
+    let (_folder, path) = folder();
+    let tuning = Tuning { wal_bytes: 0, wal_idle_bytes: 0, wal_bytes_max: 0, ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    for n in 0..200 {
+        store.insert(&batch(&[&format!("{n}"), &format!("and {n}")])).unwrap();
+        store.maintain(n % 3 == 0);
+        assert_eq!(total(&store), 2 * n + 2);
+    }
+    assert!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len() < 1 << 20, "the log grows");
+}
+
+#[test]
+fn the_log_is_bounded_while_it_is_written() {
+    let (_folder, path) = folder();
+    let tuning = Tuning {
+        wal_bytes: 256 << 10,
+        wal_idle_bytes: 64 << 10,
+        wal_bytes_max: 1 << 20,
+        ..Tuning::default()
+    };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    for n in 0..300 {
+        let ids: Vec<_> = (0..20).map(|m| format!("{}", (n * 20 + m) * 7919 % 6007)).collect();
+        store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
+        store.maintain(false);
+        assert!(store.wal_bytes() <= 512 << 10, "{}", store.wal_bytes());
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let (_folder, path) = folder();
+    open(&path).unwrap().close();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let refused = open(&path).unwrap_err();
+    assert!(matches!(refused, OpenError::Newer { found: 1000, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("start the newer Lyftr"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn another_programs_database_is_refused_and_left_alone() {
+    for theirs in [
+        "CREATE TABLE message (theirs)",
+        "PRAGMA application_id = 7",
+        "PRAGMA user_version = 1; CREATE TABLE a (b)",
+    ] {
+        let (_folder, path) = folder();
+        Connection::open(&path).unwrap().execute_batch(theirs).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let refused = open(&path).unwrap_err();
+        assert!(matches!(refused, OpenError::Foreign { .. }), "{theirs}: {refused:?}");
+        assert!(refused.to_string().contains("of another program"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{theirs}");
+    }
+}

@@ -1,0 +1,347 @@
+//! A blocking HTTP/1.1 client of our own, so that a test sees and sends exactly the bytes it wants to.
+//!
+//! Whatever is read is held to docs/openapi.json before the test gets it. No read waits longer than
+//! [`DEADLINE`](super::DEADLINE).
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::{DEADLINE, openapi, sign};
+
+/// An answer as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    /// Names in lower case, in the order of arrival.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// How many `100 Continue` came before it.
+    pub continues: usize,
+}
+
+impl Reply {
+    /// The value of a header that came at most once; `name` in lower case.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values =
+            self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let value = values.next();
+        assert!(values.next().is_none(), "{name} came more than once: {self:?}");
+        value
+    }
+
+    /// The body as text.
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("the body is JSON")
+    }
+
+    /// The id of the request.
+    #[track_caller]
+    pub fn request_id(&self) -> &str {
+        self.header("x-request-id").expect("X-Request-ID")
+    }
+
+    /// Status and body in one line, for snapshots.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}
+
+/// One connection, byte by byte.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// Read and not yet used.
+    waiting: Vec<u8>,
+    /// The other side has ended its half.
+    ended: bool,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connect");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self { stream, waiting: Vec::new(), ended: false }
+    }
+
+    /// The socket, e.g. to see which port it has.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Sends these bytes.
+    #[track_caller]
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_write(bytes).expect("write");
+    }
+
+    /// Sends these bytes, unless the other side has closed the connection.
+    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Ends our half: nothing more will be sent, but answers can be read.
+    pub fn end_writing(&self) {
+        // The other side may have gone already.
+        drop(self.stream.shutdown(Shutdown::Write));
+    }
+
+    /// Reads the next answer, which is to a request with this method and target. For what is no request at
+    /// all, say `"?"` for both.
+    #[track_caller]
+    pub fn reply(&mut self, method: &str, target: &str) -> Reply {
+        self.reply_or_end(method, target)
+            .unwrap_or_else(|| panic!("{method} {target}: closed without an answer"))
+    }
+
+    /// Like [`Self::reply`]; `None` when the connection was closed instead.
+    #[track_caller]
+    pub fn reply_or_end(&mut self, method: &str, target: &str) -> Option<Reply> {
+        let mut continues = 0;
+        loop {
+            let head = self.head()?;
+            let (status, headers) = parse_head(&head);
+            if status == 100 {
+                continues += 1;
+                continue;
+            }
+            let body = if method == "HEAD" || status == 204 || status == 304 {
+                Vec::new()
+            } else {
+                self.body(&headers)
+            };
+            let reply = Reply { status, headers, body, continues };
+            openapi::check(method, target, &reply);
+            return Some(reply);
+        }
+    }
+
+    /// Waits for `100 Continue`, which must be what comes next.
+    #[track_caller]
+    pub fn expect_continue(&mut self) {
+        let head = self.head().expect("closed without an answer");
+        assert_eq!(head, b"HTTP/1.1 100 Continue\r\n\r\n", "{}", String::from_utf8_lossy(&head));
+    }
+
+    /// Waits for the other side to end the connection, in good order or not.
+    ///
+    /// # Panics
+    /// If it sends anything more, or does not end it in time.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        while self.fill() {}
+        assert!(self.waiting.is_empty(), "more came: {}", String::from_utf8_lossy(&self.waiting));
+    }
+
+    /// Reads and drops whatever comes, until the end; returns how many bytes it was.
+    #[track_caller]
+    pub fn read_to_end(&mut self) -> usize {
+        while self.fill() {}
+        std::mem::take(&mut self.waiting).len()
+    }
+
+    /// Whether the other side has ended the connection, as far as can be seen without waiting.
+    pub fn is_ended(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.waiting.extend_from_slice(&buffer[..count]);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => self.ended = true,
+            }
+            break;
+        }
+        self.stream.set_nonblocking(false).unwrap();
+        self.ended
+    }
+
+    /// Reads once more; `false` at the end.
+    #[track_caller]
+    fn fill(&mut self) -> bool {
+        if self.ended {
+            return false;
+        }
+        let mut buffer = [0; 16 << 10];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.waiting.extend_from_slice(&buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let waiting = String::from_utf8_lossy(&self.waiting);
+                panic!("nothing came for {DEADLINE:?}, and the connection is open; so far: {waiting:?}");
+            }
+            // A reset is an end too.
+            Err(_) => self.ended = true,
+        }
+        !self.ended
+    }
+
+    /// The bytes up to and with the next blank line.
+    #[track_caller]
+    fn head(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = self.waiting.windows(4).position(|window| window == b"\r\n\r\n") {
+                return Some(self.waiting.drain(..end + 4).collect());
+            }
+            if !self.fill() {
+                let left = String::from_utf8_lossy(&self.waiting);
+                assert!(self.waiting.is_empty(), "closed in the middle of a header: {left:?}");
+                return None;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn body(&mut self, headers: &[(String, String)]) -> Vec<u8> {
+        let value =
+            |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("transfer-encoding"), None, "every answer has its length known");
+        let length: usize = value("content-length").expect("Content-Length").parse().expect("Content-Length");
+        while self.waiting.len() < length {
+            assert!(self.fill(), "closed in the middle of a body of {length}, at {}", self.waiting.len());
+        }
+        self.waiting.drain(..length).collect()
+    }
+}
+
+#[track_caller]
+fn parse_head(head: &[u8]) -> (u16, Vec<(String, String)>) {
+    let text = std::str::from_utf8(head).expect("the header is UTF-8").trim_end_matches("\r\n");
+    let mut lines = text.split("\r\n");
+    let status_line = lines.next().unwrap();
+    let rest = status_line.strip_prefix("HTTP/1.1 ").or_else(|| status_line.strip_prefix("HTTP/1.0 "));
+    let status = rest.and_then(|rest| rest.get(..3)).and_then(|status| status.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("not a status line: {status_line:?}"));
+    let headers = lines
+        .map(|line| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        })
+        .collect();
+    (status, headers)
+}
+
+/// The bytes of a request in HTTP/1.1. `Host` is added, and `Content-Length` if there is a body.
+pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: lyftr.test\r\n").into_bytes();
+    for (name, value) in headers {
+        bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    if !body.is_empty() {
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// The bytes of a signed `POST /webhook` with this body.
+pub fn signed(body: &[u8]) -> Vec<u8> {
+    request("POST", "/webhook", &[("X-Signature", &sign(body))], body)
+}
+
+/// Asks one thing after the other, over one connection as long as that stays open.
+#[derive(Debug)]
+pub struct Client {
+    address: SocketAddr,
+    connection: Option<Connection>,
+    /// How many connections it has opened.
+    pub connections: usize,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, connection: None, connections: 0 }
+    }
+
+    pub fn get(&mut self, target: &str) -> Reply {
+        self.request("GET", target, &[], b"")
+    }
+
+    pub fn head(&mut self, target: &str) -> Reply {
+        self.request("HEAD", target, &[], b"")
+    }
+
+    /// `GET`, where anything but a 200 fails the test.
+    #[track_caller]
+    pub fn json(&mut self, target: &str) -> Value {
+        let reply = self.get(target);
+        assert_eq!(reply.status, 200, "{target}: {}", reply.line());
+        reply.json()
+    }
+
+    /// Posts a message, signed.
+    pub fn send(&mut self, message: &Value) -> Reply {
+        self.send_bytes(message.to_string().as_bytes())
+    }
+
+    /// Posts any body, signed.
+    pub fn send_bytes(&mut self, body: &[u8]) -> Reply {
+        self.post(body, &[&sign(body)])
+    }
+
+    /// Posts any body with these `X-Signature` headers, perhaps none.
+    pub fn post(&mut self, body: &[u8], signatures: &[&str]) -> Reply {
+        let headers: Vec<_> = signatures.iter().map(|signature| ("X-Signature", *signature)).collect();
+        self.request("POST", "/webhook", &headers, body)
+    }
+
+    /// Stores a message, or fails the test.
+    #[track_caller]
+    pub fn store(&mut self, message: &Value) {
+        let reply = self.send(message);
+        assert_eq!(reply.line(), r#"200 {"status":"ok"}"#, "{message}");
+    }
+
+    /// The page of metrics.
+    #[track_caller]
+    pub fn metrics(&mut self) -> String {
+        let reply = self.get("/metrics");
+        assert_eq!(reply.status, 200);
+        reply.text().to_owned()
+    }
+
+    /// One figure of the page of metrics, e.g. `webhook_requests_total{result="created"}`.
+    #[track_caller]
+    pub fn metric(&mut self, series: &str) -> f64 {
+        let page = self.metrics();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{series} is not on the page:\n{page}"))
+    }
+
+    /// Any request. A connection that was closed while it was idle is opened anew.
+    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        self.raw(method, target, &request(method, target, headers, body))
+    }
+
+    /// Sends these bytes, which are one request with this method and target.
+    pub fn raw(&mut self, method: &str, target: &str, bytes: &[u8]) -> Reply {
+        let open = self.connection.take().and_then(|mut open| (!open.is_ended()).then_some(open));
+        let mut connection = open.unwrap_or_else(|| {
+            self.connections += 1;
+            Connection::open(self.address)
+        });
+        // A refusal may come, and the connection be closed, before everything is sent.
+        drop(connection.try_write(bytes));
+        let reply = connection.reply(method, target);
+        if reply.header("connection") != Some("close") {
+            self.connection = Some(connection);
+        }
+        reply
+    }
+}

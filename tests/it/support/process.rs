@@ -1,0 +1,278 @@
+//! The binary as a child process, with a folder and a port of its own. Dropping it kills it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{Client, Connection};
+use super::{DEADLINE, SECRET, eventually};
+
+/// What the child says on one of its outputs, collected by a thread.
+#[derive(Debug, Clone, Default)]
+pub struct Said(Arc<Mutex<String>>);
+
+/// How the binary is to be run. The environment is empty but for what is set here.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    folder: Option<PathBuf>,
+}
+
+/// A child, which may have ended by itself.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    address: Option<SocketAddr>,
+    folder: PathBuf,
+    /// Removed with the process, unless the folder was given.
+    _own: Option<TempDir>,
+    stdout: Said,
+    stderr: Said,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Builder {
+    /// Runs in this folder, which outlives it, in the place of a new one. The database is `app.db` in it.
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Leaves a variable unset that is set otherwise: `WEBHOOK_SECRET`, `PORT` or `DATABASE_URL`.
+    pub fn env_remove(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Starts the service and waits until it listens.
+    #[track_caller]
+    pub fn start(self) -> Process {
+        let mut process = self.spawn();
+        process.address = Some(process.learn_address());
+        process
+    }
+
+    /// Runs it and waits for its end: for commands, and for starts that fail.
+    #[track_caller]
+    pub fn run(self) -> Finished {
+        self.spawn().finish()
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(self) -> Process {
+        let own = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
+        let folder = self.folder.unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lyftr"))
+            .args(self.arguments)
+            .env_clear()
+            .envs(self.environment)
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdout, stderr) = (Said::default(), Said::default());
+        let threads =
+            vec![stdout.collect(child.stdout.take().unwrap()), stderr.collect(child.stderr.take().unwrap())];
+        Process { child, address: None, folder, _own: own, stdout, stderr, threads }
+    }
+}
+
+impl Process {
+    /// A service with all defaults, in a new folder, on any free port.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    pub fn builder() -> Builder {
+        let environment = [("WEBHOOK_SECRET", SECRET), ("PORT", "0"), ("DATABASE_URL", "sqlite:///app.db")];
+        Builder {
+            arguments: Vec::new(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            folder: None,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("a process that listens")
+    }
+
+    /// A client with no connection yet.
+    pub fn client(&self) -> Client {
+        Client::new(self.address())
+    }
+
+    /// A new connection, for who wants to send bytes of his own.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    /// Where it runs and has its database.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.folder.join("app.db")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, e.g. `Signal::STOP`.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        self.child.wait().unwrap();
+        self.join();
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// If it does not end within [`DEADLINE`].
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for it to end by itself.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        self.join();
+        status
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Every line on standard output so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.stdout.text().lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// The same as JSON, which each line must be.
+    #[track_caller]
+    pub fn log_values(&self) -> Vec<Value> {
+        let parse =
+            |line: String| serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}"));
+        self.log_lines().into_iter().map(parse).collect()
+    }
+
+    /// Everything on standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits for it to end by itself and tells how that was.
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        let status = self.wait();
+        Finished { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
+    }
+
+    #[track_caller]
+    fn learn_address(&mut self) -> SocketAddr {
+        let begin = Instant::now();
+        loop {
+            for line in self.log_lines() {
+                let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}"));
+                if line["message"] == "listening" {
+                    return line["address"]
+                        .as_str()
+                        .and_then(|address| address.parse().ok())
+                        .expect("an address");
+                }
+            }
+            let ended = self.child.try_wait().unwrap();
+            if ended.is_some() || begin.elapsed() > DEADLINE {
+                panic!("does not listen ({ended:?}): {}{}", self.stdout.text(), self.stderr.text());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until everything that the process said has been collected.
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The exit code; none after a signal.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl Said {
+    /// As far as whole lines have come, and the last one at the end.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn collect(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
+        let said = self.clone();
+        std::thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut line = Vec::new();
+            while output.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let text = String::from_utf8_lossy(&line);
+                said.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+                line.clear();
+            }
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! The whole service in this process, on a port and in a folder of its own. Dropping it stops it.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use lyftr::config::Secret;
+use lyftr::http::{App, Settings};
+use lyftr::inbox::Inbox;
+use lyftr::metrics::Metrics;
+use lyftr::server::{self, Limits, Table};
+use lyftr::store::{self, Store};
+use lyftr::telemetry::Log;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::client::{Client, Connection};
+use super::{SECRET, eventually};
+
+mod faulty;
+
+pub use faulty::{Fault, Faulty};
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    address: SocketAddr,
+    folder: TempDir,
+    store: Arc<dyn Store>,
+    faulty: Arc<Faulty>,
+    lines: Lines,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How a service is to be.
+#[derive(Debug)]
+pub struct Builder {
+    store: Option<Arc<dyn Store>>,
+    limits: Limits,
+    queue_max: usize,
+    max_body_bytes: usize,
+    read_token: Option<String>,
+    level: tracing::Level,
+}
+
+impl Builder {
+    /// Over this store in the place of a new SQLite database.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub fn queue_max(mut self, queue_max: usize) -> Self {
+        self.queue_max = queue_max;
+        self
+    }
+
+    pub fn max_body_bytes(mut self, max_body_bytes: usize) -> Self {
+        self.max_body_bytes = max_body_bytes;
+        self
+    }
+
+    pub fn read_token(mut self, token: &str) -> Self {
+        self.read_token = Some(token.to_owned());
+        self
+    }
+
+    pub fn level(mut self, level: tracing::Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Starts it; it answers when this returns.
+    pub fn start(self) -> Service {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = self.store.clone().unwrap_or_else(|| {
+            let url = format!("sqlite:///{}", folder.path().join("app.db").display());
+            store::open(&url.parse().unwrap()).unwrap()
+        });
+        let faulty = Arc::new(Faulty::new(inner));
+        let store: Arc<dyn Store> = Arc::clone(&faulty) as Arc<dyn Store>;
+        let lines = Lines::default();
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = {
+            let (store, lines) = (Arc::clone(&store), lines.clone());
+            std::thread::spawn(move || self.run(store, lines, &tell, stopped))
+        };
+        let address = told.recv().expect("the service starts");
+        Service { address, folder, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// As `src/cli/serve.rs` does.
+    fn run(
+        self,
+        store: Arc<dyn Store>,
+        lines: Lines,
+        tell: &std::sync::mpsc::Sender<SocketAddr>,
+        stopped: oneshot::Receiver<()>,
+    ) {
+        let (log, _flushed_at_the_end) = Log::start(self.level, lines).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let inbox = Arc::new(Inbox::start(Arc::clone(&store), self.queue_max, Arc::clone(&metrics)).unwrap());
+        let table = Table::new(self.limits, Arc::clone(&metrics));
+        let settings = Settings {
+            webhook_secret: Secret::new(SECRET),
+            read_token: self.read_token.map(Secret::new),
+            max_body_bytes: self.max_body_bytes,
+            queue_max: self.queue_max,
+        };
+        let app =
+            App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log);
+        let app = Arc::new(app);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            let stop = {
+                let app = Arc::clone(&app);
+                async move {
+                    drop(stopped.await);
+                    app.drain();
+                }
+            };
+            server::serve(listener, lyftr::http::Service::new(app), table, stop).await;
+        });
+        runtime.shutdown_background();
+        inbox.close();
+        store.close();
+    }
+}
+
+impl Service {
+    /// One with all defaults.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    pub fn builder() -> Builder {
+        Builder {
+            store: None,
+            limits: Limits::default(),
+            queue_max: 4096,
+            max_body_bytes: 256 << 10,
+            read_token: None,
+            level: tracing::Level::INFO,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client with no connection yet.
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// A new connection, for who wants to send bytes of his own.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// The store that the service works with: [`Self::faulty`] around the one it was given.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Through this the store can be told to fail; it does not until then.
+    pub fn faulty(&self) -> &Faulty {
+        &self.faulty
+    }
+
+    /// The database file, unless a store was given.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("app.db")
+    }
+
+    /// The log as far as it has been written. A request's line comes a few milliseconds after its answer.
+    pub fn log(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Begins to stop, as at SIGTERM, without waiting for the end.
+    pub fn begin_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            drop(stop.send(()));
+        }
+    }
+
+    /// Stops it in good order; returns the whole log.
+    pub fn stop(mut self) -> Lines {
+        self.end();
+        self.lines.clone()
+    }
+
+    fn end(&mut self) {
+        self.begin_stop();
+        self.faulty.heal();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the service panicked");
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What has been logged.
+#[derive(Debug, Clone, Default)]
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// As text, every line whole.
+    pub fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        String::from_utf8(bytes[..whole].to_vec()).expect("the log is UTF-8")
+    }
+
+    /// As JSON.
+    pub fn values(&self) -> Vec<Value> {
+        self.text()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect()
+    }
+
+    /// Waits for the line of the request with this id.
+    #[track_caller]
+    pub fn of_request(&self, id: &str) -> Value {
+        eventually(&format!("a line of the request {id}"), || {
+            self.values().into_iter().find(|line| line["request_id"] == id)
+        })
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! A store that fails, delays or hangs when it is told to, around one that does not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lyftr::message::Message;
+use lyftr::query::{Filter, Listing, Page, Stats};
+use lyftr::store::{Error, Outcome, Store};
+
+use crate::support::DEADLINE;
+
+/// The reason that a fault gives.
+pub const REASON: &str = "the store was told to fail";
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// `Error::Unavailable`, and nothing is done.
+    Unavailable,
+    /// `Error::Failed`, and nothing is done.
+    Failed,
+    /// The work is done, but the answer is `Error::Unavailable`: as when the answer to a COMMIT is lost.
+    LostAnswer,
+    /// The call panics, and nothing is done.
+    Panic,
+    /// The work is done after this time.
+    Delay(Duration),
+    /// The work is done after [`Calls::heal`] or [`Faulty::heal`].
+    Block,
+}
+
+/// Calls of one kind, and what is to go wrong with them. The first call has the number 1.
+#[derive(Debug, Default)]
+pub struct Calls {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    count: u64,
+    blocked: usize,
+    every: Option<Fault>,
+    one: BTreeMap<u64, Fault>,
+    /// Goes up at each healing, which lets go what is blocked.
+    heals: u64,
+}
+
+impl Calls {
+    /// From now on this happens to every call.
+    pub fn all(&self, fault: Fault) {
+        self.lock().every = Some(fault);
+    }
+
+    /// This happens to the `n`-th call from now on, 1 being the next one.
+    pub fn nth(&self, n: u64, fault: Fault) {
+        let mut state = self.lock();
+        let number = state.count + n;
+        state.one.insert(number, fault);
+    }
+
+    /// From now on nothing goes wrong, and what is blocked goes on.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.every = None;
+        state.one.clear();
+        state.heals += 1;
+        self.changed.notify_all();
+    }
+
+    /// How many calls there were so far, those under way included.
+    pub fn count(&self) -> u64 {
+        self.lock().count
+    }
+
+    /// How many calls are blocked.
+    pub fn blocked(&self) -> usize {
+        self.lock().blocked
+    }
+
+    /// Waits until so many calls are blocked.
+    #[track_caller]
+    pub fn wait_blocked(&self, count: usize) {
+        super::eventually(&format!("{count} calls of the store are blocked"), || {
+            (self.blocked() >= count).then_some(())
+        });
+    }
+
+    fn call<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let fault = self.fault();
+        match fault {
+            Some(Fault::Unavailable) => return Err(unavailable()),
+            Some(Fault::Failed) => return Err(Error::Failed(REASON.into())),
+            Some(Fault::Panic) => panic!("{REASON}"),
+            Some(Fault::Delay(time)) => std::thread::sleep(time),
+            Some(Fault::Block) => self.block(),
+            Some(Fault::LostAnswer) | None => {}
+        }
+        let done = work();
+        if fault == Some(Fault::LostAnswer) { done.and(Err(unavailable())) } else { done }
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let mut state = self.lock();
+        state.count += 1;
+        let number = state.count;
+        state.one.remove(&number).or(state.every)
+    }
+
+    /// Waits to be healed, and not for ever: a test that fails must end.
+    fn block(&self) {
+        let mut state = self.lock();
+        let heals = state.heals;
+        state.blocked += 1;
+        let deadline = Instant::now() + 2 * DEADLINE;
+        while state.heals == heals && Instant::now() < deadline {
+            state = self
+                .changed
+                .wait_timeout(state, Duration::from_millis(100))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        state.blocked -= 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable() -> Error {
+    Error::Unavailable { reason: REASON, source: None }
+}
+
+/// The store. Does what the inner one does until one of its `Calls` is told otherwise:
+///
+/// ```ignore
+/// service.faulty().inserts.nth(2, Fault::Unavailable); // the next but one fails
+/// service.faulty().reads.all(Fault::Block);            // every read hangs …
+/// service.faulty().heal();                             // … until now
+/// ```
+#[derive(Debug)]
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    /// Calls of `insert`, one for each batch.
+    pub inserts: Calls,
+    /// Calls of `list` and `stats`.
+    pub reads: Calls,
+    /// Calls of `ready`.
+    pub checks: Calls,
+}
+
+impl Faulty {
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, inserts: Calls::default(), reads: Calls::default(), checks: Calls::default() }
+    }
+
+    /// Nothing goes wrong any more, and what is blocked goes on.
+    pub fn heal(&self) {
+        self.inserts.heal();
+        self.reads.heal();
+        self.checks.heal();
+    }
+}
+
+impl Store for Faulty {
+    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+        self.inserts.call(|| self.inner.insert(batch))
+    }
+
+    fn maintain(&self, idle: bool) {
+        self.inner.maintain(idle);
+    }
+
+    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error> {
+        self.reads.call(|| self.inner.list(filter, page))
+    }
+
+    fn stats(&self) -> Result<Stats, Error> {
+        self.reads.call(|| self.inner.stats())
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        self.checks.call(|| self.inner.ready())
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        self.inner.wal_bytes()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+}
