@@ -1,0 +1,32 @@
+# What can be done here; `make` alone says so.
+
+compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.PHONY: help run test check bench up down logs
+
+help: ## Say what can be done
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+run: ## Build and run the service; needs WEBHOOK_SECRET
+	cargo run --release
+
+test: ## Run all tests
+	cargo test --workspace
+
+check: ## Check formatting, lints, documentation and dependencies
+	scripts/check
+
+bench: ## Measure the service, the same HTTP stack doing nothing, and the design it replaces; ARGS=--help for options
+	cargo build --release --workspace
+	target/release/lyftr-bench $(ARGS)
+
+up: ## Build the container and start it on http://localhost:8000; needs WEBHOOK_SECRET
+	@test -n "$$WEBHOOK_SECRET" || grep -qs '^WEBHOOK_SECRET=.' .env || { \
+	  echo 'WEBHOOK_SECRET is not set. For example: export WEBHOOK_SECRET=$$(openssl rand -hex 32)'; exit 1; }
+	$(compose) up -d --build
+
+down: ## Stop the container and delete its messages
+	$(compose) down -v
+
+logs: ## Follow the container's log
+	$(compose) logs -f api
