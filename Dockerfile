@@ -6,6 +6,7 @@ ENV RUSTFLAGS="-C target-feature=+crt-static"
 
 # The dependencies first, so that a change in src/ rebuilds only our crate. A member of the workspace that is not built
 # must be there all the same.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
 RUN mkdir -p src bench/src && echo 'fn main() {}' | tee src/main.rs bench/src/main.rs && touch src/lib.rs \

@@ -19,7 +19,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A webhook inbox: answers 200 only when a message is on disk exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "lyftr", version, about, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+#[command(name = "lyftr", version, about, after_help = format!("{SECRETS}\n\n{EXAMPLE}"), args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -27,11 +27,18 @@ struct Cli {
     serve: Args,
 }
 
-const AFTER_HELP: &str = "\
+/// What stands below the help of a command that serves.
+const SECRETS: &str = "\
 Secrets come from the environment only, each as NAME or, from a file, as NAME_FILE:
   WEBHOOK_SECRET   key that messages are signed with (required)
-  READ_TOKEN       bearer token that reads need; without it everybody may read
+  READ_TOKEN       bearer token that reads need; without it everybody may read";
 
+/// What stands below the help of a command that signs.
+const SIGNING_SECRET: &str = "\
+The secret comes from the environment only, as NAME or, from a file, as NAME_FILE:
+  WEBHOOK_SECRET   key that messages are signed with (required)";
+
+const EXAMPLE: &str = "\
 Without a command, lyftr serves. Try it:
   export WEBHOOK_SECRET=$(openssl rand -hex 32)
   lyftr &
@@ -41,12 +48,15 @@ Without a command, lyftr serves. Try it:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service (the default)
+    #[command(after_help = SECRETS)]
     Serve(Args),
     /// Ask a running service whether it is ready; exit code 0 if it is
     Healthcheck(healthcheck::Options),
     /// Print the signature of a body
+    #[command(after_help = SIGNING_SECRET)]
     Sign(sign::Options),
     /// Sign messages and post them to a service
+    #[command(after_help = SIGNING_SECRET)]
     Send(send::Options),
 }
 

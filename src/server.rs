@@ -61,6 +61,9 @@ impl Default for Limits {
 const HEADER_BUFFER_BYTES: usize = 32 << 10;
 /// After the stop, requests that have arrived are still read from connections that seemed idle.
 const ARRIVED: Duration = Duration::from_millis(200);
+/// After the stop, requests that came one behind the other are answered for so long, before each answer ends its
+/// connection and with it those behind.
+const PIPELINED: Duration = Duration::from_secs(2);
 /// After the stop, connections are accepted for so long yet.
 const LAST_ACCEPTS: Duration = Duration::from_millis(20);
 /// Pause after the operating system refused a connection, for want of file descriptors most likely.
@@ -94,9 +97,10 @@ pub async fn serve<H: Handler>(
         },
         handler,
         table,
+        stopping: Arc::default(),
         closing: Arc::default(),
     };
-    let ticker = tokio::spawn(tick(Arc::clone(&server.table), Arc::clone(&server.closing)));
+    let ticker = tokio::spawn(tick(Arc::clone(&server.table), Arc::clone(&server.stopping)));
     tokio::select! {
         () = server.accept(&listener) => {}
         () = stop => {}
@@ -109,12 +113,12 @@ pub async fn serve<H: Handler>(
 }
 
 /// Looks after the limits.
-async fn tick(table: Arc<Table>, closing: Arc<AtomicBool>) {
+async fn tick(table: Arc<Table>, stopping: Arc<AtomicBool>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        table.tick(closing.load(Relaxed));
+        table.tick(stopping.load(Relaxed));
     }
 }
 
@@ -123,6 +127,8 @@ struct Server<H> {
     handler: H,
     refuse: Refuse,
     table: Arc<Table>,
+    /// Connections on which nothing is under way are ended.
+    stopping: Arc<AtomicBool>,
     /// Every answer ends its connection.
     closing: Arc<AtomicBool>,
 }
@@ -190,7 +196,10 @@ impl<H: Handler> Server<H> {
                     if cut {
                         break;
                     }
-                    connection.as_mut().graceful_shutdown();
+                    // Not between two requests that came one behind the other.
+                    if entry.is_waiting() {
+                        connection.as_mut().graceful_shutdown();
+                    }
                 }
             }
         }
@@ -198,14 +207,12 @@ impl<H: Handler> Server<H> {
 
     /// Lets what is under way come to its end.
     async fn drain(&self) {
-        let deadline = Instant::now() + self.table.limits().drain_timeout;
-        let arrived = Instant::now() + ARRIVED;
+        let begin = Instant::now();
         while !self.table.is_empty() {
-            let now = Instant::now();
-            if now >= arrived {
-                self.closing.store(true, Relaxed);
-            }
-            if now >= deadline {
+            let waited = begin.elapsed();
+            self.stopping.store(waited >= ARRIVED, Relaxed);
+            self.closing.store(waited >= PIPELINED, Relaxed);
+            if waited >= self.table.limits().drain_timeout {
                 self.table.cut_all();
                 break;
             }

@@ -1,7 +1,7 @@
 //! Answers that say no: `{"detail": …}` with a text, or with a list in the style of FastAPI.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::complaint::{Complaint, Place};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Seconds after which a sender that was told 503 should try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -53,6 +54,12 @@ pub(super) fn data(value: &impl Serialize) -> Response<Body> {
 /// Lets nobody in between keep the answer.
 pub(super) fn private(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// Ends the connection with this answer: what follows on it was not read, or cannot be trusted.
+pub(super) fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, CLOSE);
     response
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let observed = Observed::begin(app, &request);
     let response = match framing::check(&request) {
         Ok(()) => next.run(request).await,
-        Err((status, why)) => closing(error::detail(status, why)),
+        Err((status, why)) => error::closing(error::detail(status, why)),
     };
     observed.finish(response)
 }
@@ -157,12 +157,6 @@ fn taken_over(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     ((1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
-}
-
-/// Ends the connection with this answer: what follows such a header cannot be trusted.
-fn closing(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(axum::http::header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 #[cfg(test)]

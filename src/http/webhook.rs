@@ -118,15 +118,13 @@ impl Verdict {
             }
             Self::InvalidSignature => error::detail(StatusCode::UNAUTHORIZED, "invalid signature"),
             Self::Invalid(invalid) => error::unprocessable("body", &invalid.complaints),
-            Self::Unread(Unread::TooLarge) => {
-                error::detail(StatusCode::PAYLOAD_TOO_LARGE, "request body is larger than MAX_BODY_BYTES")
-            }
-            Self::Unread(Unread::TooSlow) => {
-                error::detail(StatusCode::REQUEST_TIMEOUT, "request body came too slowly")
-            }
-            Self::Unread(Unread::Broken) => {
-                error::detail(StatusCode::BAD_REQUEST, "request body is malformed")
-            }
+            Self::Unread(unread) => error::closing(match unread {
+                Unread::TooLarge => {
+                    error::detail(StatusCode::PAYLOAD_TOO_LARGE, "request body is larger than MAX_BODY_BYTES")
+                }
+                Unread::TooSlow => error::detail(StatusCode::REQUEST_TIMEOUT, "request body came too slowly"),
+                Unread::Broken => error::detail(StatusCode::BAD_REQUEST, "request body is malformed"),
+            }),
             Self::Refused(_, refused) => error::unavailable(&refused.to_string()),
         }
     }

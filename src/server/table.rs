@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 /// How often the limits are looked after.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
+/// How long a client may take to end its half while the server stops.
+const LINGER_AT_STOP: Duration = Duration::from_millis(200);
+
 /// What a connection is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -51,6 +54,8 @@ pub(super) struct Connection {
     phase: AtomicU64,
     /// The tick since which the client takes none of what is written, plus one; 0 while it does.
     write_blocked: AtomicU64,
+    /// Something has come from the client.
+    heard: AtomicBool,
     cut: AtomicBool,
     /// Wakes the connection's task: it is to end at once if it is cut, else when nothing is being served.
     end: Notify,
@@ -64,6 +69,19 @@ impl Connection {
     pub(super) fn phase(&self) -> Phase {
         let code = self.phase.load(Relaxed) & 3;
         Phase::ALL.into_iter().find(|phase| phase.code() == code).unwrap_or(Phase::Lingering)
+    }
+
+    /// Notes that something has come from the client.
+    pub(super) fn hear(&self) {
+        self.heard.store(true, Relaxed);
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Header);
+        }
+    }
+
+    /// Whether nothing is under way: all requests so far are answered, or none has begun to come.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase() == Phase::Idle || !self.heard.load(Relaxed)
     }
 
     /// Notes whether the client takes what is written to it.
@@ -183,6 +201,7 @@ impl Table {
             ticks: Arc::clone(&self.ticks),
             phase: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             end: Notify::new(),
         });
@@ -193,14 +212,18 @@ impl Table {
         Some(Place { table: Arc::clone(self), connection })
     }
 
-    /// One tick: cuts the connections that passed a limit and, when `closing`, ends those that are idle.
-    pub(super) fn tick(&self, closing: bool) {
+    /// One tick: cuts the connections that passed a limit and, when `stopping`, ends those that wait.
+    pub(super) fn tick(&self, stopping: bool) {
         let now = self.ticks.fetch_add(1, Relaxed) + 1;
+        let mut limits = self.limits;
+        if stopping {
+            limits.linger_timeout = limits.linger_timeout.min(LINGER_AT_STOP);
+        }
         for connection in self.lock().open.values() {
-            if connection.is_late(now, &self.limits) {
+            if connection.is_late(now, &limits) {
                 connection.cut();
                 self.metrics.connections_cut.increment();
-            } else if closing && connection.phase() == Phase::Idle {
+            } else if stopping && connection.is_waiting() {
                 connection.end.notify_one();
             }
         }

@@ -86,7 +86,7 @@ impl Sqlite {
         let writer = Writer::new(path, tuning, conn).map_err(|error| unusable(error.into()))?;
         Ok(Self {
             wal_bytes: writer.wal_bytes(),
-            readers: Readers::new(path, tuning.reader_cache_kib),
+            readers: Readers::open(path, tuning.reader_cache_kib).map_err(|error| unusable(error.into()))?,
             writer: Mutex::new(Some(writer)),
         })
     }

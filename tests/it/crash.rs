@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Client, signed};
 use crate::support::process::Process;
-use crate::support::{DEADLINE, message_with};
+use crate::support::{DEADLINE, eventually, message, message_with};
 
 const SENDERS: u64 = 6;
 
-/// SplitMix64: small, and the same everywhere.
+/// `SplitMix64`: small, and the same everywhere.
 struct Dice(u64);
 
 impl Dice {
@@ -92,7 +92,12 @@ impl Oracle {
         let lost = known.iter().filter(|(id, known)| known.stored && !seen.contains(id.as_str()));
         wrong.extend(lost.map(|(id, known)| format!("lost: {id} {:?}", known.candidates)));
         let cut = |text: &String| text.chars().take(300).collect::<String>();
-        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.iter().take(10).map(cut).collect::<Vec<_>>().join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} wrong:\n{}",
+            wrong.len(),
+            wrong.iter().take(10).map(cut).collect::<Vec<_>>().join("\n")
+        );
         unknown_found
     }
 }
@@ -103,7 +108,9 @@ fn id(message: &Value) -> &str {
 
 /// A text that is absent comes back as null.
 fn same(sent: &Value, row: &Value) -> bool {
-    ["message_id", "from", "to", "ts", "text"].iter().all(|field| sent.get(field).unwrap_or(&Value::Null) == &row[field])
+    ["message_id", "from", "to", "ts", "text"]
+        .iter()
+        .all(|field| sent.get(field).unwrap_or(&Value::Null) == &row[field])
 }
 
 /// What all senders share.
@@ -137,7 +144,8 @@ impl Load {
     fn send_until_stopped(&self, mut dice: Dice) {
         let mut link = None;
         while !self.stop.load(Relaxed) {
-            let _gate = self.gate.read().unwrap();
+            // Poisoned when a check has failed, which says enough.
+            let Ok(_gate) = self.gate.read() else { break };
             let Some(mut open) = link.take().or_else(|| Link::open(self.address)) else {
                 // Nobody listens at the moment.
                 std::thread::sleep(Duration::from_millis(1));
@@ -260,12 +268,14 @@ impl Link {
 }
 
 /// A port that the operating system gives to nobody by itself: the service comes back to it again and again.
-fn lasting_port(dice: &mut Dice) -> u16 {
+pub(crate) fn lasting_port() -> u16 {
+    let mut dice = Dice(std::process::id().into());
     let ports = std::iter::repeat_with(|| 20_000 + u16::try_from(dice.roll(12_000)).unwrap()).take(100);
     let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.next().expect("a free port")
 }
 
+#[expect(clippy::disallowed_methods, reason = "how often to kill is not a setting of the service")]
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} should be a number: {value}")))
@@ -273,75 +283,95 @@ fn number(name: &str) -> Option<u64> {
 
 /// Kills the service once, in one of the ways; it has been found whole before where there was time for that.
 fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> usize {
+    let way = dice.roll(4);
     let mut pause = |ms: u64| std::thread::sleep(Duration::from_micros(dice.roll(ms * 1000)));
     let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
     let builder = builder.env("LOG_LEVEL", "ERROR");
-    let (way, found);
-    match load.count.load(Relaxed) % 4 {
+    let mut process = builder.spawn();
+    let (when, found) = match way {
         0 => {
-            (way, found) = ("while it starts", 0);
-            let mut process = builder.spawn();
             pause(40);
-            process.kill9();
+            ("while it starts", 0)
         }
         1 => {
-            way = "while it stops";
-            let mut process = listening(builder.spawn(), load.address);
-            found = load.check();
+            await_listening(&mut process, load.address);
+            let found = load.check();
             pause(150);
             process.signal(Signal::TERM);
             pause(300);
-            process.kill9();
+            ("while it stops", found)
         }
         _ => {
-            way = "at work";
-            let mut process = listening(builder.spawn(), load.address);
-            found = load.check();
+            await_listening(&mut process, load.address);
+            let found = load.check();
             pause(200);
-            process.kill9();
+            ("at work", found)
         }
-    }
+    };
+    process.kill9();
     let broken_off = load.broken_off.load(Relaxed);
-    println!("killed {way}; {broken_off} requests broken off so far; {found} of those before it were stored");
+    println!(
+        "killed {when}; {broken_off} requests broken off so far; {found} of those before it were stored"
+    );
     found
 }
 
 /// The log level hides the line that says so.
-fn listening(mut process: Process, address: SocketAddr) -> Process {
-    crate::support::eventually("the service listens", || {
+fn await_listening(process: &mut Process, address: SocketAddr) {
+    eventually("the service listens", || {
         assert!(process.is_running(), "{:?} {}", process.log_lines(), process.stderr());
         TcpStream::connect(address).ok()
     });
-    process
 }
+
+fn dice() -> Dice {
+    let random = || std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
+    let seed = number("LYFTR_SEED").unwrap_or_else(random);
+    println!("LYFTR_SEED={seed}");
+    Dice(seed)
+}
+
+/// Reading everything back takes longer the more there is, so a new database is begun now and then.
+const KILLS_PER_DATABASE: u64 = 50;
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
     let kills = number("LYFTR_KILLS").unwrap_or(30);
-    let seed = number("LYFTR_SEED").unwrap_or_else(|| {
-        std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into()
-    });
-    println!("LYFTR_SEED={seed} LYFTR_KILLS={kills}");
-    let mut dice = Dice(seed);
+    let mut dice = dice();
+    let mut broken_off = 0;
+    let mut left = kills;
+    while left > 0 {
+        let now = left.min(KILLS_PER_DATABASE);
+        broken_off += kill_again_and_again(now, &mut dice);
+        left -= now;
+    }
+    assert!(broken_off > 0, "no kill hit a request that was under way: this run has shown nothing");
+}
+
+/// Returns how many requests were broken off.
+fn kill_again_and_again(kills: u64, dice: &mut Dice) -> u64 {
     let folder = tempfile::tempdir().unwrap();
-    let load = Load::new(([127, 0, 0, 1], lasting_port(&mut dice)).into());
+    let load = Load::new(([127, 0, 0, 1], lasting_port()).into());
     let unanswered_found: usize = std::thread::scope(|scope| {
-        let senders: Vec<_> = (1..=SENDERS)
-            .map(|n| {
-                let (load, dice) = (&load, Dice(seed ^ n << 32));
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let (load, dice) = (&load, Dice(dice.roll(u64::MAX)));
                 scope.spawn(move || load.send_until_stopped(dice))
             })
             .collect();
         // Also when a check fails: the senders are waited for.
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            (0..kills).map(|_| kill_once(folder.path(), &load, &mut dice)).sum()
+            (0..kills).map(|_| kill_once(folder.path(), &load, dice)).sum()
         }));
         load.stop.store(true, Relaxed);
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
         found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
 
-    let mut process = Process::builder().folder(folder.path()).env("PORT", &load.address.port().to_string()).start();
+    let mut process =
+        Process::builder().folder(folder.path()).env("PORT", &load.address.port().to_string()).start();
     let unanswered_found = unanswered_found + load.check();
     assert_eq!(process.terminate().code(), Some(0));
     let database = rusqlite::Connection::open(process.database()).unwrap();
@@ -355,5 +385,20 @@ fn what_was_acknowledged_survives_kill_9() {
         count(&load.refused)
     );
     assert!(acknowledged > kills, "there was no load to speak of");
-    assert!(broken_off > 0, "no kill hit a request that was under way: this run has shown nothing");
+    broken_off
+}
+
+#[test]
+fn a_first_start_that_is_killed_leaves_what_the_next_one_can_use() {
+    let mut dice = dice();
+    for n in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::builder().folder(folder.path()).spawn();
+        std::thread::sleep(Duration::from_micros(dice.roll(30_000)));
+        process.kill9();
+        let process = Process::builder().folder(folder.path()).start();
+        let mut client = process.client();
+        client.store(&message("m"));
+        assert_eq!(client.json("/messages")["total"], 1, "round {n}");
+    }
 }

@@ -1,8 +1,28 @@
 //! Everything that is tested from outside, in one binary: a file for each face of the product.
 #![allow(missing_docs, reason = "tests speak for themselves")]
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::float_cmp,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "tests may fail loudly, also in their helpers, which clippy.toml's allow-…-in-tests does not reach"
+)]
 
+mod cli;
+mod contract;
 mod crash;
+mod damage;
+mod documents;
+mod limits;
 mod model;
+mod observability;
+mod race;
+mod shutdown;
 mod store_contract;
 mod store_sqlite;
 mod support;

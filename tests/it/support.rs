@@ -16,24 +16,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-pub mod client;
-pub mod openapi;
-pub mod process;
-pub mod service;
+pub(crate) mod client;
+pub(crate) mod openapi;
+pub(crate) mod process;
+pub(crate) mod service;
 
 /// The secret that every service in the tests is started with, unless told otherwise.
-pub const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
+pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
 
 /// How long a test waits for what must come. Long, so that a slow machine does not fail a test.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A valid message from +919876543210 with this id.
-pub fn message(id: &str) -> Value {
+pub(crate) fn message(id: &str) -> Value {
     message_with(id, "+919876543210", "2025-01-15T10:00:00Z", Some("Hello"))
 }
 
 /// A valid message; `text` of `None` is left out.
-pub fn message_with(id: &str, from: &str, ts: &str, text: Option<&str>) -> Value {
+pub(crate) fn message_with(id: &str, from: &str, ts: &str, text: Option<&str>) -> Value {
     let mut message = json!({"message_id": id, "from": from, "to": "+14155550100", "ts": ts});
     if let Some(text) = text {
         message["text"] = text.into();
@@ -42,8 +42,21 @@ pub fn message_with(id: &str, from: &str, ts: &str, text: Option<&str>) -> Value
 }
 
 /// The value of `X-Signature` for a body, by [`SECRET`].
-pub fn sign(body: &[u8]) -> String {
+pub(crate) fn sign(body: &[u8]) -> String {
     lyftr::signature::Key::new(SECRET.as_bytes()).sign(body)
+}
+
+/// Numbers that look random, the same on each run.
+#[derive(Debug)]
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    /// A number from 0 to `n` less one.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        // Knuth's linear congruential generator (MMIX); its high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n
+    }
 }
 
 /// Asks again and again until there is an answer.
@@ -51,7 +64,7 @@ pub fn sign(body: &[u8]) -> String {
 /// # Panics
 /// After [`DEADLINE`], naming `what`.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(answer) = ask() {

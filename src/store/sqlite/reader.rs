@@ -18,6 +18,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Steps of SQLite's machine between two looks at the clock.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
+const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
 const COUNT: &str = "SELECT count(*) FROM message";
 const PAGE: &str =
     "SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message";
@@ -43,8 +44,12 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(path: &Path, cache_kib: u32) -> Self {
-        Self { path: path.to_owned(), cache_kib, idle: Mutex::default() }
+    /// Opens a first connection at once: while one is open the write-ahead log and its index stay, and reads go
+    /// on even when the disk is full and could not hold new ones.
+    pub(super) fn open(path: &Path, cache_kib: u32) -> Result<Self, Error> {
+        let readers = Self { path: path.to_owned(), cache_kib, idle: Mutex::default() };
+        readers.snapshot(|snapshot| snapshot.query_row(ANY_ROW, (), |row| row.get::<_, i64>(0)))?;
+        Ok(readers)
     }
 
     /// Closes the connections that are not in use.

@@ -29,6 +29,9 @@ const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
 pub(super) struct Writer {
     path: PathBuf,
     tuning: Tuning,
+    /// The file that was opened at the start. Another one in its place is never written: with the log of this
+    /// one beside it, that would damage it.
+    database: FileId,
     open: Option<Open>,
     /// Bytes in the write-ahead log, as of the last commit or checkpoint; read by the metrics.
     wal_bytes: Arc<AtomicU64>,
@@ -46,25 +49,37 @@ struct Open {
 /// connection is lost at the next start, so it must not be acknowledged.
 #[derive(Debug, PartialEq, Eq)]
 struct Files {
-    database: (u64, u64),
-    wal: (u64, u64),
+    database: FileId,
+    wal: FileId,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl Files {
-    /// Device and inode of the database and its write-ahead log; `None` if either is not there.
+    /// The database at `path` and its write-ahead log; `None` if either is not there.
     fn at(path: &Path) -> Option<Self> {
-        let id = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
-        Some(Self { database: id(path)?, wal: id(Path::new(&wal))? })
+        Some(Self { database: file_id(path)?, wal: file_id(Path::new(&wal))? })
     }
 }
 
 impl Writer {
     /// Takes over a connection whose schema is up to date.
     pub(super) fn new(path: &Path, tuning: Tuning, conn: Connection) -> Result<Self, Error> {
-        let mut writer =
-            Self { path: path.to_owned(), tuning, open: None, wal_bytes: Arc::default(), checkpoint_at: 0 };
+        let mut writer = Self {
+            path: path.to_owned(),
+            tuning,
+            database: file_id(path).ok_or(REMOVED)?,
+            open: None,
+            wal_bytes: Arc::default(),
+            checkpoint_at: 0,
+        };
         writer.adopt(conn)?;
         Ok(writer)
     }
@@ -151,13 +166,16 @@ impl Writer {
     /// A new connection to the same file. A sync may have failed, and the kernel then holds pages for clean
     /// that never reached the disk: so the log is written out anew before anything in it is relied on.
     fn reopen(&mut self) -> Result<(), Error> {
+        if file_id(&self.path) != Some(self.database) {
+            return Err(REMOVED);
+        }
         let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
         connection::make_durable(&conn).map_err(explain)?;
         match run_checkpoint(&conn, "TRUNCATE") {
             Ok(Checkpoint { complete: true }) => {}
             Ok(_) => {
                 return Err(Error::Unavailable {
-                    reason: "the database is being read and cannot be recovered yet",
+                    reason: "the database is in use by another process and cannot be recovered yet",
                     source: None,
                 });
             }
@@ -177,7 +195,7 @@ impl Writer {
             Ok(())
         }))
         .map_err(explain)?;
-        let files = Files::at(&self.path).ok_or(REMOVED)?;
+        let files = Files::at(&self.path).filter(|files| files.database == self.database).ok_or(REMOVED)?;
         self.checkpoint_at = 0;
         self.open = Some(Open { conn, files });
         Ok(())

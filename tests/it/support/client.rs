@@ -12,19 +12,19 @@ use super::{DEADLINE, openapi, sign};
 
 /// An answer as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    pub status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     /// Names in lower case, in the order of arrival.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// How many `100 Continue` came before it.
-    pub continues: usize,
+    pub(crate) continues: usize,
 }
 
 impl Reply {
     /// The value of a header that came at most once; `name` in lower case.
     #[track_caller]
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values =
             self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let value = values.next();
@@ -34,31 +34,31 @@ impl Reply {
 
     /// The body as text.
     #[track_caller]
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 
     /// The body as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
     /// The id of the request.
     #[track_caller]
-    pub fn request_id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         self.header("x-request-id").expect("X-Request-ID")
     }
 
     /// Status and body in one line, for snapshots.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{} {}", self.status, String::from_utf8_lossy(&self.body))
     }
 }
 
 /// One connection, byte by byte.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     /// Read and not yet used.
     waiting: Vec<u8>,
@@ -67,7 +67,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -76,23 +76,23 @@ impl Connection {
     }
 
     /// The socket, e.g. to see which port it has.
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
     /// Sends these bytes.
     #[track_caller]
-    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_write(bytes).expect("write");
     }
 
     /// Sends these bytes, unless the other side has closed the connection.
-    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    pub(crate) fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
     /// Ends our half: nothing more will be sent, but answers can be read.
-    pub fn end_writing(&self) {
+    pub(crate) fn end_writing(&self) {
         // The other side may have gone already.
         drop(self.stream.shutdown(Shutdown::Write));
     }
@@ -100,14 +100,14 @@ impl Connection {
     /// Reads the next answer, which is to a request with this method and target. For what is no request at
     /// all, say `"?"` for both.
     #[track_caller]
-    pub fn reply(&mut self, method: &str, target: &str) -> Reply {
+    pub(crate) fn reply(&mut self, method: &str, target: &str) -> Reply {
         self.reply_or_end(method, target)
             .unwrap_or_else(|| panic!("{method} {target}: closed without an answer"))
     }
 
     /// Like [`Self::reply`]; `None` when the connection was closed instead.
     #[track_caller]
-    pub fn reply_or_end(&mut self, method: &str, target: &str) -> Option<Reply> {
+    pub(crate) fn reply_or_end(&mut self, method: &str, target: &str) -> Option<Reply> {
         let mut continues = 0;
         loop {
             let head = self.head()?;
@@ -129,7 +129,7 @@ impl Connection {
 
     /// Waits for `100 Continue`, which must be what comes next.
     #[track_caller]
-    pub fn expect_continue(&mut self) {
+    pub(crate) fn expect_continue(&mut self) {
         let head = self.head().expect("closed without an answer");
         assert_eq!(head, b"HTTP/1.1 100 Continue\r\n\r\n", "{}", String::from_utf8_lossy(&head));
     }
@@ -139,20 +139,25 @@ impl Connection {
     /// # Panics
     /// If it sends anything more, or does not end it in time.
     #[track_caller]
-    pub fn expect_end(&mut self) {
+    pub(crate) fn expect_end(&mut self) {
         while self.fill() {}
         assert!(self.waiting.is_empty(), "more came: {}", String::from_utf8_lossy(&self.waiting));
     }
 
-    /// Reads and drops whatever comes, until the end; returns how many bytes it was.
+    /// Reads whatever comes, unchecked, until the end.
     #[track_caller]
-    pub fn read_to_end(&mut self) -> usize {
+    pub(crate) fn read_all(&mut self) -> Vec<u8> {
         while self.fill() {}
-        std::mem::take(&mut self.waiting).len()
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether an answer, or some of it, or the end has come, as far as can be seen without waiting.
+    pub(crate) fn has_arrived(&mut self) -> bool {
+        self.is_ended() || !self.waiting.is_empty()
     }
 
     /// Whether the other side has ended the connection, as far as can be seen without waiting.
-    pub fn is_ended(&mut self) -> bool {
+    pub(crate) fn is_ended(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let mut buffer = [0; 4096];
         loop {
@@ -237,7 +242,7 @@ fn parse_head(head: &[u8]) -> (u16, Vec<(String, String)>) {
 }
 
 /// The bytes of a request in HTTP/1.1. `Host` is added, and `Content-Length` if there is a body.
-pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: lyftr.test\r\n").into_bytes();
     for (name, value) in headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -251,66 +256,66 @@ pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]
 }
 
 /// The bytes of a signed `POST /webhook` with this body.
-pub fn signed(body: &[u8]) -> Vec<u8> {
+pub(crate) fn signed(body: &[u8]) -> Vec<u8> {
     request("POST", "/webhook", &[("X-Signature", &sign(body))], body)
 }
 
 /// Asks one thing after the other, over one connection as long as that stays open.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     connection: Option<Connection>,
     /// How many connections it has opened.
-    pub connections: usize,
+    pub(crate) connections: usize,
 }
 
 impl Client {
-    pub fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, connection: None, connections: 0 }
     }
 
-    pub fn get(&mut self, target: &str) -> Reply {
+    pub(crate) fn get(&mut self, target: &str) -> Reply {
         self.request("GET", target, &[], b"")
     }
 
-    pub fn head(&mut self, target: &str) -> Reply {
+    pub(crate) fn head(&mut self, target: &str) -> Reply {
         self.request("HEAD", target, &[], b"")
     }
 
     /// `GET`, where anything but a 200 fails the test.
     #[track_caller]
-    pub fn json(&mut self, target: &str) -> Value {
+    pub(crate) fn json(&mut self, target: &str) -> Value {
         let reply = self.get(target);
         assert_eq!(reply.status, 200, "{target}: {}", reply.line());
         reply.json()
     }
 
     /// Posts a message, signed.
-    pub fn send(&mut self, message: &Value) -> Reply {
+    pub(crate) fn send(&mut self, message: &Value) -> Reply {
         self.send_bytes(message.to_string().as_bytes())
     }
 
     /// Posts any body, signed.
-    pub fn send_bytes(&mut self, body: &[u8]) -> Reply {
+    pub(crate) fn send_bytes(&mut self, body: &[u8]) -> Reply {
         self.post(body, &[&sign(body)])
     }
 
     /// Posts any body with these `X-Signature` headers, perhaps none.
-    pub fn post(&mut self, body: &[u8], signatures: &[&str]) -> Reply {
+    pub(crate) fn post(&mut self, body: &[u8], signatures: &[&str]) -> Reply {
         let headers: Vec<_> = signatures.iter().map(|signature| ("X-Signature", *signature)).collect();
         self.request("POST", "/webhook", &headers, body)
     }
 
     /// Stores a message, or fails the test.
     #[track_caller]
-    pub fn store(&mut self, message: &Value) {
+    pub(crate) fn store(&mut self, message: &Value) {
         let reply = self.send(message);
         assert_eq!(reply.line(), r#"200 {"status":"ok"}"#, "{message}");
     }
 
     /// The page of metrics.
     #[track_caller]
-    pub fn metrics(&mut self) -> String {
+    pub(crate) fn metrics(&mut self) -> String {
         let reply = self.get("/metrics");
         assert_eq!(reply.status, 200);
         reply.text().to_owned()
@@ -318,19 +323,25 @@ impl Client {
 
     /// One figure of the page of metrics, e.g. `webhook_requests_total{result="created"}`.
     #[track_caller]
-    pub fn metric(&mut self, series: &str) -> f64 {
+    pub(crate) fn metric(&mut self, series: &str) -> f64 {
         let page = self.metrics();
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("{series} is not on the page:\n{page}"))
     }
 
     /// Any request. A connection that was closed while it was idle is opened anew.
-    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
         self.raw(method, target, &request(method, target, headers, body))
     }
 
     /// Sends these bytes, which are one request with this method and target.
-    pub fn raw(&mut self, method: &str, target: &str, bytes: &[u8]) -> Reply {
+    pub(crate) fn raw(&mut self, method: &str, target: &str, bytes: &[u8]) -> Reply {
         let open = self.connection.take().and_then(|mut open| (!open.is_ended()).then_some(open));
         let mut connection = open.unwrap_or_else(|| {
             self.connections += 1;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Reply;
 
 /// The document.
-pub fn document() -> &'static Value {
+pub(crate) fn document() -> &'static Value {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
     DOCUMENT.get_or_init(|| {
         serde_json::from_str(include_str!("../../../docs/openapi.json")).expect("docs/openapi.json is JSON")
@@ -21,7 +21,7 @@ pub fn document() -> &'static Value {
 /// # Panics
 /// If the answer is not documented, or not as documented.
 #[track_caller]
-pub fn check(method: &str, target: &str, reply: &Reply) {
+pub(crate) fn check(method: &str, target: &str, reply: &Reply) {
     if let Err(why) = conforms(method, target, reply) {
         panic!(
             "{method} {target} is not answered as docs/openapi.json says: {why}\n{reply:#?}\n{}",
@@ -31,13 +31,13 @@ pub fn check(method: &str, target: &str, reply: &Reply) {
 }
 
 /// Whether a value is valid by a schema of the document, `{"$ref": …}` included.
-pub fn validate(schema: &Value, value: &Value) -> Result<(), String> {
+pub(crate) fn validate(schema: &Value, value: &Value) -> Result<(), String> {
     validator(schema).validate(value).map_err(|error| format!("{}: {error}", error.instance_path()))?;
     in_order(schema, value)
 }
 
 /// What a `$ref` leads to.
-pub fn resolve(value: &'static Value) -> &'static Value {
+pub(crate) fn resolve(value: &'static Value) -> &'static Value {
     match value.get("$ref").and_then(Value::as_str) {
         Some(place) => resolve(at(place)),
         None => value,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +18,11 @@ use super::{DEADLINE, SECRET, eventually};
 
 /// What the child says on one of its outputs, collected by a thread.
 #[derive(Debug, Clone, Default)]
-pub struct Said(Arc<Mutex<String>>);
+pub(crate) struct Said(Arc<Mutex<String>>);
 
 /// How the binary is to be run. The environment is empty but for what is set here.
 #[derive(Debug, Clone)]
-pub struct Builder {
+pub(crate) struct Builder {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub struct Builder {
 
 /// A child, which may have ended by itself.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     address: Option<SocketAddr>,
     folder: PathBuf,
@@ -43,45 +43,59 @@ pub struct Process {
 
 impl Builder {
     /// Runs in this folder, which outlives it, in the place of a new one. The database is `app.db` in it.
-    pub fn folder(mut self, folder: &Path) -> Self {
+    pub(crate) fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
         self
     }
 
     /// Sets a variable of the environment.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
     /// Leaves a variable unset that is set otherwise: `WEBHOOK_SECRET`, `PORT` or `DATABASE_URL`.
-    pub fn env_remove(mut self, name: &str) -> Self {
+    pub(crate) fn env_remove(mut self, name: &str) -> Self {
         self.environment.remove(name);
         self
     }
 
     /// Adds arguments.
-    pub fn args(mut self, arguments: &[&str]) -> Self {
+    pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
     /// Starts the service and waits until it listens.
     #[track_caller]
-    pub fn start(self) -> Process {
+    pub(crate) fn start(self) -> Process {
         let mut process = self.spawn();
         process.address = Some(process.learn_address());
         process
     }
 
+    /// Starts the service with a `LOG_LEVEL` at which it does not say where it listens: on a port that was free
+    /// a moment ago.
+    #[track_caller]
+    pub(crate) fn start_silent(self) -> Process {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut process = self.env("PORT", &address.port().to_string()).spawn();
+        eventually("the service listens", || {
+            assert!(process.is_running(), "ended: {}", process.stderr());
+            TcpStream::connect(address).ok()
+        });
+        process.address = Some(address);
+        process
+    }
+
     /// Runs it and waits for its end: for commands, and for starts that fail.
     #[track_caller]
-    pub fn run(self) -> Finished {
+    pub(crate) fn run(self) -> Finished {
         self.spawn().finish()
     }
 
     /// Starts it and waits for nothing.
-    pub fn spawn(self) -> Process {
+    pub(crate) fn spawn(self) -> Process {
         let own = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = self.folder.unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
         let mut child = Command::new(env!("CARGO_BIN_EXE_lyftr"))
@@ -104,11 +118,11 @@ impl Builder {
 impl Process {
     /// A service with all defaults, in a new folder, on any free port.
     #[track_caller]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::builder().start()
     }
 
-    pub fn builder() -> Builder {
+    pub(crate) fn builder() -> Builder {
         let environment = [("WEBHOOK_SECRET", SECRET), ("PORT", "0"), ("DATABASE_URL", "sqlite:///app.db")];
         Builder {
             arguments: Vec::new(),
@@ -117,41 +131,41 @@ impl Process {
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("a process that listens")
     }
 
     /// A client with no connection yet.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.address())
     }
 
     /// A new connection, for who wants to send bytes of his own.
-    pub fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.address())
     }
 
     /// Where it runs and has its database.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// The database file.
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.folder.join("app.db")
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal, e.g. `Signal::STOP`.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
     /// Kills it as `kill -9` does, and waits until it is gone.
-    pub fn kill9(&mut self) {
+    pub(crate) fn kill9(&mut self) {
         // It may have ended by itself.
         drop(self.child.kill());
         self.child.wait().unwrap();
@@ -163,45 +177,45 @@ impl Process {
     /// # Panics
     /// If it does not end within [`DEADLINE`].
     #[track_caller]
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait()
     }
 
     /// Waits for it to end by itself.
     #[track_caller]
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let status = eventually("the process ends", || self.child.try_wait().unwrap());
         self.join();
         status
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Every line on standard output so far.
-    pub fn log_lines(&self) -> Vec<String> {
+    pub(crate) fn log_lines(&self) -> Vec<String> {
         self.stdout.text().lines().map(ToOwned::to_owned).collect()
     }
 
     /// The same as JSON, which each line must be.
     #[track_caller]
-    pub fn log_values(&self) -> Vec<Value> {
+    pub(crate) fn log_values(&self) -> Vec<Value> {
         let parse =
             |line: String| serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}"));
         self.log_lines().into_iter().map(parse).collect()
     }
 
     /// Everything on standard error so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
     }
 
     /// Waits for it to end by itself and tells how that was.
     #[track_caller]
-    pub fn finish(mut self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         let status = self.wait();
         Finished { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
     }
@@ -220,9 +234,8 @@ impl Process {
                 }
             }
             let ended = self.child.try_wait().unwrap();
-            if ended.is_some() || begin.elapsed() > DEADLINE {
-                panic!("does not listen ({ended:?}): {}{}", self.stdout.text(), self.stderr.text());
-            }
+            let waits = ended.is_none() && begin.elapsed() < DEADLINE;
+            assert!(waits, "does not listen ({ended:?}): {}{}", self.stdout.text(), self.stderr.text());
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
@@ -244,22 +257,22 @@ impl Drop for Process {
 
 /// A process that has ended.
 #[derive(Debug)]
-pub struct Finished {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Finished {
     /// The exit code; none after a signal.
-    pub fn code(&self) -> Option<i32> {
+    pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()
     }
 }
 
 impl Said {
     /// As far as whole lines have come, and the last one at the end.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -23,11 +23,11 @@ use super::{SECRET, eventually};
 
 mod faulty;
 
-pub use faulty::{Fault, Faulty};
+pub(crate) use faulty::{Fault, Faulty};
 
 /// A running service.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     address: SocketAddr,
     folder: TempDir,
     store: Arc<dyn Store>,
@@ -38,50 +38,56 @@ pub struct Service {
 }
 
 /// How a service is to be.
-#[derive(Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     store: Option<Arc<dyn Store>>,
     limits: Limits,
     queue_max: usize,
     max_body_bytes: usize,
     read_token: Option<String>,
     level: tracing::Level,
+    log_to: Option<Box<dyn Write + Send>>,
 }
 
 impl Builder {
     /// Over this store in the place of a new SQLite database.
-    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
         self
     }
 
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub(crate) fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    pub fn queue_max(mut self, queue_max: usize) -> Self {
+    pub(crate) fn queue_max(mut self, queue_max: usize) -> Self {
         self.queue_max = queue_max;
         self
     }
 
-    pub fn max_body_bytes(mut self, max_body_bytes: usize) -> Self {
+    pub(crate) fn max_body_bytes(mut self, max_body_bytes: usize) -> Self {
         self.max_body_bytes = max_body_bytes;
         self
     }
 
-    pub fn read_token(mut self, token: &str) -> Self {
+    pub(crate) fn read_token(mut self, token: &str) -> Self {
         self.read_token = Some(token.to_owned());
         self
     }
 
-    pub fn level(mut self, level: tracing::Level) -> Self {
+    pub(crate) fn level(mut self, level: tracing::Level) -> Self {
         self.level = level;
         self
     }
 
+    /// The log goes there in the place of [`Service::log`].
+    pub(crate) fn log_to(mut self, out: impl Write + Send + 'static) -> Self {
+        self.log_to = Some(Box::new(out));
+        self
+    }
+
     /// Starts it; it answers when this returns.
-    pub fn start(self) -> Service {
+    pub(crate) fn start(self) -> Service {
         let folder = tempfile::tempdir().unwrap();
         let inner = self.store.clone().unwrap_or_else(|| {
             let url = format!("sqlite:///{}", folder.path().join("app.db").display());
@@ -91,10 +97,10 @@ impl Builder {
         let store: Arc<dyn Store> = Arc::clone(&faulty) as Arc<dyn Store>;
         let lines = Lines::default();
         let (stop, stopped) = oneshot::channel();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         let thread = {
             let (store, lines) = (Arc::clone(&store), lines.clone());
-            std::thread::spawn(move || self.run(store, lines, &tell, stopped))
+            std::thread::spawn(move || self.run(&store, lines, &tell, stopped))
         };
         let address = told.recv().expect("the service starts");
         Service { address, folder, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
@@ -103,14 +109,15 @@ impl Builder {
     /// As `src/cli/serve.rs` does.
     fn run(
         self,
-        store: Arc<dyn Store>,
+        store: &Arc<dyn Store>,
         lines: Lines,
-        tell: &std::sync::mpsc::Sender<SocketAddr>,
+        tell: &std::sync::mpsc::SyncSender<SocketAddr>,
         stopped: oneshot::Receiver<()>,
     ) {
-        let (log, _flushed_at_the_end) = Log::start(self.level, lines).unwrap();
+        let out = self.log_to.unwrap_or_else(|| Box::new(lines));
+        let (log, _flushed_at_the_end) = Log::start(self.level, out).unwrap();
         let metrics = Arc::new(Metrics::default());
-        let inbox = Arc::new(Inbox::start(Arc::clone(&store), self.queue_max, Arc::clone(&metrics)).unwrap());
+        let inbox = Arc::new(Inbox::start(Arc::clone(store), self.queue_max, Arc::clone(&metrics)).unwrap());
         let table = Table::new(self.limits, Arc::clone(&metrics));
         let settings = Settings {
             webhook_secret: Secret::new(SECRET),
@@ -118,8 +125,7 @@ impl Builder {
             max_body_bytes: self.max_body_bytes,
             queue_max: self.queue_max,
         };
-        let app =
-            App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log);
+        let app = App::new(settings, Arc::clone(store), Arc::clone(&inbox), metrics, Arc::clone(&table), log);
         let app = Arc::new(app);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -143,11 +149,11 @@ impl Builder {
 
 impl Service {
     /// One with all defaults.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::builder().start()
     }
 
-    pub fn builder() -> Builder {
+    pub(crate) fn builder() -> Builder {
         Builder {
             store: None,
             limits: Limits::default(),
@@ -155,52 +161,53 @@ impl Service {
             max_body_bytes: 256 << 10,
             read_token: None,
             level: tracing::Level::INFO,
+            log_to: None,
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// A client with no connection yet.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.address)
     }
 
     /// A new connection, for who wants to send bytes of his own.
-    pub fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
 
     /// The store that the service works with: [`Self::faulty`] around the one it was given.
-    pub fn store(&self) -> Arc<dyn Store> {
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
 
     /// Through this the store can be told to fail; it does not until then.
-    pub fn faulty(&self) -> &Faulty {
+    pub(crate) fn faulty(&self) -> &Faulty {
         &self.faulty
     }
 
     /// The database file, unless a store was given.
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("app.db")
     }
 
     /// The log as far as it has been written. A request's line comes a few milliseconds after its answer.
-    pub fn log(&self) -> &Lines {
+    pub(crate) fn log(&self) -> &Lines {
         &self.lines
     }
 
     /// Begins to stop, as at SIGTERM, without waiting for the end.
-    pub fn begin_stop(&mut self) {
+    pub(crate) fn begin_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            drop(stop.send(()));
+            let _gone = stop.send(());
         }
     }
 
     /// Stops it in good order; returns the whole log.
-    pub fn stop(mut self) -> Lines {
+    pub(crate) fn stop(mut self) -> Lines {
         self.end();
         self.lines.clone()
     }
@@ -225,18 +232,18 @@ impl Drop for Service {
 
 /// What has been logged.
 #[derive(Debug, Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
     /// As text, every line whole.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         String::from_utf8(bytes[..whole].to_vec()).expect("the log is UTF-8")
     }
 
     /// As JSON.
-    pub fn values(&self) -> Vec<Value> {
+    pub(crate) fn values(&self) -> Vec<Value> {
         self.text()
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
@@ -245,7 +252,7 @@ impl Lines {
 
     /// Waits for the line of the request with this id.
     #[track_caller]
-    pub fn of_request(&self, id: &str) -> Value {
+    pub(crate) fn of_request(&self, id: &str) -> Value {
         eventually(&format!("a line of the request {id}"), || {
             self.values().into_iter().find(|line| line["request_id"] == id)
         })

@@ -11,11 +11,11 @@ use lyftr::store::{Error, Outcome, Store};
 use crate::support::DEADLINE;
 
 /// The reason that a fault gives.
-pub const REASON: &str = "the store was told to fail";
+pub(crate) const REASON: &str = "the store was told to fail";
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// `Error::Unavailable`, and nothing is done.
     Unavailable,
     /// `Error::Failed`, and nothing is done.
@@ -32,7 +32,7 @@ pub enum Fault {
 
 /// Calls of one kind, and what is to go wrong with them. The first call has the number 1.
 #[derive(Debug, Default)]
-pub struct Calls {
+pub(crate) struct Calls {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -49,19 +49,19 @@ struct State {
 
 impl Calls {
     /// From now on this happens to every call.
-    pub fn all(&self, fault: Fault) {
+    pub(crate) fn all(&self, fault: Fault) {
         self.lock().every = Some(fault);
     }
 
     /// This happens to the `n`-th call from now on, 1 being the next one.
-    pub fn nth(&self, n: u64, fault: Fault) {
+    pub(crate) fn nth(&self, n: u64, fault: Fault) {
         let mut state = self.lock();
         let number = state.count + n;
         state.one.insert(number, fault);
     }
 
     /// From now on nothing goes wrong, and what is blocked goes on.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut state = self.lock();
         state.every = None;
         state.one.clear();
@@ -70,18 +70,18 @@ impl Calls {
     }
 
     /// How many calls there were so far, those under way included.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.lock().count
     }
 
     /// How many calls are blocked.
-    pub fn blocked(&self) -> usize {
+    pub(crate) fn blocked(&self) -> usize {
         self.lock().blocked
     }
 
     /// Waits until so many calls are blocked.
     #[track_caller]
-    pub fn wait_blocked(&self, count: usize) {
+    pub(crate) fn wait_blocked(&self, count: usize) {
         super::eventually(&format!("{count} calls of the store are blocked"), || {
             (self.blocked() >= count).then_some(())
         });
@@ -141,23 +141,23 @@ fn unavailable() -> Error {
 /// service.faulty().heal();                             // … until now
 /// ```
 #[derive(Debug)]
-pub struct Faulty {
+pub(crate) struct Faulty {
     inner: Arc<dyn Store>,
     /// Calls of `insert`, one for each batch.
-    pub inserts: Calls,
+    pub(crate) inserts: Calls,
     /// Calls of `list` and `stats`.
-    pub reads: Calls,
+    pub(crate) reads: Calls,
     /// Calls of `ready`.
-    pub checks: Calls,
+    pub(crate) checks: Calls,
 }
 
 impl Faulty {
-    pub fn new(inner: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
         Self { inner, inserts: Calls::default(), reads: Calls::default(), checks: Calls::default() }
     }
 
     /// Nothing goes wrong any more, and what is blocked goes on.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.inserts.heal();
         self.reads.heal();
         self.checks.heal();

@@ -1,0 +1,136 @@
+//! A disk that is full, or that may not be written.
+
+use std::fs::File;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+use rusqlite::Connection as Database;
+use tempfile::TempDir;
+
+use super::{assert_does_not_start, assert_kept, assert_refused};
+use crate::support::process::Process;
+use crate::support::{eventually, message, message_with};
+
+/// A small file system of its own. Only root may mount one.
+struct Disk(TempDir);
+
+impl Disk {
+    #[expect(clippy::disallowed_methods, reason = "CI is not a setting of the service")]
+    fn mount(options: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let tried =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output();
+        let why = match tried {
+            Ok(output) if output.status.success() => return Some(Self(folder)),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "a file system cannot be mounted, and CI must not skip this: {why}"
+        );
+        eprintln!("\n*** SKIPPED, since a file system cannot be mounted (are you root?): {why} ***\n");
+        None
+    }
+
+    fn remount(&self, options: &str) {
+        let status =
+            Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.0.path()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Takes all the room there is, and all that anybody gives back, while `work` is done. Then gives it back.
+    fn while_full<T>(&self, work: impl FnOnce() -> T) -> T {
+        let path = self.0.path().join("filler");
+        let mut file = File::create(&path).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    if let Err(full) = file.write_all(&[0; 4096]) {
+                        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+                    }
+                }
+                std::fs::remove_file(&path).unwrap();
+            });
+            // Also when the work fails: the thread is waited for.
+            let worked = catch_unwind(AssertUnwindSafe(work));
+            done.store(true, Relaxed);
+            worked.unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.0.path().display());
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_heals_when_there_is_room_again() {
+    let Some(disk) = Disk::mount("size=3m") else { return };
+    let mut process = Process::builder().folder(disk.0.path()).start();
+    let mut client = process.client();
+    let mut expected = Vec::new();
+    let text = "x".repeat(4000);
+    for round in 0..3 {
+        let mut refused = 0;
+        disk.while_full(|| {
+            // Some may still be stored, in room that was there or that the service gives back to itself.
+            for n in 0.. {
+                let id = format!("{round} {n:04}");
+                let reply = client.send(&message_with(&id, "+1", "2025-01-15T10:00:00Z", Some(&text)));
+                if reply.status == 200 {
+                    expected.push(id);
+                } else {
+                    assert_refused(&reply);
+                    refused += 1;
+                    assert_eq!(client.json("/messages?limit=1")["total"], expected.len(), "reads go on");
+                    assert_eq!(client.json("/stats")["total_messages"], expected.len());
+                    assert_eq!(client.get("/health/live").status, 200);
+                }
+                if refused > 20 {
+                    break;
+                }
+            }
+            let detail = eventually("it says that it is not ready", || {
+                Some(client.get("/health/ready")).filter(|ready| ready.status == 503)
+            });
+            assert!(detail.text().contains("the disk is full"), "{}", detail.text());
+        });
+        let begin = Instant::now();
+        eventually("it is ready again", || (client.get("/health/ready").status == 200).then_some(()));
+        println!("healed in {:?} after {} were stored", begin.elapsed(), expected.len());
+        let id = format!("{round} after");
+        client.store(&message(&id));
+        expected.push(id);
+        assert_eq!(client.json("/messages?limit=1")["total"], expected.len());
+    }
+    assert_eq!(process.terminate().code(), Some(0));
+    let database = Database::open(process.database()).unwrap();
+    let mut query = database.prepare("SELECT message_id FROM message ORDER BY message_id").unwrap();
+    let stored: Vec<String> = query.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(stored, expected);
+}
+
+#[test]
+fn it_does_not_start_where_it_may_not_write() {
+    let Some(disk) = Disk::mount("size=3m") else { return };
+    let mut process = Process::builder().folder(disk.0.path()).start();
+    process.client().store(&message("before"));
+    process.terminate();
+    drop(process);
+    disk.remount("ro");
+    // A database that is there, one that is not, and a folder that is not.
+    for url in ["sqlite:///app.db", "sqlite:///new.db", "sqlite:///new/app.db"] {
+        assert_does_not_start(disk.0.path(), url, "cannot");
+    }
+    disk.remount("rw");
+    let mut process = Process::builder().folder(disk.0.path()).start();
+    assert_kept(&mut process, &["before"]);
+}

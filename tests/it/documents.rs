@@ -1,0 +1,257 @@
+//! What the documents say, held to the code, in both directions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::Args as _;
+use lyftr::config::Args;
+use lyftr::metrics::{METHODS, PATHS, RESULTS};
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::openapi;
+use crate::support::process::Process;
+use crate::support::service::Service;
+
+const README: &str = include_str!("../../README.md");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const HTTP_API: &str = include_str!("../../docs/http-api.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+/// The text of `lyftr --help`.
+fn help() -> String {
+    let finished = Process::builder().args(&["--help"]).run();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    finished.stdout
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+/// The secrets, as the help lists them.
+fn secrets(help: &str) -> BTreeSet<String> {
+    let (_, after) = help.split_once("Secrets come from the environment").expect("a list of secrets");
+    let lines = after.lines().skip(1).take_while(|line| line.starts_with("  "));
+    lines
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|word| is_name(word))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// Every setting that the code has, and its default.
+fn settings(help: &str) -> BTreeMap<String, String> {
+    let command = Args::augment_args(clap::Command::new("lyftr"));
+    let mut settings: BTreeMap<String, String> =
+        secrets(help).into_iter().map(|name| (name, "none".into())).collect();
+    for argument in command.get_arguments() {
+        let name = argument.get_env().expect("every flag is a variable too").to_str().unwrap();
+        let default = argument.get_default_values().first().map_or("none", |value| value.to_str().unwrap());
+        settings.insert(name.to_owned(), default.to_owned());
+    }
+    settings
+}
+
+/// The rows "| `NAME` | `default` | …" of a document's tables.
+fn documented_settings(document: &str) -> BTreeMap<String, String> {
+    let mut rows = BTreeMap::new();
+    for line in document.lines() {
+        let Some((name, rest)) = line.strip_prefix("| `").and_then(|line| line.split_once("` |")) else {
+            continue;
+        };
+        if !is_name(name) {
+            continue;
+        }
+        let default = rest.split('|').next().unwrap().trim().trim_matches('`').to_owned();
+        assert!(rows.insert(name.to_owned(), default).is_none(), "{name} twice");
+    }
+    rows
+}
+
+#[test]
+fn every_setting_is_documented_with_its_default_and_no_other() {
+    let settings = settings(&help());
+    assert_eq!(documented_settings(CONFIGURATION), settings, "docs/configuration.md");
+    assert_eq!(documented_settings(README), settings, "README.md");
+}
+
+#[test]
+fn the_help_names_every_setting_its_flag_and_its_default() {
+    // However the terminal's width breaks the lines.
+    let help = help().split_whitespace().collect::<Vec<_>>().join(" ");
+    let command = Args::augment_args(clap::Command::new("lyftr"));
+    for argument in command.get_arguments() {
+        let name = argument.get_env().unwrap().to_str().unwrap();
+        let flag = name.to_lowercase().replace('_', "-");
+        assert_eq!(argument.get_long(), Some(&*flag), "a flag is called as its variable");
+        assert!(help.contains(&format!("--{flag} ")), "--{flag}:\n{help}");
+        assert!(help.contains(&format!("[env: {name}=")), "{name}:\n{help}");
+        let default = argument.get_default_values()[0].to_str().unwrap();
+        assert!(help.contains(&format!("[default: {default}]")), "{default}:\n{help}");
+    }
+}
+
+#[test]
+fn every_secret_that_the_code_asks_for_is_in_the_help_and_has_a_file_form() {
+    let code = include_str!("../../src/config.rs").split("#[cfg(test)]").next().unwrap();
+    let asked: BTreeSet<String> =
+        code.split(".secret(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
+    assert!(!asked.is_empty());
+    assert_eq!(secrets(&help()), asked);
+    for name in asked {
+        assert!(CONFIGURATION.contains(&format!("`{name}_FILE`")), "{name}_FILE");
+    }
+}
+
+/// Whether a word is the name of a metric by its end.
+fn is_metric(word: &str) -> bool {
+    const ENDS: [&str; 8] =
+        ["_total", "_ms", "_seconds", "_messages", "_messages_max", "_bytes", "_open", "_info"];
+    word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        && ENDS.iter().any(|end| word.ends_with(end))
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let service = Service::start();
+    let page = service.client().metrics();
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let served: BTreeMap<&str, &str> = types.map(|line| line.split_once(' ').unwrap()).collect();
+    assert!(served.keys().all(|name| is_metric(name)), "{served:?}");
+    let rows: BTreeMap<&str, &str> = OPERATIONS
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(name, _)| is_metric(name))
+        .map(|(name, rest)| (name, rest.split(" |").next().unwrap()))
+        .collect();
+    assert_eq!(rows, served, "docs/operations.md");
+    // `latency_ms` is a key of the log.
+    let mentioned =
+        OPERATIONS.split('`').skip(1).step_by(2).filter(|word| is_metric(word) && *word != "latency_ms");
+    for name in mentioned {
+        assert!(served.contains_key(name), "docs/operations.md speaks of {name}");
+    }
+}
+
+#[test]
+fn every_result_is_documented() {
+    for result in RESULTS {
+        for (document, text) in [("operations.md", OPERATIONS), ("http-api.md", HTTP_API)] {
+            assert!(text.contains(&format!("`{result}`")), "{result} in {document}");
+        }
+    }
+}
+
+#[test]
+fn the_document_and_the_router_have_the_same_routes() {
+    let listed: BTreeSet<&str> =
+        openapi::document()["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let counted: BTreeSet<&str> = PATHS.into_iter().filter(|path| *path != "other").collect();
+    assert_eq!(listed, counted, "docs/openapi.json and PATHS");
+    let code = include_str!("../../src/http.rs");
+    let routed: BTreeSet<&str> =
+        code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(listed, routed, "docs/openapi.json and the router");
+    for path in listed {
+        assert!(
+            HTTP_API.contains(&format!("`{path}`")) || HTTP_API.contains(&format!(" {path}`")),
+            "{path} in http-api.md"
+        );
+    }
+}
+
+#[test]
+fn a_route_has_the_methods_that_the_document_lists_and_no_other() {
+    let service = Service::start();
+    let mut client = service.client();
+    for (path, item) in openapi::document()["paths"].as_object().unwrap() {
+        for method in METHODS {
+            let listed = item.get(method.to_ascii_lowercase()).is_some();
+            let status = client.request(method, path, &[], b"").status;
+            assert_ne!(status, 404, "{method} {path}");
+            assert_eq!(status != 405, listed, "{method} {path}");
+        }
+    }
+}
+
+/// Calls `visit` with every schema that has examples, and each of them.
+fn examples(value: &Value, visit: &mut impl FnMut(&Value, &Value)) {
+    match value {
+        Value::Object(members) => {
+            if let Some(schema) = members.get("schema") {
+                members.get("example").into_iter().for_each(|example| visit(schema, example));
+                let named = members
+                    .get("examples")
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flat_map(|all| all.values());
+                named.for_each(|example| visit(schema, &example["value"]));
+            }
+            members.values().for_each(|member| examples(member, visit));
+        }
+        Value::Array(items) => items.iter().for_each(|item| examples(item, visit)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_example_in_the_document_is_valid() {
+    let mut count = 0;
+    examples(openapi::document(), &mut |schema, example| {
+        count += 1;
+        openapi::validate(schema, example).unwrap_or_else(|why| panic!("{example} by {schema}: {why}"));
+    });
+    assert!(count > 30, "{count} examples");
+}
+
+#[test]
+fn every_schema_in_the_document_is_one() {
+    for (name, _) in openapi::document()["components"]["schemas"].as_object().unwrap() {
+        // Whether it is valid does not matter; that the schema can be used does.
+        let _verdict =
+            openapi::validate(&json!({"$ref": format!("#/components/schemas/{name}")}), &Value::Null);
+    }
+}
+
+/// Posts what a document shows as a message.
+#[track_caller]
+fn accept(client: &mut Client, text: &str) {
+    let reply = client.send_bytes(text.as_bytes());
+    assert_eq!(reply.line(), r#"200 {"status":"ok"}"#, "{text}");
+}
+
+#[test]
+fn the_messages_that_the_documents_show_are_accepted() {
+    let service = Service::start();
+    let mut client = service.client();
+    let in_readme: Vec<&str> =
+        README.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap().trim()).collect();
+    assert!(!in_readme.is_empty());
+    for text in in_readme {
+        accept(&mut client, text);
+    }
+    let is_message = |line: &&str| line.trim_start().starts_with(r#"{"message_id""#);
+    let in_http_api: Vec<&str> = HTTP_API.lines().filter(is_message).map(str::trim).collect();
+    assert!(!in_http_api.is_empty());
+    for text in in_http_api {
+        accept(&mut client, text);
+    }
+    let content =
+        &openapi::document()["paths"]["/webhook"]["post"]["requestBody"]["content"]["application/json"];
+    let examples = content["examples"].as_object().unwrap();
+    assert!(!examples.is_empty());
+    for example in examples.values() {
+        accept(&mut client, &example["value"].to_string());
+    }
+}
+
+#[test]
+fn the_signature_that_the_document_shows_is_right() {
+    let after = |text: &'static str, mark: &str, end: char| {
+        text.split_once(mark).unwrap().1.split(end).next().unwrap()
+    };
+    let secret = after(HTTP_API, "export WEBHOOK_SECRET='", '\'');
+    let body = after(HTTP_API, "BODY='", '\'');
+    let shown = after(HTTP_API, "the signature is `", '`');
+    assert_eq!(lyftr::signature::Key::new(secret.as_bytes()).sign(body.as_bytes()), shown);
+}
