@@ -53,6 +53,9 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // From here on a signal ends the service in good order, however long the store takes to open.
+    let stop = runtime.block_on(async { stop_signal() })?;
     let store = store::open(&config.database_url)?;
     let metrics = Arc::new(Metrics::default());
     let inbox = Arc::new(Inbox::start(Arc::clone(&store), config.queue_max, Arc::clone(&metrics))?);
@@ -65,8 +68,7 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     };
     let app =
         App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(listen(config, Arc::new(app), table));
+    let served = runtime.block_on(listen(config, Arc::new(app), table, stop));
     // Whatever still runs answers nobody any more, and must not keep the program from ending.
     runtime.shutdown_background();
     inbox.close();
@@ -76,21 +78,32 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn listen(config: &Config, app: Arc<App>, table: Arc<Table>) -> Result<(), Failure> {
+/// Done when the process is asked to end, by SIGTERM or Ctrl-C.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn listen(
+    config: &Config,
+    app: Arc<App>,
+    table: Arc<Table>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     let place = format!("{}:{}", config.host, config.port);
     let listener = TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|error| {
         format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free")
     })?;
-    let address = listener.local_addr()?;
-    announce(address, config);
+    announce(listener.local_addr()?, config);
     let stop = {
         let app = Arc::clone(&app);
         async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            stop.await;
             app.drain();
             tracing::info!("stopping");
         }
