@@ -134,14 +134,15 @@ mod tests {
     #[test]
     fn other_forms_are_malformed() {
         let signed = Key::new(b"secret").sign(b"body");
+        let (short, shorter) = (signed.get(1..).unwrap(), signed.get(2..).unwrap());
         for bad in [
             String::new(),
-            signed[1..].to_owned(),
+            short.to_owned(),
             format!("{signed}0"),
             format!("sha256={signed}"),
-            format!(" {}", &signed[1..]),
-            format!("g{}", &signed[1..]),
-            format!("{}é", &signed[2..]),
+            format!(" {short}"),
+            format!("g{short}"),
+            format!("{shorter}é"),
         ] {
             assert_eq!(Signature::parse(bad.as_bytes()), Err(Refused), "{bad:?}");
         }
@@ -165,7 +166,7 @@ mod tests {
 
         #[test]
         fn headers_never_panic(header in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = Signature::parse(&header);
+            let _any = Signature::parse(&header);
         }
     }
 }

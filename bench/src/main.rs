@@ -293,7 +293,6 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use clap::CommandFactory;
 

@@ -101,7 +101,6 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

@@ -218,7 +218,6 @@ fn write_time(seconds: u64, digits: &mut [u8]) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::collections::HashSet;
 
