@@ -102,11 +102,17 @@ impl Observed {
     fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
         self.finished = true;
         let note = response.extensions_mut().remove::<Note>();
+        let note = note.or_else(|| self.is_message().then(Note::unreadable));
         self.record(response.status().as_u16(), note.as_ref());
         if let Ok(id) = HeaderValue::try_from(std::mem::take(&mut self.id)) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response
+    }
+
+    /// Whether this is a `POST /webhook`, each of which has a note.
+    fn is_message(&self) -> bool {
+        self.path == "/webhook" && self.method == Method::POST.as_str()
     }
 
     fn record(&self, status: u16, note: Option<&Note>) {
@@ -134,8 +140,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if !self.finished {
-            let is_webhook = self.path == "/webhook" && self.method == Method::POST.as_str();
-            self.record(CLIENT_LEFT, is_webhook.then(Note::client_left).as_ref());
+            self.record(CLIENT_LEFT, self.is_message().then(Note::client_left).as_ref());
         }
     }
 }

@@ -143,4 +143,9 @@ impl Note {
     pub(super) fn client_left() -> Self {
         Self { level: Level::WARN, message_id: None, dup: false, result: "error" }
     }
+
+    /// Of a request whose header was refused before anybody judged it.
+    pub(super) fn unreadable() -> Self {
+        Self { level: Level::WARN, message_id: None, dup: false, result: "validation_error" }
+    }
 }
