@@ -1,7 +1,7 @@
 """The design Lyftr replaces: FastAPI, SQLite, one commit a request.
 
-It keeps the same promise on POST /webhook (signature over the raw body, validated fields,
-stored once, a JSON log line) with the means such a service commonly has. REFERENCE_MODE chooses
+It does the same for a POST /webhook (signature over the raw body, validated fields, stored once,
+a request id, a JSON log line, metrics) with the means such a service commonly has. REFERENCE_MODE chooses
 how SQLite is used:
 
   plain  SQLite as it comes (journal_mode=DELETE, synchronous=FULL), a connection per request
@@ -20,10 +20,12 @@ import sqlite3
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timezone
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 SECRET = os.environ["WEBHOOK_SECRET"].encode()
@@ -36,6 +38,12 @@ logger.setLevel(logging.INFO)
 logger.propagate = False
 
 app = FastAPI()
+
+http_requests = Counter("http_requests_total", "HTTP requests answered.", ["method", "path", "status"])
+webhook_requests = Counter("webhook_requests_total", "POST /webhook by what became of it.", ["result"])
+request_latency_ms = Histogram(
+    "request_latency_ms", "Milliseconds to the answer.", buckets=[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+)
 
 
 class Message(BaseModel):
@@ -110,26 +118,44 @@ def accept(body: bytes, signature: str) -> tuple[int, object, str, str | None]:
     return 200, {"status": "ok"}, store(message), message.message_id
 
 
+@app.middleware("http")
+async def observe(request: Request, call_next: Callable) -> Response:
+    """Around every request: its id, its line in the log, its metrics."""
+    start = time.perf_counter()
+    request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
+    response = await call_next(request)
+    latency_ms = (time.perf_counter() - start) * 1000
+    path = request.scope["route"].path if "route" in request.scope else "other"
+    http_requests.labels(request.method, path, response.status_code).inc()
+    request_latency_ms.observe(latency_ms)
+    line = {
+        "ts": now(),
+        "level": "INFO" if response.status_code < 400 else "ERROR",
+        "request_id": request_id,
+        "method": request.method,
+        "path": path,
+        "status": response.status_code,
+        "latency_ms": round(latency_ms, 3),
+        **getattr(request.state, "webhook", {}),
+    }
+    logger.info(json.dumps(line))
+    response.headers["X-Request-ID"] = request_id
+    return response
+
+
 @app.post("/webhook")
 async def webhook(request: Request) -> JSONResponse:
-    start = time.perf_counter()
     body = await request.body()
     signature = request.headers.get("x-signature", "")
     status, answer, result, message_id = accept(body, signature)
-    line = {
-        "ts": now(),
-        "level": "INFO" if status == 200 else "ERROR",
-        "request_id": uuid.uuid4().hex,
-        "method": "POST",
-        "path": "/webhook",
-        "status": status,
-        "latency_ms": round((time.perf_counter() - start) * 1000, 3),
-        "message_id": message_id,
-        "dup": result == "duplicate",
-        "result": result,
-    }
-    logger.info(json.dumps(line))
+    webhook_requests.labels(result).inc()
+    request.state.webhook = {"message_id": message_id, "dup": result == "duplicate", "result": result}
     return JSONResponse(answer, status_code=status)
+
+
+@app.get("/metrics")
+async def metrics() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @app.get("/health/live")

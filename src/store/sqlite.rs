@@ -11,6 +11,7 @@ use crate::message::Message;
 use crate::query::{Filter, Listing, Page, Stats};
 
 mod connection;
+mod files;
 mod reader;
 mod writer;
 

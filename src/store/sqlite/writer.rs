@@ -1,6 +1,5 @@
 //! The one connection that writes: batches, checkpoints, and how it comes back after a failure.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::Tuning;
 use super::connection::{self, explain};
+use super::files::{FileId, Files};
 use crate::message::Message;
 use crate::store::{Error, Outcome, migrate};
 use crate::telemetry::chain;
@@ -45,37 +45,13 @@ struct Open {
     files: Files,
 }
 
-/// Which files the connection works on. When a path leads elsewhere or nowhere, what is written through the
-/// connection is lost at the next start, so it must not be acknowledged.
-#[derive(Debug, PartialEq, Eq)]
-struct Files {
-    database: FileId,
-    wal: FileId,
-}
-
-/// Device and inode.
-type FileId = (u64, u64);
-
-fn file_id(path: &Path) -> Option<FileId> {
-    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-impl Files {
-    /// The database at `path` and its write-ahead log; `None` if either is not there.
-    fn at(path: &Path) -> Option<Self> {
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        Some(Self { database: file_id(path)?, wal: file_id(Path::new(&wal))? })
-    }
-}
-
 impl Writer {
     /// Takes over a connection whose schema is up to date.
     pub(super) fn new(path: &Path, tuning: Tuning, conn: Connection) -> Result<Self, Error> {
         let mut writer = Self {
             path: path.to_owned(),
             tuning,
-            database: file_id(path).ok_or(REMOVED)?,
+            database: FileId::at(path).ok_or(REMOVED)?,
             open: None,
             wal_bytes: Arc::default(),
             checkpoint_at: 0,
@@ -166,7 +142,7 @@ impl Writer {
     /// A new connection to the same file. A sync may have failed, and the kernel then holds pages for clean
     /// that never reached the disk: so the log is written out anew before anything in it is relied on.
     fn reopen(&mut self) -> Result<(), Error> {
-        if file_id(&self.path) != Some(self.database) {
+        if FileId::at(&self.path) != Some(self.database) {
             return Err(REMOVED);
         }
         let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
