@@ -30,8 +30,9 @@ struct Cli {
 /// What stands below the help of a command that serves.
 const SECRETS: &str = "\
 Secrets come from the environment only, each as NAME or, from a file, as NAME_FILE:
-  WEBHOOK_SECRET   key that messages are signed with (required)
-  READ_TOKEN       bearer token that reads need; without it everybody may read";
+  WEBHOOK_SECRET           key that messages are signed with (required)
+  WEBHOOK_SECRET_PREVIOUS  keys that are still valid beside it, with commas or line ends between them
+  READ_TOKEN               bearer token that reads need; without it everybody may read";
 
 /// What stands below the help of a command that signs.
 const SIGNING_SECRET: &str = "\

@@ -60,6 +60,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Who holds it may store.
     pub webhook_secret: Secret,
+    /// Who holds one of these may store too, until the senders have all changed to the current one.
+    pub webhook_secrets_previous: Vec<Secret>,
     /// Who holds it may read; without one everybody may.
     pub read_token: Option<Secret>,
 }
@@ -117,6 +119,12 @@ impl Secret {
         Self(bytes.into())
     }
 
+    /// The secrets in a list of them: one a line, or with commas between them.
+    fn listed(&self) -> Vec<Self> {
+        let parts = self.0.split(|byte| matches!(byte, b',' | b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+        parts.filter(|part| !part.is_empty()).map(Self::new).collect()
+    }
+
     /// The bytes, for who must use them.
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -146,6 +154,7 @@ impl Config {
             note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
         let read_token = note(&mut mistakes, environment.secret("READ_TOKEN")).flatten();
         let webhook_secret = note(&mut mistakes, webhook_secret(environment));
+        let previous = note(&mut mistakes, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
         if args.host.is_empty() {
             mistakes.push("HOST is empty; it should be an address to listen on, e.g. 127.0.0.1".to_owned());
         }
@@ -159,6 +168,7 @@ impl Config {
                 queue_max: queue_max?,
                 max_connections: max_connections?,
                 webhook_secret: webhook_secret?,
+                webhook_secrets_previous: previous.map(|previous| previous.listed()).unwrap_or_default(),
                 read_token,
             })
         };
@@ -168,10 +178,22 @@ impl Config {
     /// What is allowed but should be thought about, in words.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.webhook_secret.expose().len() < SECRET_BYTES_ADVISED {
-            warnings.push(format!(
-                "WEBHOOK_SECRET is shorter than {SECRET_BYTES_ADVISED} bytes and may be guessed; `openssl rand -hex 32` makes a good one"
-            ));
+        let previous = self.webhook_secrets_previous.iter().map(|secret| ("WEBHOOK_SECRET_PREVIOUS", secret));
+        for (name, secret) in std::iter::once(("WEBHOOK_SECRET", &self.webhook_secret)).chain(previous) {
+            if secret.expose().len() < SECRET_BYTES_ADVISED {
+                warnings.push(format!(
+                    "{name} is shorter than {SECRET_BYTES_ADVISED} bytes and may be guessed; `openssl rand -hex 32` makes a good one"
+                ));
+            }
+        }
+        if self.webhook_secrets_previous.contains(&self.webhook_secret) {
+            warnings.push("WEBHOOK_SECRET_PREVIOUS holds the current WEBHOOK_SECRET too".to_owned());
+        }
+        if self.webhook_secret.expose().contains(&b',') {
+            warnings.push(
+                "WEBHOOK_SECRET has a comma in it and so cannot become one of WEBHOOK_SECRET_PREVIOUS later"
+                    .to_owned(),
+            );
         }
         if self.read_token.is_none() && !self.loopback() {
             warnings.push(format!(
@@ -307,6 +329,38 @@ mod tests {
         assert_eq!(config.warnings().len(), 2);
         let config = check(&["--host=0.0.0.0"], |_| Some("0123456789abcdef01234567".into()));
         assert!(config.is_err(), "NAME and NAME_FILE are both set here");
+    }
+
+    #[test]
+    fn previous_secrets_are_a_list() {
+        let config = check(&[], |name| match name {
+            "WEBHOOK_SECRET" => Some("0123456789abcdef01234567".into()),
+            "WEBHOOK_SECRET_PREVIOUS" => {
+                Some("the one that was valid before, the,\r\n,\n  one before that one was".into())
+            }
+            _ => None,
+        });
+        let previous = config.unwrap().webhook_secrets_previous;
+        let expected = ["the one that was valid before", "the", "one before that one was"];
+        assert_eq!(previous, expected.map(Secret::new));
+        assert_eq!(check(&[], secret).unwrap().webhook_secrets_previous, []);
+    }
+
+    #[test]
+    fn what_hinders_a_change_of_secrets_is_warned_of() {
+        let config = check(&[], |name| match name {
+            "WEBHOOK_SECRET" => Some("0123456789abcdef01234567".into()),
+            "WEBHOOK_SECRET_PREVIOUS" => Some("short,0123456789abcdef01234567".into()),
+            _ => None,
+        });
+        let warnings = config.unwrap().warnings();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].starts_with("WEBHOOK_SECRET_PREVIOUS is shorter"), "{warnings:?}");
+        assert!(warnings[1].contains("the current WEBHOOK_SECRET"), "{warnings:?}");
+        let config =
+            check(&[], |name| (name == "WEBHOOK_SECRET").then(|| "a long secret, with a comma in it".into()));
+        let warnings = config.unwrap().warnings();
+        assert!(warnings[0].contains("comma"), "{warnings:?}");
     }
 
     #[test]

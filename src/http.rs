@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics};
 use crate::server::{Handler, Table};
-use crate::signature::Key;
+use crate::signature::Keys;
 use crate::store::Store;
 use crate::telemetry::Log;
 
@@ -37,7 +37,7 @@ pub struct App {
     inbox: Arc<Inbox>,
     reads: Reads,
     store: Arc<dyn Store>,
-    key: Key,
+    keys: Keys,
     settings: Settings,
     metrics: Arc<Metrics>,
     table: Arc<Table>,
@@ -50,8 +50,8 @@ pub struct App {
 /// What is set for the routes.
 #[derive(Debug)]
 pub struct Settings {
-    /// Who holds it may store.
-    pub webhook_secret: Secret,
+    /// Who holds one of them may store; the current one first.
+    pub webhook_secrets: Vec<Secret>,
     /// Who holds it may read; without one everybody may.
     pub read_token: Option<Secret>,
     /// Largest body, in bytes.
@@ -74,7 +74,7 @@ impl App {
             inbox,
             reads: Reads::new(Arc::clone(&store), Arc::clone(&metrics)),
             store,
-            key: Key::new(settings.webhook_secret.expose()),
+            keys: Keys::new(settings.webhook_secrets.iter().map(Secret::expose)),
             settings,
             metrics,
             table,

@@ -4,9 +4,15 @@
 //! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric,
 //! and a test holds it to the list here.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+mod histogram;
+mod page;
+
+use histogram::{BATCH, COMMIT_SECONDS, LATENCY_MS};
+pub use histogram::{Histogram, Observed};
+use page::Page;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,58 +38,13 @@ pub const RESULTS: [&str; 8] = [
 /// Statuses that `POST /webhook` is known to give, whose series exist from the start.
 const WEBHOOK_STATUSES: [u16; 7] = [200, 401, 408, 413, 422, 499, 503];
 
-/// Upper bounds of buckets, each as counted and as written.
-type Bounds<const N: usize> = [(u64, &'static str); N];
-/// Counted in nanoseconds, written in milliseconds.
-const LATENCY_MS: Bounds<14> = [
-    (500_000, "0.5"),
-    (1_000_000, "1"),
-    (2_000_000, "2"),
-    (5_000_000, "5"),
-    (10_000_000, "10"),
-    (20_000_000, "20"),
-    (50_000_000, "50"),
-    (100_000_000, "100"),
-    (200_000_000, "200"),
-    (500_000_000, "500"),
-    (1_000_000_000, "1000"),
-    (2_000_000_000, "2000"),
-    (5_000_000_000, "5000"),
-    (10_000_000_000, "10000"),
-];
-/// Counted in nanoseconds, written in seconds.
-const COMMIT_SECONDS: Bounds<12> = [
-    (250_000, "0.00025"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (25_000_000, "0.025"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (250_000_000, "0.25"),
-    (1_000_000_000, "1"),
-    (5_000_000_000, "5"),
-];
-const BATCH: Bounds<10> = [
-    (1, "1"),
-    (2, "2"),
-    (4, "4"),
-    (8, "8"),
-    (16, "16"),
-    (32, "32"),
-    (64, "64"),
-    (128, "128"),
-    (256, "256"),
-    (512, "512"),
-];
-
 /// The metrics of one service.
 #[derive(Debug)]
 pub struct Metrics {
     requests: [[[Counter; STATUSES.len()]; PATHS.len()]; METHODS.len()],
     webhook: [Counter; RESULTS.len()],
+    /// One for each secret that is valid, the current one first.
+    keys: Vec<KeyUse>,
     /// From the complete header to the answer, all requests, in milliseconds.
     pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
     /// From the begin of a batch's transaction until it is synced.
@@ -117,24 +78,28 @@ pub struct Gauges {
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
-/// Counts in buckets with an upper bound each.
-#[derive(Debug)]
-pub struct Histogram<const N: usize> {
-    bounds: Bounds<N>,
-    /// Observations in each bucket; made cumulative on the page.
-    buckets: [AtomicU64; N],
-    /// Observations above all bounds.
-    over: AtomicU64,
-    sum: AtomicU64,
-    /// The metric's unit is ten to the power of this many of the units that are counted.
-    decimals: u32,
+/// What was verified with one of the secrets.
+#[derive(Debug, Default)]
+struct KeyUse {
+    requests: Counter,
+    /// Unix time; 0 for never.
+    last_s: AtomicU64,
 }
 
 impl Default for Metrics {
+    /// For one secret.
     fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet, for this many secrets.
+    pub fn new(secrets: usize) -> Self {
         Self {
             requests: Default::default(),
             webhook: Default::default(),
+            keys: std::iter::repeat_with(KeyUse::default).take(secrets).collect(),
             request_latency_ms: Histogram::new(LATENCY_MS, 6),
             commit_seconds: Histogram::new(COMMIT_SECONDS, 9),
             batch_messages: Histogram::new(BATCH, 0),
@@ -157,48 +122,6 @@ impl Counter {
     }
 }
 
-/// What a histogram can be given.
-pub trait Observed {
-    /// The size: nanoseconds of a duration, or a number.
-    fn units(self) -> u64;
-}
-
-impl Observed for Duration {
-    fn units(self) -> u64 {
-        u64::try_from(self.as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Observed for usize {
-    fn units(self) -> u64 {
-        u64::try_from(self).unwrap_or(u64::MAX)
-    }
-}
-
-impl<const N: usize> Histogram<N> {
-    fn new(bounds: Bounds<N>, decimals: u32) -> Self {
-        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { bounds, buckets, over: AtomicU64::new(0), sum: AtomicU64::new(0), decimals }
-    }
-
-    /// Counts one observation.
-    pub fn observe(&self, value: impl Observed) {
-        let units = value.units();
-        let bucket = self.bounds.iter().zip(&self.buckets).find(|((bound, _), _)| units <= *bound);
-        bucket.map_or(&self.over, |(_, bucket)| bucket).fetch_add(1, Relaxed);
-        self.sum.fetch_add(units, Relaxed);
-    }
-
-    /// The sum in the metric's unit.
-    fn sum(&self) -> String {
-        let (sum, unit) = (self.sum.load(Relaxed), 10_u64.pow(self.decimals));
-        if self.decimals == 0 {
-            return sum.to_string();
-        }
-        format!("{}.{:0width$}", sum / unit, sum % unit, width = usize::try_from(self.decimals).unwrap_or(0))
-    }
-}
-
 impl Metrics {
     /// Counts an answered request; what is not in the closed sets is counted as `other`, or as status 500.
     pub fn request(&self, method: &str, path: Option<&str>, status: u16, latency: Duration) {
@@ -216,6 +139,14 @@ impl Metrics {
     pub fn webhook(&self, result: &str) {
         if let Some(counter) = self.webhook.get(index(&RESULTS, &result)) {
             counter.increment();
+        }
+    }
+
+    /// Counts a request whose signature the `nth` secret verified, at this Unix time.
+    pub fn verified(&self, nth: usize, now_s: u64) {
+        if let Some(key) = self.keys.get(nth) {
+            key.requests.increment();
+            key.last_s.store(now_s, Relaxed);
         }
     }
 
@@ -240,6 +171,18 @@ impl Metrics {
         page.head("webhook_requests_total", "counter", "POST /webhook by what became of it.");
         for (result, counter) in RESULTS.iter().zip(&self.webhook) {
             page.line("webhook_requests_total", &format!("{{result=\"{result}\"}}"), counter.get());
+        }
+        page.head("webhook_verified_total", "counter", "Requests verified, by the secret that signed them.");
+        for (nth, key) in self.keys.iter().enumerate() {
+            page.line("webhook_verified_total", &key_label(nth), key.requests.get());
+        }
+        page.head(
+            "webhook_key_last_used_timestamp_seconds",
+            "gauge",
+            "Unix time of the last request that the secret signed; 0 if there was none since the start.",
+        );
+        for (nth, key) in self.keys.iter().enumerate() {
+            page.line("webhook_key_last_used_timestamp_seconds", &key_label(nth), key.last_s.load(Relaxed));
         }
         page.histogram(
             "request_latency_ms",
@@ -302,45 +245,9 @@ fn expected(method: &str, path: &str, status: u16) -> bool {
     }
 }
 
-/// The page as it is written.
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: u64) {
-        self.write(format_args!("{name}{labels} {value}\n"));
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, "counter", help);
-        self.line(name, "", value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, "gauge", help);
-        self.line(name, "", value);
-    }
-
-    fn histogram<const N: usize>(&mut self, name: &str, help: &str, histogram: &Histogram<N>) {
-        self.head(name, "histogram", help);
-        let mut total = 0;
-        for ((_, bound), count) in histogram.bounds.iter().zip(&histogram.buckets) {
-            total += count.load(Relaxed);
-            self.write(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}\n"));
-        }
-        total += histogram.over.load(Relaxed);
-        let sum = histogram.sum();
-        self.write(format_args!(
-            "{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {sum}\n{name}_count {total}\n"
-        ));
-    }
-
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        let _infallible = self.0.write_fmt(text);
-    }
+/// The secrets by their place in the settings, never by anything of themselves.
+fn key_label(nth: usize) -> String {
+    if nth == 0 { "{key=\"current\"}".to_owned() } else { format!("{{key=\"previous_{nth}\"}}") }
 }
 
 #[cfg(test)]

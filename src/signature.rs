@@ -15,6 +15,10 @@ const DIGEST_BYTES: usize = 32;
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
+/// The keys that are valid at once: the current one, and those before it for as long as senders still use them.
+#[derive(Debug, Clone)]
+pub struct Keys(Vec<Key>);
+
 /// A well-formed signature header; not yet known to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature([u8; DIGEST_BYTES]);
@@ -64,6 +68,23 @@ impl Key {
 
     fn digest(&self, body: &[u8]) -> [u8; DIGEST_BYTES] {
         self.0.clone().chain_update(body).finalize().into_bytes().into()
+    }
+}
+
+impl Keys {
+    /// Makes keys of secrets, the current one first.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self(secrets.into_iter().map(Key::new).collect())
+    }
+
+    /// Checks that `signature` was made with one of the keys over exactly these bytes, and says with which, 0
+    /// being the current one. Every key is tried in any case, so that the time tells nothing.
+    ///
+    /// # Errors
+    /// [`Refused`] if none of them made it.
+    pub fn verify(&self, body: &[u8], signature: &Signature) -> Result<usize, Refused> {
+        let tried = self.0.iter().enumerate().map(|(nth, key)| key.verify(body, signature).map(|()| nth));
+        tried.reduce(Result::or).unwrap_or(Err(Refused))
     }
 }
 
@@ -129,6 +150,19 @@ mod tests {
             let signature = Signature::parse(header.as_bytes()).unwrap();
             assert_eq!(key.verify(b"body", &signature), Ok(()));
         }
+    }
+
+    #[test]
+    fn each_of_several_keys_verifies_and_is_told_apart() {
+        let secrets: [&[u8]; 3] = [b"current", b"previous", b"the one before"];
+        let keys = Keys::new(secrets);
+        let verify = |secret: &[u8]| {
+            keys.verify(b"body", &Signature::parse(Key::new(secret).sign(b"body").as_bytes()).unwrap())
+        };
+        assert_eq!(secrets.map(verify), [Ok(0), Ok(1), Ok(2)]);
+        assert_eq!(verify(b"another"), Err(Refused));
+        let signature = Signature::parse(Key::new(b"current").sign(b"body").as_bytes()).unwrap();
+        assert_eq!(Keys::new([]).verify(b"body", &signature), Err(Refused), "no key lets nobody in");
     }
 
     #[test]

@@ -57,11 +57,13 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
     let store = store::open(&config.database_url)?;
-    let metrics = Arc::new(Metrics::default());
+    let webhook_secrets: Vec<_> =
+        std::iter::once(&config.webhook_secret).chain(&config.webhook_secrets_previous).cloned().collect();
+    let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
     let inbox = Arc::new(Inbox::start(Arc::clone(&store), config.queue_max, Arc::clone(&metrics))?);
     let table = Table::new(limits, Arc::clone(&metrics));
     let settings = Settings {
-        webhook_secret: config.webhook_secret.clone(),
+        webhook_secrets,
         read_token: config.read_token.clone(),
         max_body_bytes: config.max_body_bytes,
         queue_max: config.queue_max,

@@ -15,6 +15,7 @@ use crate::inbox::Refused;
 use crate::message::{self, Invalid, MessageId};
 use crate::signature::{self, Signature};
 use crate::store::Outcome;
+use crate::telemetry::unix_seconds;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const OK: &str = r#"{"status":"ok"}"#;
@@ -59,7 +60,8 @@ async fn judge(app: &App, request: Request) -> Result<Verdict, Verdict> {
     }
     let signature = only_signature(&parts.headers).map_err(|_| Verdict::InvalidSignature)?;
     let body = body::read(body, max).await.map_err(Verdict::Unread)?;
-    app.key.verify(&body, &signature).map_err(|_| Verdict::InvalidSignature)?;
+    let key = app.keys.verify(&body, &signature).map_err(|_| Verdict::InvalidSignature)?;
+    app.metrics.verified(key, unix_seconds());
     let message = message::parse(&body).map_err(Verdict::Invalid)?;
     // The body is not needed any more, and the message may wait for a while.
     drop(body);

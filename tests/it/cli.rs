@@ -13,7 +13,7 @@ use crate::support::{SECRET, message};
 
 const SETTINGS: [&str; 7] =
     ["DATABASE_URL", "LOG_LEVEL", "HOST", "PORT", "MAX_BODY_BYTES", "QUEUE_MAX", "MAX_CONNECTIONS"];
-const SECRETS: [&str; 2] = ["WEBHOOK_SECRET", "READ_TOKEN"];
+const SECRETS: [&str; 3] = ["WEBHOOK_SECRET", "WEBHOOK_SECRET_PREVIOUS", "READ_TOKEN"];
 
 /// Runs the program on this input and nothing else in its environment.
 fn lyftr(arguments: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Output {

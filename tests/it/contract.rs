@@ -6,6 +6,7 @@ mod order;
 mod probes;
 mod query;
 mod routes;
+mod secrets;
 mod stats;
 mod token;
 mod webhook;

@@ -43,6 +43,7 @@ pub(crate) struct Builder {
     limits: Limits,
     queue_max: usize,
     max_body_bytes: usize,
+    previous_secrets: Vec<String>,
     read_token: Option<String>,
     level: tracing::Level,
     log_to: Option<Box<dyn Write + Send>>,
@@ -67,6 +68,11 @@ impl Builder {
 
     pub(crate) fn max_body_bytes(mut self, max_body_bytes: usize) -> Self {
         self.max_body_bytes = max_body_bytes;
+        self
+    }
+
+    pub(crate) fn previous_secrets(mut self, secrets: &[&str]) -> Self {
+        self.previous_secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
         self
     }
 
@@ -116,11 +122,13 @@ impl Builder {
     ) {
         let out = self.log_to.unwrap_or_else(|| Box::new(lines));
         let (log, _flushed_at_the_end) = Log::start(self.level, out).unwrap();
-        let metrics = Arc::new(Metrics::default());
+        let webhook_secrets: Vec<_> =
+            std::iter::once(SECRET.to_owned()).chain(self.previous_secrets).map(Secret::new).collect();
+        let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
         let inbox = Arc::new(Inbox::start(Arc::clone(store), self.queue_max, Arc::clone(&metrics)).unwrap());
         let table = Table::new(self.limits, Arc::clone(&metrics));
         let settings = Settings {
-            webhook_secret: Secret::new(SECRET),
+            webhook_secrets,
             read_token: self.read_token.map(Secret::new),
             max_body_bytes: self.max_body_bytes,
             queue_max: self.queue_max,
@@ -159,6 +167,7 @@ impl Service {
             limits: Limits::default(),
             queue_max: 4096,
             max_body_bytes: 256 << 10,
+            previous_secrets: Vec::new(),
             read_token: None,
             level: tracing::Level::INFO,
             log_to: None,
