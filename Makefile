@@ -2,7 +2,7 @@
 
 compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help run test check bench up down logs
+.PHONY: help run test check bench torture up down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -19,6 +19,9 @@ check: ## Check formatting, lints, documentation and dependencies
 bench: ## Measure the service, the same HTTP stack doing nothing, and the design it replaces; ARGS=--help for options
 	cargo build --release --workspace
 	target/release/lyftr-bench $(ARGS)
+
+torture: ## Kill, cut, fail, lock, slow down and flood the service; ROUNDS=30, SEED=… and MODES="kill power" choose how
+	scripts/torture
 
 up: ## Build the container and start it on http://localhost:8000; needs WEBHOOK_SECRET
 	@test -n "$$WEBHOOK_SECRET" || grep -qs '^WEBHOOK_SECRET=.' .env || { \

@@ -7,9 +7,9 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::crash::lasting_port;
 use crate::support::process::{Builder, Process};
 use crate::support::{SECRET, message};
+use crate::torture::lasting_port;
 
 const SETTINGS: [&str; 7] =
     ["DATABASE_URL", "LOG_LEVEL", "HOST", "PORT", "MAX_BODY_BYTES", "QUEUE_MAX", "MAX_CONNECTIONS"];

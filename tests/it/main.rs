@@ -15,7 +15,6 @@
 
 mod cli;
 mod contract;
-mod crash;
 mod damage;
 mod documents;
 mod limits;
@@ -26,3 +25,4 @@ mod shutdown;
 mod store_contract;
 mod store_sqlite;
 mod support;
+mod torture;

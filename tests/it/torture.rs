@@ -1,0 +1,129 @@
+//! Hurts the service while senders are at work, and holds everything that it has acknowledged against what it has
+//! afterwards: nothing lost, doubled, altered or invented.
+//!
+//! Each mode hurts in its own way, a few times, or `LYFTR_ROUNDS` times; `LYFTR_SEED` repeats the choices of an
+//! earlier run. Each ends with one line that begins with `torture`; `make torture` runs them all and gathers those.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use crate::support::client::Client;
+use crate::support::eventually;
+
+mod clock;
+mod dice;
+mod fault;
+mod kill;
+mod load;
+mod lock;
+mod oracle;
+mod overload;
+mod power;
+mod shim;
+mod slow;
+
+pub(crate) use kill::lasting_port;
+
+use dice::Dice;
+use load::{Load, SENDERS};
+use oracle::Judgement;
+
+/// What a mode does, and what came of it.
+#[derive(Debug)]
+struct Torture {
+    mode: &'static str,
+    seed: u64,
+    dice: Dice,
+    rounds: u64,
+    /// Rounds in which the hurt hit a request that was under way, which then got no 200.
+    hits: u64,
+    acknowledged: u64,
+    judgement: Judgement,
+}
+
+impl Torture {
+    /// With this many rounds unless told otherwise.
+    fn new(mode: &'static str, rounds: u64) -> Self {
+        let random = || std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
+        let seed = number("LYFTR_SEED").unwrap_or_else(random);
+        println!("{mode}: LYFTR_SEED={seed}");
+        let rounds = number("LYFTR_ROUNDS").unwrap_or(rounds);
+        let (dice, judgement) = (Dice::new(seed), Judgement::default());
+        Self { mode, seed, dice, rounds, hits: 0, acknowledged: 0, judgement }
+    }
+
+    /// Lets senders work at `load`, and calls `round` for each of `rounds`, which hurts the service and heals it.
+    fn run(&mut self, load: &Load, rounds: u64, mut round: impl FnMut(u64, &mut Dice) -> Judgement) {
+        std::thread::scope(|scope| {
+            let senders: Vec<_> = (0..SENDERS)
+                .map(|_| {
+                    let dice = Dice::new(self.dice.roll(u64::MAX));
+                    scope.spawn(move || load.send_until_stopped(dice))
+                })
+                .collect();
+            // Also when a round fails: the senders are waited for.
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                for number in 0..rounds {
+                    let before = load.unacknowledged();
+                    self.judgement += round(number, &mut self.dice);
+                    self.hits += u64::from(load.unacknowledged() > before);
+                }
+            }));
+            load.stop();
+            for sender in senders {
+                sender.join().unwrap();
+            }
+            done.unwrap_or_else(|panic| resume_unwind(panic));
+        });
+        self.acknowledged += load.acknowledged.load(Relaxed);
+    }
+
+    /// Says in one line what came of it.
+    ///
+    /// # Panics
+    /// If the service broke its promise, or if nothing was proved, since no hurt hit anything.
+    fn end(self) {
+        let Self { mode, seed, rounds, hits, acknowledged, judgement, .. } = self;
+        let Judgement { lost, doubled, altered, invented, unanswered, told } = &judgement;
+        let proved = hits > 0 && acknowledged > 0;
+        let verdict = match (judgement.is_good(), proved) {
+            (false, _) => "BROKEN",
+            (true, false) => "NOTHING PROVED",
+            (true, true) => "kept",
+        };
+        println!(
+            "torture {mode}: seed {seed}, {rounds} rounds, {hits} of which hit a request in flight, {acknowledged} acknowledged, \
+             {lost} lost, {doubled} doubled, {altered} altered, {invented} invented ({unanswered} stored without an answer): {verdict}"
+        );
+        assert!(judgement.is_good(), "{}", told.join("\n"));
+        assert!(proved, "no hurt hit a request that was under way: this run has shown nothing");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how often to hurt is not a setting of the service")]
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} should be a number: {value}")))
+}
+
+/// While the service is hurt it must live on, say that it is not ready, and answer reads.
+#[track_caller]
+fn assert_alive_but_not_ready(client: &mut Client, reasons: &[&str]) {
+    let ready = eventually("it says that it is not ready", || {
+        Some(client.get("/health/ready")).filter(|ready| ready.status == 503)
+    });
+    let detail = ready.json()["detail"].to_string();
+    assert!(reasons.iter().any(|reason| detail.contains(reason)), "{detail} should be one of {reasons:?}");
+    assert_eq!(client.get("/health/live").status, 200);
+    client.json("/messages?limit=1");
+    client.json("/stats");
+}
+
+/// Waits until the service is well again by itself.
+#[track_caller]
+fn await_healing(mode: &str, client: &mut Client) {
+    let begin = Instant::now();
+    eventually("it is ready again", || (client.get("/health/ready").status == 200).then_some(()));
+    println!("{mode}: healed in {:?}", begin.elapsed());
+}

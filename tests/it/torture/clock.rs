@@ -1,0 +1,36 @@
+//! A time of day that jumps, by [`shim.c`](shim.c): nothing of what is kept or limited depends on it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Torture;
+use super::load::Load;
+use super::shim::Shim;
+use crate::support::eventually;
+use crate::support::process::Process;
+
+const YEAR_S: i64 = 365 * 24 * 3600;
+
+#[test]
+fn nothing_is_lost_or_cut_off_when_the_clock_jumps() {
+    let mut torture = Torture::new("clock", 6);
+    let shim = Shim::new();
+    let process = shim.under(Process::builder()).start();
+    let load = Load::new(process.address());
+    let mut client = process.client();
+    torture.run(&load, torture.rounds, |round, dice| {
+        dice.pause(50);
+        let jump = [3600, -3600, YEAR_S, -YEAR_S, 1, 0][usize::try_from(round % 6).unwrap()];
+        shim.move_clock(jump);
+        let before = load.acknowledged.load(Relaxed);
+        eventually("it goes on", || (load.acknowledged.load(Relaxed) > before + 20).then_some(()));
+        assert_eq!(client.get("/health/ready").status, 200);
+        assert_eq!(client.connections, 1, "no connection was cut");
+        load.check()
+    });
+    assert_eq!(load.unacknowledged(), 0, "a clock that jumps is no reason to refuse");
+    assert!(torture.judgement.is_good(), "{:?}", torture.judgement);
+    // It is the clock of the log, so the shim was at work.
+    let years: std::collections::BTreeSet<String> =
+        process.log_values().iter().map(|line| line["ts"].as_str().unwrap()[..4].to_owned()).collect();
+    assert!(years.len() >= 3, "the clock did not jump: {years:?}");
+}

@@ -1,0 +1,41 @@
+//! Writes and syncs that fail, with `EIO` and with `ENOSPC`, by [`shim.c`](shim.c).
+
+use rustix::io::Errno;
+
+use super::load::Load;
+use super::shim::Shim;
+use super::{Torture, assert_alive_but_not_ready, await_healing};
+use crate::support::process::Process;
+
+#[test]
+fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
+    let mut torture = Torture::new("fault", 8);
+    let shim = Shim::new();
+    let mut process = shim.under(Process::builder().env("LOG_LEVEL", "WARN")).start_silent();
+    let load = Load::new(process.address());
+    let mut client = process.client();
+    torture.run(&load, torture.rounds, |round, dice| {
+        dice.pause(100);
+        let error = if dice.roll(2) == 0 { Errno::IO } else { Errno::NOSPC };
+        // Each at least once, then at random.
+        match if round < 2 { round } else { dice.roll(2) } {
+            0 => shim.fail_writes(error),
+            _ => shim.fail_syncs(error),
+        }
+        assert_alive_but_not_ready(&mut client, &["the disk is full", "the disk failed to read or write"]);
+        dice.pause(100);
+        shim.heal();
+        await_healing("fault", &mut client);
+        load.check()
+    });
+    assert!(shim.hits() > 0, "the shim was never asked");
+    process.kill9();
+    // What the kernel still has is read by another process.
+    let again = Process::builder().folder(process.folder()).env("PORT", &load.address.port().to_string());
+    let mut again = again.env("LOG_LEVEL", "WARN").spawn();
+    crate::support::eventually("it listens again", || std::net::TcpStream::connect(load.address).ok());
+    torture.judgement += load.check();
+    again.terminate();
+    assert!(again.log_values().iter().all(|line| line["message"] != "panic"));
+    torture.end();
+}

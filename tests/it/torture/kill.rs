@@ -1,0 +1,101 @@
+//! `kill -9` at any moment: while it starts, at work, while it stops.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::dice::Dice;
+use super::load::Load;
+use super::oracle::Judgement;
+use super::{Torture, number};
+use crate::support::process::Process;
+use crate::support::{eventually, message};
+
+/// Reading everything back takes longer the more there is, so a new database is begun now and then.
+const KILLS_PER_DATABASE: u64 = 50;
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    let mut torture = Torture::new("kill", 30);
+    let mut left = torture.rounds;
+    while left > 0 {
+        let kills = left.min(KILLS_PER_DATABASE);
+        kill_again_and_again(&mut torture, kills);
+        left -= kills;
+    }
+    torture.end();
+}
+
+fn kill_again_and_again(torture: &mut Torture, kills: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let load = Load::new(([127, 0, 0, 1], lasting_port()).into());
+    torture.run(&load, kills, |_, dice| kill_once(folder.path(), &load, dice));
+    let port = load.address.port().to_string();
+    let mut process = Process::builder().folder(folder.path()).env("PORT", &port).start();
+    torture.judgement += load.check();
+    assert_eq!(process.terminate().code(), Some(0));
+    let database = rusqlite::Connection::open(process.database()).unwrap();
+    let sound: String = database.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+}
+
+/// Kills the service once, in one of the ways; everything has been read back before where there was time for it.
+fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> Judgement {
+    let way = dice.roll(4);
+    let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
+    let mut process = builder.env("LOG_LEVEL", "ERROR").spawn();
+    let mut judgement = Judgement::default();
+    match way {
+        0 => dice.pause(40),
+        1 => {
+            await_listening(&mut process, load.address);
+            judgement = load.check();
+            dice.pause(150);
+            process.signal(Signal::TERM);
+            dice.pause(300);
+        }
+        _ => {
+            await_listening(&mut process, load.address);
+            judgement = load.check();
+            dice.pause(200);
+        }
+    }
+    process.kill9();
+    judgement
+}
+
+/// The log level hides the line that says so.
+fn await_listening(process: &mut Process, address: SocketAddr) {
+    eventually("the service listens", || {
+        assert!(process.is_running(), "{:?} {}", process.log_lines(), process.stderr());
+        TcpStream::connect(address).ok()
+    });
+}
+
+/// A port that the operating system gives to nobody by itself: the service comes back to it again and again.
+pub(crate) fn lasting_port() -> u16 {
+    let mut dice = Dice::new(
+        u64::from(std::process::id()) << 32
+            | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos()),
+    );
+    let ports = std::iter::repeat_with(|| 20_000 + u16::try_from(dice.roll(12_000)).unwrap()).take(100);
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
+}
+
+#[test]
+fn a_first_start_that_is_killed_leaves_what_the_next_one_can_use() {
+    let seed = number("LYFTR_SEED").unwrap_or(1);
+    let mut dice = Dice::new(seed);
+    for n in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::builder().folder(folder.path()).spawn();
+        dice.pause(30);
+        process.kill9();
+        let process = Process::builder().folder(folder.path()).start();
+        let mut client = process.client();
+        client.store(&message("m"));
+        assert_eq!(client.json("/messages")["total"], 1, "round {n}, seed {seed}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Many times more is offered than can be stored: early refusals, bounded memory, and no collapse.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::load::Load;
+use super::shim::Shim;
+use super::{Torture, number};
+use crate::support::client::Client;
+use crate::support::process::Process;
+
+/// Each sync takes so long that storing is what limits, not this machine's cores.
+const SYNC_MS: u32 = 100;
+/// Messages that may wait, while as many are being stored: so twice as many senders keep the store as busy as it can
+/// be, and hardly any is refused.
+const QUEUE_MAX: u64 = 16;
+/// Senders that are too many.
+const CROWD: u64 = 8 * QUEUE_MAX;
+const PHASE: Duration = Duration::from_secs(3);
+/// Most memory that the service may hold, in KiB.
+const MEMORY_KIB_MAX: u64 = 128 << 10;
+/// What must be left of the peak under overload, in percent, in a run that is asked for (`LYFTR_ROUNDS`): a share of
+/// the same run's own figure, and no matter of this machine's speed, since the disk is what limits.
+const GOODPUT_PERCENT_MIN: u64 = 80;
+
+#[derive(Debug)]
+struct Phase {
+    acknowledged: u64,
+    offered: u64,
+}
+
+/// So many senders at work for a while.
+fn offer(load: &Load, senders: u64, torture: &mut Torture, beside: impl FnOnce()) -> Phase {
+    let count = || (load.acknowledged.load(Relaxed), load.unacknowledged());
+    let (before, end) = (count(), Instant::now() + PHASE);
+    std::thread::scope(|scope| {
+        for _ in 0..senders {
+            let dice = super::Dice::new(torture.dice.roll(u64::MAX));
+            scope.spawn(move || load.send_while(dice, || Instant::now() < end));
+        }
+        beside();
+    });
+    let after = count();
+    Phase { acknowledged: after.0 - before.0, offered: after.0 - before.0 + after.1 - before.1 }
+}
+
+#[cfg(target_os = "linux")]
+fn memory_kib(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn ten_times_too_much_is_refused_early_and_what_can_be_stored_is() {
+    let mut torture = Torture::new("overload", 1);
+    let shim = Shim::new();
+    let builder = Process::builder().env("LOG_LEVEL", "ERROR").env("QUEUE_MAX", &QUEUE_MAX.to_string());
+    let process = shim.under(builder).start_silent();
+    let load = Load::new(process.address());
+    for _ in 0..torture.rounds {
+        shim.delay_syncs(SYNC_MS);
+        let peak = offer(&load, 2 * QUEUE_MAX, &mut torture, || {});
+        let mut client = process.client();
+        let crowd = offer(&load, CROWD, &mut torture, || probe(&mut client));
+        shim.heal();
+        torture.hits += u64::from(crowd.offered > crowd.acknowledged);
+        torture.judgement += load.check();
+        let percent = crowd.acknowledged * 100 / peak.acknowledged;
+        println!("overload: {peak:?}, {crowd:?}: {percent} % of the peak");
+        if number("LYFTR_ROUNDS").is_some() {
+            assert!(crowd.offered >= 10 * peak.acknowledged, "that was not ten times too much");
+            assert!(percent >= GOODPUT_PERCENT_MIN, "{percent} % of the peak are left");
+        }
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let memory = memory_kib(&process);
+        assert!(memory <= MEMORY_KIB_MAX, "{memory} KiB");
+    }
+    torture.acknowledged = load.acknowledged.load(Relaxed);
+    torture.end();
+}
+
+/// Reads and probes go on beside the crowd.
+fn probe(client: &mut Client) {
+    let end = Instant::now() + PHASE / 2;
+    while Instant::now() < end {
+        assert_eq!(client.get("/health/live").status, 200);
+        client.json("/messages?limit=1");
+        client.json("/stats");
+    }
+}

@@ -1,0 +1,108 @@
+//! The power is cut: what was not synced is gone. On a file system of its own, which the kernel is told to shut down
+//! (`EXT4_IOC_SHUTDOWN`), so root on Linux only.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::Torture;
+use super::load::Load;
+use super::shim::compile;
+use crate::support::process::Process;
+use crate::support::{eventually, skip};
+
+const IMAGE_BYTES: u64 = 256 << 20;
+
+/// An ext4 file system in a file.
+struct Disk {
+    folder: TempDir,
+}
+
+impl Disk {
+    fn make() -> Result<Self, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Self { folder };
+        let image = std::fs::File::create(disk.image()).unwrap();
+        image.set_len(IMAGE_BYTES).unwrap();
+        std::fs::create_dir(disk.mounted()).unwrap();
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(disk.image()))?;
+        compile("shutdown.c", &[], &disk.program());
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("shutdown")
+    }
+
+    /// Where it is mounted.
+    fn mounted(&self) -> PathBuf {
+        self.folder.path().join("mounted")
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.mounted()))
+    }
+
+    fn unmount(&self) -> Result<(), String> {
+        run(Command::new("umount").arg(self.mounted()))
+    }
+
+    fn cut_power(&self) -> Result<(), String> {
+        run(Command::new(self.program()).arg(self.mounted()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.unmount());
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Starts the service and waits until it is ready, so that the cut finds it at work.
+fn start(folder: &Path, load: &Load) -> Process {
+    let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
+    let mut process = builder.env("LOG_LEVEL", "ERROR").spawn();
+    eventually("the service listens", || {
+        assert!(process.is_running(), "{:?} {}", process.log_lines(), process.stderr());
+        std::net::TcpStream::connect(load.address).ok()
+    });
+    process
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut() {
+    let disk = match Disk::make() {
+        Ok(disk) => disk,
+        Err(why) => {
+            return skip(&format!("an ext4 file system of its own cannot be mounted (are you root?): {why}"));
+        }
+    };
+    let mut torture = Torture::new("power", 5);
+    let load = Load::new(([127, 0, 0, 1], super::lasting_port()).into());
+    torture.run(&load, torture.rounds, |_, dice| {
+        let mut process = start(&disk.mounted(), &load);
+        let judgement = load.check();
+        dice.pause(400);
+        disk.cut_power().unwrap();
+        dice.pause(50);
+        process.kill9();
+        disk.unmount().unwrap();
+        disk.mount().unwrap();
+        judgement
+    });
+    let mut process = start(&disk.mounted(), &load);
+    torture.judgement += load.check();
+    assert_eq!(process.terminate().code(), Some(0));
+    torture.end();
+}
