@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
 use crate::support::eventually;
@@ -39,6 +39,8 @@ struct Torture {
     /// Rounds in which the hurt hit a request that was under way, which then got no 200.
     hits: u64,
     acknowledged: u64,
+    /// The longest that the service took to be well again, once the cause was gone.
+    healing: Duration,
     judgement: Judgement,
 }
 
@@ -50,11 +52,17 @@ impl Torture {
         println!("{mode}: LYFTR_SEED={seed}");
         let rounds = number("LYFTR_ROUNDS").unwrap_or(rounds);
         let (dice, judgement) = (Dice::new(seed), Judgement::default());
-        Self { mode, seed, dice, rounds, hits: 0, acknowledged: 0, judgement }
+        Self { mode, seed, dice, rounds, hits: 0, acknowledged: 0, healing: Duration::ZERO, judgement }
     }
 
-    /// Lets senders work at `load`, and calls `round` for each of `rounds`, which hurts the service and heals it.
-    fn run(&mut self, load: &Load, rounds: u64, mut round: impl FnMut(u64, &mut Dice) -> Judgement) {
+    /// Lets senders work at `load`, and calls `round` for each of `rounds`, which hurts the service, takes the cause
+    /// away, and tells how long it then took to be well again and what it has.
+    fn run(
+        &mut self,
+        load: &Load,
+        rounds: u64,
+        mut round: impl FnMut(u64, &mut Dice) -> (Duration, Judgement),
+    ) {
         std::thread::scope(|scope| {
             let senders: Vec<_> = (0..SENDERS)
                 .map(|_| {
@@ -66,7 +74,9 @@ impl Torture {
             let done = catch_unwind(AssertUnwindSafe(|| {
                 for number in 0..rounds {
                     let before = load.unacknowledged();
-                    self.judgement += round(number, &mut self.dice);
+                    let (healing, judgement) = round(number, &mut self.dice);
+                    self.healing = self.healing.max(healing);
+                    self.judgement += judgement;
                     self.hits += u64::from(load.unacknowledged() > before);
                 }
             }));
@@ -84,7 +94,7 @@ impl Torture {
     /// # Panics
     /// If the service broke its promise, or if nothing was proved, since no hurt hit anything.
     fn end(self) {
-        let Self { mode, seed, rounds, hits, acknowledged, judgement, .. } = self;
+        let Self { mode, seed, rounds, hits, acknowledged, healing, judgement, .. } = self;
         let Judgement { lost, doubled, altered, invented, unanswered, told } = &judgement;
         let proved = hits > 0 && acknowledged > 0;
         let verdict = match (judgement.is_good(), proved) {
@@ -94,7 +104,8 @@ impl Torture {
         };
         println!(
             "torture {mode}: seed {seed}, {rounds} rounds, {hits} of which hit a request in flight, {acknowledged} acknowledged, \
-             {lost} lost, {doubled} doubled, {altered} altered, {invented} invented ({unanswered} stored without an answer): {verdict}"
+             {lost} lost, {doubled} doubled, {altered} altered, {invented} invented ({unanswered} stored without an answer), healed within {} ms: {verdict}",
+            healing.as_millis()
         );
         assert!(judgement.is_good(), "{}", told.join("\n"));
         assert!(proved, "no hurt hit a request that was under way: this run has shown nothing");
@@ -120,10 +131,10 @@ fn assert_alive_but_not_ready(client: &mut Client, reasons: &[&str]) {
     client.json("/stats");
 }
 
-/// Waits until the service is well again by itself.
+/// Waits until the service is well again by itself; how long that was.
 #[track_caller]
-fn await_healing(mode: &str, client: &mut Client) {
+fn await_healing(client: &mut Client) -> Duration {
     let begin = Instant::now();
     eventually("it is ready again", || (client.get("/health/ready").status == 200).then_some(()));
-    println!("{mode}: healed in {:?}", begin.elapsed());
+    begin.elapsed()
 }

@@ -25,8 +25,7 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
         assert_alive_but_not_ready(&mut client, &["the disk is full", "the disk failed to read or write"]);
         dice.pause(100);
         shim.heal();
-        await_healing("fault", &mut client);
-        load.check()
+        (await_healing(&mut client), load.check())
     });
     assert!(shim.hits() > 0, "the shim was never asked");
     process.kill9();

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -41,36 +42,38 @@ fn kill_again_and_again(torture: &mut Torture, kills: u64) {
 }
 
 /// Kills the service once, in one of the ways; everything has been read back before where there was time for it.
-fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> Judgement {
+fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> (Duration, Judgement) {
     let way = dice.roll(4);
     let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
     let mut process = builder.env("LOG_LEVEL", "ERROR").spawn();
-    let mut judgement = Judgement::default();
+    let (mut restart, mut judgement) = (Duration::ZERO, Judgement::default());
     match way {
         0 => dice.pause(40),
         1 => {
-            await_listening(&mut process, load.address);
+            restart = await_listening(&mut process, load.address);
             judgement = load.check();
             dice.pause(150);
             process.signal(Signal::TERM);
             dice.pause(300);
         }
         _ => {
-            await_listening(&mut process, load.address);
+            restart = await_listening(&mut process, load.address);
             judgement = load.check();
             dice.pause(200);
         }
     }
     process.kill9();
-    judgement
+    (restart, judgement)
 }
 
-/// The log level hides the line that says so.
-fn await_listening(process: &mut Process, address: SocketAddr) {
+/// How long it took. The log level hides the line that says so.
+pub(super) fn await_listening(process: &mut Process, address: SocketAddr) -> Duration {
+    let begin = Instant::now();
     eventually("the service listens", || {
         assert!(process.is_running(), "{:?} {}", process.log_lines(), process.stderr());
         TcpStream::connect(address).ok()
     });
+    begin.elapsed()
 }
 
 /// A port that the operating system gives to nobody by itself: the service comes back to it again and again.

@@ -25,8 +25,7 @@ fn what_was_acknowledged_survives_locks_of_another_process() {
         dice.pause(300);
         other.execute_batch("ROLLBACK").unwrap();
         drop(other);
-        await_healing("lock", &mut client);
-        load.check()
+        (await_healing(&mut client), load.check())
     });
     torture.judgement += load.check();
     torture.end();

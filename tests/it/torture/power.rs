@@ -3,14 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::Torture;
+use super::kill::await_listening;
 use super::load::Load;
 use super::shim::compile;
 use crate::support::process::Process;
-use crate::support::{eventually, skip};
+use crate::support::skip;
 
 const IMAGE_BYTES: u64 = 256 << 20;
 
@@ -69,15 +71,12 @@ fn run(command: &mut Command) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// Starts the service and waits until it is ready, so that the cut finds it at work.
-fn start(folder: &Path, load: &Load) -> Process {
+/// Starts the service and waits until it listens, so that the cut finds it at work; how long that took.
+fn start(folder: &Path, load: &Load) -> (Process, Duration) {
     let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
     let mut process = builder.env("LOG_LEVEL", "ERROR").spawn();
-    eventually("the service listens", || {
-        assert!(process.is_running(), "{:?} {}", process.log_lines(), process.stderr());
-        std::net::TcpStream::connect(load.address).ok()
-    });
-    process
+    let took = await_listening(&mut process, load.address);
+    (process, took)
 }
 
 #[test]
@@ -91,7 +90,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
     let mut torture = Torture::new("power", 5);
     let load = Load::new(([127, 0, 0, 1], super::lasting_port()).into());
     torture.run(&load, torture.rounds, |_, dice| {
-        let mut process = start(&disk.mounted(), &load);
+        let (mut process, restart) = start(&disk.mounted(), &load);
         let judgement = load.check();
         dice.pause(400);
         disk.cut_power().unwrap();
@@ -99,9 +98,9 @@ fn what_was_acknowledged_survives_a_power_cut() {
         process.kill9();
         disk.unmount().unwrap();
         disk.mount().unwrap();
-        judgement
+        (restart, judgement)
     });
-    let mut process = start(&disk.mounted(), &load);
+    let (mut process, _) = start(&disk.mounted(), &load);
     torture.judgement += load.check();
     assert_eq!(process.terminate().code(), Some(0));
     torture.end();
