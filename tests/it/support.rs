@@ -12,6 +12,7 @@
 //! [`DEADLINE`].
 #![allow(dead_code, reason = "each face of the product uses its own part of this")]
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -57,6 +58,21 @@ impl Numbers {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % n
     }
+}
+
+/// Says that a test is not run, and why: what it needs, and how to get that. Under CI, which must skip nothing, it
+/// fails.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "CI is not a setting of the service")]
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "CI must not skip this test: {why}");
+    shout(&format!("SKIPPED: {why}"));
+}
+
+/// Says something on standard error, also when the test passes: what goes through `eprintln!` is only shown when
+/// it fails.
+pub(crate) fn shout(what: &str) {
+    drop(writeln!(std::io::stderr(), "\n*** {what} ***\n"));
 }
 
 /// Asks again and again until there is an answer.
