@@ -186,7 +186,21 @@ impl<H: Handler> Server<H> {
 
     async fn connection(self, stream: TcpStream, place: Place) {
         let entry = &place.connection;
-        let wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
+        let mut wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
+        // Whether a request may still come: not when the server stops before one has begun to.
+        let mut wanted = true;
+        while wanted {
+            tokio::select! {
+                // Hyper will meet an error, and the end, again.
+                _ = wire.first_header() => break,
+                cut = entry.ended() => {
+                    if cut {
+                        return;
+                    }
+                    wanted = !entry.is_waiting();
+                }
+            }
+        }
         let ambiguous = wire.ambiguous();
         let service = service_fn(|mut request: Request<Incoming>| {
             entry.enter(Phase::Serving);
@@ -213,6 +227,9 @@ impl<H: Handler> Server<H> {
             .writev(false)
             .serve_connection(TokioIo::new(wire), service);
         let mut connection = std::pin::pin!(connection);
+        if !wanted {
+            connection.as_mut().graceful_shutdown();
+        }
         loop {
             tokio::select! {
                 // What ends a connection with an error is the client's doing, and was answered if it could be.

@@ -72,11 +72,12 @@ impl Program {
                 )
             }
             Self::Haproxy => {
+                // Without `maxconn` it makes room for as many connections as it may open files.
                 let frontend = format!(
                     "{listen}\n    log global\n    log-format \"%ST %si:%sp\"\n    option dontlognull"
                 );
                 let rest = documented("haproxy").replace(PROXY, &frontend);
-                format!("global\n    nbthread 1\n    log stdout format raw local0\n{rest}")
+                format!("global\n    nbthread 1\n    maxconn 200\n    log stdout format raw local0\n{rest}")
             }
         }
     }
