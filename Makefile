@@ -10,8 +10,8 @@ help: ## Say what can be done
 run: ## Build and run the service; needs WEBHOOK_SECRET
 	cargo run --release
 
-test: ## Run all tests
-	cargo test --workspace
+test: ## Run all tests; installs nginx and HAProxy for them where it may
+	scripts/test
 
 check: ## Check formatting, lints, documentation and dependencies
 	scripts/check

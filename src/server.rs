@@ -4,6 +4,8 @@
 //! messages.
 
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, MissedTickBehavior};
 
 mod table;
@@ -66,6 +68,9 @@ const ARRIVED: Duration = Duration::from_millis(200);
 const PIPELINED: Duration = Duration::from_secs(2);
 /// After the stop, connections are accepted for so long yet.
 const LAST_ACCEPTS: Duration = Duration::from_millis(20);
+/// Most connections that wait to be accepted; Linux allows 4096 unless told otherwise. Where the queue is full, as
+/// in a burst the usual 128 are at once, a client's first packet is dropped, and it tries again after a second.
+const ACCEPT_QUEUE_MAX: u32 = 4096;
 /// Pause after the operating system refused a connection, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -80,6 +85,26 @@ pub trait Handler: Clone + Send + Sync + 'static {
 
     /// Answers a header that cannot be read, with this status and a body that is not empty.
     fn refuse(&self, status: StatusCode) -> Response<String>;
+}
+
+/// Listens on the first address of `host` that can be had.
+pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut failed = None;
+    for address in lookup_host((host, port)).await? {
+        match bind_to(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address")))
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart need not wait for the old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_QUEUE_MAX)
 }
 
 /// Serves connections until `stop` is done, then accepts no more, answers every request that had arrived, and
@@ -161,7 +186,21 @@ impl<H: Handler> Server<H> {
 
     async fn connection(self, stream: TcpStream, place: Place) {
         let entry = &place.connection;
-        let wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
+        let mut wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
+        // Whether a request may still come: not when the server stops before one has begun to.
+        let mut wanted = true;
+        while wanted {
+            tokio::select! {
+                // Hyper will meet an error, and the end, again.
+                _ = wire.first_header() => break,
+                cut = entry.ended() => {
+                    if cut {
+                        return;
+                    }
+                    wanted = !entry.is_waiting();
+                }
+            }
+        }
         let ambiguous = wire.ambiguous();
         let service = service_fn(|mut request: Request<Incoming>| {
             entry.enter(Phase::Serving);
@@ -188,6 +227,9 @@ impl<H: Handler> Server<H> {
             .writev(false)
             .serve_connection(TokioIo::new(wire), service);
         let mut connection = std::pin::pin!(connection);
+        if !wanted {
+            connection.as_mut().graceful_shutdown();
+        }
         loop {
             tokio::select! {
                 // What ends a connection with an error is the client's doing, and was answered if it could be.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, say};
@@ -98,7 +97,7 @@ async fn listen(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let place = format!("{}:{}", config.host, config.port);
-    let listener = TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|error| {
+    let listener = server::bind(&config.host, config.port).await.map_err(|error| {
         format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free")
     })?;
     announce(listener.local_addr()?, config);

@@ -103,6 +103,12 @@ impl Connection {
         self.phase.load(Relaxed) >> 2
     }
 
+    /// The least one has to go first when the table is full. In one tick a crowd may fill all of it, so those of
+    /// the same tick go in the order of their arrival, and those that were answered in it go last.
+    fn turn(&self) -> (u64, bool, u64) {
+        (self.since(), self.phase() != Phase::Header, self.id)
+    }
+
     fn cut(&self) {
         self.cut.store(true, Relaxed);
         self.end.notify_one();
@@ -188,8 +194,7 @@ impl Table {
         let mut connections = self.lock();
         if connections.open.len() >= self.limits.max_connections {
             let waiting = |c: &&Arc<Connection>| c.phase() != Phase::Serving;
-            let longest =
-                connections.open.values().filter(waiting).min_by_key(|c| c.since()).map(|c| c.id)?;
+            let longest = connections.open.values().filter(waiting).min_by_key(|c| c.turn()).map(|c| c.id)?;
             if let Some(evicted) = connections.open.remove(&longest) {
                 evicted.cut();
                 self.metrics.connections_cut.increment();
@@ -242,5 +247,29 @@ impl Table {
 
     fn lock(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of the connections that were cut.
+    fn cut(places: &[Place]) -> Vec<usize> {
+        let cut = |place: &Place| place.connection.cut.load(Relaxed);
+        (0..places.len()).filter(|n| cut(&places[*n])).collect()
+    }
+
+    #[test]
+    fn in_one_tick_a_full_table_cuts_who_came_first_and_has_sent_no_header() {
+        let table = Table::new(Limits { max_connections: 50, ..Limits::default() }, Arc::default());
+        let mut places: Vec<Place> = (0..50).map(|_| table.place().unwrap()).collect();
+        places[0].connection.enter(Phase::Idle);
+        places[1].connection.enter(Phase::Serving);
+        for count in 1..=40 {
+            places.push(table.place().unwrap());
+            assert_eq!(cut(&places), (2..2 + count).collect::<Vec<_>>());
+        }
+        assert_eq!(table.len(), 50);
     }
 }

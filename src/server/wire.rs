@@ -1,9 +1,10 @@
 //! The bytes of a connection on their way to and from hyper.
 //!
-//! Three things happen here that hyper has no handle for: it is noted what the connection waits for, the
-//! empty answer that hyper itself gives to an unreadable header is replaced by one in our form, and a header
+//! Four things happen here that hyper has no handle for: the first header is awaited without it, it is noted what
+//! the connection waits for, the empty answer that hyper itself gives to an unreadable header is replaced by one in our form, and a header
 //! with both a `Content-Length` and a `Transfer-Encoding` is noticed, of which hyper shows only the latter.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::HEADER_BUFFER_BYTES;
 use super::table::{Connection, Phase};
 
 /// Most bytes that are read from a client that goes on sending after its last answer.
@@ -30,6 +32,8 @@ pub(super) type Refuse = Arc<dyn Fn(StatusCode) -> Vec<u8> + Send + Sync>;
 pub(super) struct Wire {
     stream: TcpStream,
     connection: Arc<Connection>,
+    /// What has come of the first header, and perhaps what follows it, and is not yet read by hyper.
+    first: Vec<u8>,
     ambiguous: Arc<AtomicBool>,
     lengths: Lengths,
     refuse: Refuse,
@@ -43,6 +47,7 @@ impl Wire {
         Self {
             stream,
             connection,
+            first: Vec::new(),
             ambiguous: Arc::default(),
             lengths: Lengths::default(),
             refuse,
@@ -54,6 +59,31 @@ impl Wire {
     /// Whether a header came that says in two ways how long its body is.
     pub(super) fn ambiguous(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ambiguous)
+    }
+
+    /// Waits until the first header has come, or something that is none. Hyper takes 24 KiB to wait for it, which
+    /// is much for a client that may never send one.
+    pub(super) async fn first_header(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_first_header(cx)).await
+    }
+
+    fn poll_first_header(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; 4096];
+        // What is longer is hyper's to refuse.
+        while self.first.len() < HEADER_BUFFER_BYTES {
+            let mut buf = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                break;
+            }
+            self.connection.hear();
+            let seen = self.first.len();
+            self.first.extend_from_slice(buf.filled());
+            if is_for_hyper(&self.first, seen) {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -69,7 +99,13 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut wire.stream).poll_read(cx, buf))?;
+        if wire.first.is_empty() {
+            ready!(Pin::new(&mut wire.stream).poll_read(cx, buf))?;
+        } else {
+            let rest = wire.first.split_off(buf.remaining().min(wire.first.len()));
+            buf.put_slice(&wire.first);
+            wire.first = rest;
+        }
         let arrived = buf.filled().get(before..).unwrap_or_default();
         if !arrived.is_empty() {
             wire.connection.hear();
@@ -130,6 +166,18 @@ impl AsyncWrite for Wire {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Whether a header has come to its end in these bytes, of which the first `seen` are known not to end one, or has
+/// something in it that no header may have, a greeting in TLS for example: hyper has the answer to that.
+fn is_for_hyper(bytes: &[u8], seen: usize) -> bool {
+    // Blank lines may come before a header.
+    let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return false };
+    // A line's end may be in what was seen.
+    let new = bytes.get(begin.max(seen.saturating_sub(2))..).unwrap_or_default();
+    new.windows(2).any(|window| window == b"\n\n")
+        || new.windows(3).any(|window| window == b"\n\r\n")
+        || new.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n'))
 }
 
 /// Whether `written` ends with an answer of hyper's own: what stands before it, and its status.
@@ -199,6 +247,29 @@ mod tests {
             None,
             "the answer to HEAD"
         );
+    }
+
+    #[test]
+    fn a_header_is_hypers_when_it_is_complete_or_none() {
+        for (bytes, complete) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            ("GET / HTTP/1.1\nHost: a\n\n", true),
+            ("GET / HTTP/1.1\r\nHost: a\n\r\nbody", true),
+            ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", true),
+            ("\x16\x03\x01", true),
+            ("GET /\0", true),
+            ("GET / HTTP/1.1\r\nHost:\ta\r\n\r", false),
+            ("GET / HTTP/1.1\r\nX: \u{e9}\r\n", false),
+            ("\r\n\r\n\n\nGET / HTTP/1.1\r\n", false),
+            ("\r\n\r\n", false),
+        ] {
+            assert_eq!(is_for_hyper(bytes.as_bytes(), 0), complete, "{bytes:?}");
+            // The same in whatever two pieces it comes.
+            for cut in 1..bytes.len() {
+                let (first, whole) = (&bytes.as_bytes()[..cut], bytes.as_bytes());
+                assert_eq!(is_for_hyper(first, 0) || is_for_hyper(whole, cut), complete, "{bytes:?} {cut}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod connections;
+mod crowd;
 mod framing;
 mod noise;
 mod overload;

@@ -20,6 +20,7 @@ mod documents;
 mod limits;
 mod model;
 mod observability;
+mod proxies;
 mod race;
 mod shutdown;
 mod store_contract;

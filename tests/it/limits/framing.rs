@@ -105,6 +105,17 @@ fn a_body_has_one_length() {
         (format!("Content-Length: {length} {length}\r\n"), &body),
         ("Content-Length: -1\r\n".to_owned(), &body),
         ("Content-Length: \r\n".to_owned(), &body),
+        (format!("Content-Length: {length},\r\n"), &body),
+        (format!("Content-Length: {length}, {length}\r\n"), &body),
+        (format!("Content-Length: {length};\r\n"), &body),
+        (format!("Content-Length: {length}.0\r\n"), &body),
+        (format!("Content-Length: {length}\0\r\n"), &body),
+        (format!("Content-Length: \u{b}{length}\r\n"), &body),
+        (format!("Content-Length : {length}\r\n"), &body),
+        (format!("Content-Length:\r\n {length}\r\n"), &body),
+        (format!("Content-Length: 0\r\n {length}\r\n"), &body),
+        (format!("X: y\rContent-Length: {length}\r\n"), &body),
+        (format!("Content-Length: {length}\r\nX: y\r\nCONTENT-LENGTH: 0\r\n"), &body),
         ("Content-Length: 99999999999999999999999\r\n".to_owned(), &body),
         ("Transfer-Encoding: gzip, chunked\r\n".to_owned(), &chunked),
         ("Transfer-Encoding: chunked, chunked\r\n".to_owned(), &chunked),
@@ -114,6 +125,12 @@ fn a_body_has_one_length() {
         ("Transfer-Encoding: chunked, identity\r\n".to_owned(), &chunked),
         ("Transfer-Encoding: \u{b}chunked\r\n".to_owned(), &chunked),
         ("Transfer-Encoding : chunked\r\n".to_owned(), &chunked),
+        ("Transfer-Encoding:\r\n chunked\r\n".to_owned(), &chunked),
+        ("Transfer-Encoding: chunked,\r\n".to_owned(), &chunked),
+        ("Transfer-Encoding: chunked;a=b\r\n".to_owned(), &chunked),
+        ("Transfer-Encoding: \"chunked\"\r\n".to_owned(), &chunked),
+        ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n".to_owned(), &chunked),
+        ("X: y\rTransfer-Encoding: chunked\r\n".to_owned(), &chunked),
     ] {
         let reply = refused(&service, with_length(&lines, body), "POST", "/webhook");
         assert_eq!(reply.status, 400, "{lines:?}: {}", reply.line());
@@ -164,6 +181,14 @@ fn malformed_chunks_are_refused() {
         format!("{size}\r\n{body}0\r\n\r\n"),
         format!("{size}\n{body}\n0\n\n"),
         format!("{size}\r\n{body}\r\n0\r\nX\0: y\r\n\r\n"),
+        format!("{size}_\r\n{body}\r\n0\r\n\r\n"),
+        format!("{size} 0\r\n{body}\r\n0\r\n\r\n"),
+        format!("{size}\0\r\n{body}\r\n0\r\n\r\n"),
+        format!("{size}\r\r\n{body}\r\n0\r\n\r\n"),
+        format!("{size};\n{body}\r\n0\r\n\r\n"),
+        format!("{size};a\rb\r\n{body}\r\n0\r\n\r\n"),
+        format!("100000000000000{size}\r\n{body}\r\n0\r\n\r\n"),
+        format!("{size}\r\n{body}\n0\r\n\r\n"),
     ] {
         let reply =
             refused(&service, with_length("Transfer-Encoding: chunked\r\n", &chunks), "POST", "/webhook");
@@ -236,6 +261,15 @@ fn garbage_is_answered_400_in_our_form() {
         page.contains("http_requests_total{method=\"other\",path=\"other\",status=\"400\"} 14\n"),
         "{page}"
     );
+}
+
+#[test]
+fn a_greeting_in_tls_is_refused_before_it_has_an_end() {
+    let service = Service::start();
+    let mut connection = service.connect();
+    connection.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a greeting in TLS");
+    assert_eq!(connection.reply("?", "?").line(), r#"400 {"detail":"malformed request"}"#);
+    connection.expect_end();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Requests with random damage: whatever comes, the service answers in its own words or closes, and goes on.
 
-use crate::support::client::{request, signed};
+use crate::support::client::{request, signed, statuses};
 use crate::support::service::Service;
 use crate::support::{Numbers, message};
 
@@ -29,14 +29,6 @@ fn damage(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
             }
         }
     }
-}
-
-/// The statuses of the answers in these bytes.
-#[track_caller]
-fn statuses(answers: &[u8]) -> Vec<u16> {
-    let text = String::from_utf8_lossy(answers);
-    assert!(text.is_empty() || text.starts_with("HTTP/1."), "{text}");
-    text.split("HTTP/1.").skip(1).map(|answer| answer[2..5].parse().unwrap()).collect()
 }
 
 #[test]

@@ -241,6 +241,14 @@ fn parse_head(head: &[u8]) -> (u16, Vec<(String, String)>) {
     (status, headers)
 }
 
+/// The statuses of the answers in these bytes, which are not looked at otherwise.
+#[track_caller]
+pub(crate) fn statuses(answers: &[u8]) -> Vec<u16> {
+    let text = String::from_utf8_lossy(answers);
+    assert!(text.is_empty() || text.starts_with("HTTP/1."), "{text}");
+    text.split("HTTP/1.").skip(1).map(|answer| answer[2..5].parse().unwrap()).collect()
+}
+
 /// The bytes of a request in HTTP/1.1. `Host` is added, and `Content-Length` if there is a body.
 pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: lyftr.test\r\n").into_bytes();

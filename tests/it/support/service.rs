@@ -15,7 +15,6 @@ use lyftr::store::{self, Store};
 use lyftr::telemetry::Log;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::client::{Client, Connection};
@@ -138,7 +137,7 @@ impl Builder {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = server::bind("127.0.0.1", 0).await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             let stop = {
                 let app = Arc::clone(&app);

@@ -1,0 +1,177 @@
+//! nginx and HAProxy, each as a child with a folder and a port of its own. Dropping it kills it.
+//!
+//! Their configuration is the one that docs/operations.md shows, with what a test needs around it.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::client::{Client, Connection};
+use crate::support::{eventually, skip};
+
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+/// Where docs/operations.md has Lyftr, and where the proxy.
+const LYFTR: &str = "127.0.0.1:8000";
+const PROXY: &str = "127.0.0.1:8080";
+
+/// A proxy, and how it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    /// Reads a body to its end before it passes anything on.
+    Nginx,
+    /// Passes a body on as it comes.
+    NginxStreaming,
+    /// Passes a body on as it comes, and shares connections more eagerly.
+    Haproxy,
+}
+
+impl Program {
+    pub(super) const ALL: [Self; 3] = [Self::Nginx, Self::NginxStreaming, Self::Haproxy];
+
+    /// Its name on the command line; Debian has it in a folder that is not on everybody's path.
+    fn places(self) -> [&'static str; 2] {
+        match self {
+            Self::Nginx | Self::NginxStreaming => ["nginx", "/usr/sbin/nginx"],
+            Self::Haproxy => ["haproxy", "/usr/sbin/haproxy"],
+        }
+    }
+
+    /// The command that runs in the foreground, as one process, and touches nothing outside the folder.
+    fn command(self, place: &str, folder: &Path) -> Command {
+        let mut command = Command::new(place);
+        match self {
+            Self::Nginx | Self::NginxStreaming => command.arg("-p").arg(folder).args(["-e", "errors", "-c"]),
+            Self::Haproxy => command.args(["-db", "-f"]),
+        };
+        command.arg(folder.join("config")).current_dir(folder).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Writes a line into the file `log` for each request it sees, with the address it passed it on to, if it did.
+    fn config(self, listen: SocketAddr, upstream: SocketAddr) -> String {
+        let documented = |language: &str| {
+            let (_, rest) = OPERATIONS.split_once(&format!("```{language}\n")).expect("docs/operations.md");
+            let text = rest.split("```").next().unwrap();
+            assert!(text.contains(LYFTR) && text.contains(PROXY), "{text}");
+            text.replace(LYFTR, &upstream.to_string())
+        };
+        match self {
+            Self::Nginx | Self::NginxStreaming => {
+                let buffering = if self == Self::Nginx { "on" } else { "off" };
+                let server = documented("nginx").replace(PROXY, &listen.to_string());
+                let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                    .map(|kind| format!("{kind}_temp_path {kind};\n"))
+                    .concat();
+                format!(
+                    "daemon off;\nmaster_process off;\npid pid;\nevents {{}}\nhttp {{\n{folders}\
+                     log_format seen '$status $upstream_addr';\naccess_log log seen;\n\
+                     proxy_request_buffering {buffering};\n{server}}}\n"
+                )
+            }
+            Self::Haproxy => {
+                // Without `maxconn` it makes room for as many connections as it may open files.
+                let frontend = format!(
+                    "{listen}\n    log global\n    log-format \"%ST %si:%sp\"\n    option dontlognull"
+                );
+                let rest = documented("haproxy").replace(PROXY, &frontend);
+                format!("global\n    nbthread 1\n    maxconn 200\n    log stdout format raw local0\n{rest}")
+            }
+        }
+    }
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    child: Child,
+    address: SocketAddr,
+    upstream: SocketAddr,
+    folder: TempDir,
+}
+
+impl Proxy {
+    /// Starts one in front of the service at this address. `None`, said loudly, where the program is missing.
+    #[track_caller]
+    pub(super) fn start(program: Program, upstream: SocketAddr) -> Option<Self> {
+        // Somebody else may take the port between the moment it is found free and the moment it is used.
+        for _ in 0..5 {
+            let folder = tempfile::tempdir().unwrap();
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            std::fs::write(folder.path().join("config"), program.config(address, upstream)).unwrap();
+            let Some(child) = spawn(program, folder.path()) else {
+                skip(&format!(
+                    "{} is missing: apt-get install nginx haproxy, or run scripts/test as root",
+                    program.places()[0]
+                ));
+                return None;
+            };
+            let mut proxy = Self { child, address, upstream, folder };
+            if proxy.listens() {
+                return Some(proxy);
+            }
+            eprintln!("{program:?} ended: {}", proxy.errors());
+        }
+        panic!("{program:?} does not start");
+    }
+
+    /// Whether it listens; `false` if it ended instead.
+    fn listens(&mut self) -> bool {
+        eventually("the proxy listens", || {
+            if self.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            TcpStream::connect(self.address).is_ok().then_some(true)
+        })
+    }
+
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default()
+    }
+
+    /// A client of the proxy, with no connection yet.
+    pub(super) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// A new connection to the proxy.
+    pub(super) fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// How many requests it has seen so far, each of which it answers once. It says so a little after its answer.
+    pub(super) fn seen(&self) -> usize {
+        self.log().lines().count()
+    }
+
+    /// How many requests it has passed on to the service.
+    pub(super) fn passed_on(&self) -> usize {
+        self.log().matches(&self.upstream.to_string()).count()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Starts the program; `None` if there is no such program.
+fn spawn(program: Program, folder: &Path) -> Option<Child> {
+    let output = |name: &str| File::options().create(true).append(true).open(folder.join(name)).unwrap();
+    program.places().into_iter().find_map(|place| {
+        let mut command = program.command(place, folder);
+        match command.stdout(output("log")).stderr(output("errors")).spawn() {
+            Ok(child) => Some(child),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => panic!("{place}: {error}"),
+        }
+    })
+}
