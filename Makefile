@@ -2,7 +2,7 @@
 
 compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help run test check bench up down logs
+.PHONY: help run test check fuzz bench up down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -15,6 +15,9 @@ test: ## Run all tests
 
 check: ## Check formatting, lints, documentation and dependencies
 	scripts/check
+
+fuzz: ## Look for inputs that break a parser; needs a nightly toolchain; ARGS=60 for a minute each
+	scripts/fuzz $(ARGS)
 
 bench: ## Measure the service, the same HTTP stack doing nothing, and the design it replaces; ARGS=--help for options
 	cargo build --release --workspace
