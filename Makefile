@@ -2,7 +2,7 @@
 
 compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help run test check bench torture up down logs
+.PHONY: help run test check schemathesis fuzz bench torture up down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -15,6 +15,12 @@ test: ## Run all tests; installs nginx and HAProxy for them where it may
 
 check: ## Check formatting, lints, documentation and dependencies
 	scripts/check
+
+schemathesis: ## Hold the running service to docs/openapi.json with made-up inputs; needs Python 3
+	scripts/schemathesis
+
+fuzz: ## Look for inputs that break a parser; needs a nightly toolchain; ARGS=60 for a minute each
+	scripts/fuzz $(ARGS)
 
 bench: ## Measure the service, the same HTTP stack doing nothing, and the design it replaces; ARGS=--help for options
 	cargo build --release --workspace

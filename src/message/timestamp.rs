@@ -186,7 +186,42 @@ mod tests {
         }
     }
 
+    /// Seconds since the epoch, counted in days of years and months, by the rule for leap years.
+    fn reckoned(text: &str) -> i64 {
+        let number = |at: std::ops::Range<usize>| text.get(at).unwrap().parse::<i64>().unwrap();
+        let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+        let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap_days = |years: std::ops::Range<i64>| years.filter(|year| is_leap(*year)).count();
+        let leap_days =
+            i64::try_from(leap_days(0..year)).unwrap() - i64::try_from(leap_days(0..1970)).unwrap();
+        let february = if is_leap(year) { 29 } else { 28 };
+        let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30];
+        let before: i64 = months.iter().take(usize::try_from(month - 1).unwrap()).sum();
+        let days = 365 * (year - 1970) + leap_days + before + day - 1;
+        ((days * 24 + number(11..13)) * 60 + number(14..16)) * 60 + number(17..19)
+    }
+
+    /// Timestamps, many of them near to each other and near to the ends of months and years.
+    fn written() -> impl Strategy<Value = String> {
+        let date = "(0000|1[69]00|1969|1970|2000|202[45]|9999|[0-9]{4})-(0[1-3]|1[0-2]|0[1-9])-(01|28|[012][0-9]|29|3[01])";
+        let time = "(00:00:00|23:59:59|([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(|\\.0{1,9}|\\.[0-9]{1,9}|\\.9{1,9})";
+        (date, time).prop_map(|(date, time)| format!("{date}T{time}Z"))
+    }
+
     proptest! {
+        #[test]
+        fn time_sorts_as_its_text_does(one in written(), other in written()) {
+            let (Ok(ts), Ok(later)) = (Timestamp::parse(&one), Timestamp::parse(&other)) else { return Ok(()) };
+            prop_assert_eq!(ts.second(), reckoned(&one));
+            let instant = |ts: Timestamp| (ts.second(), ts.nanosecond());
+            // With all nine digits written, texts sort as time.
+            let whole = |text: &str| {
+                let (second, fraction) = text.split_at("2025-01-15T10:00:00".len());
+                format!("{second}{:0<9}", fraction.trim_matches(['.', 'Z']))
+            };
+            prop_assert_eq!(instant(ts).cmp(&instant(later)), whole(&one).cmp(&whole(&other)));
+        }
+
         #[test]
         fn parts_put_together_are_the_same(text in "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z") {
             let ts = Timestamp::parse(&text).unwrap();
