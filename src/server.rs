@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 mod table;
 mod wire;
@@ -66,8 +66,10 @@ const ARRIVED: Duration = Duration::from_millis(200);
 /// After the stop, requests that came one behind the other are answered for so long, before each answer ends its
 /// connection and with it those behind.
 const PIPELINED: Duration = Duration::from_secs(2);
-/// After the stop, connections are accepted for so long yet.
-const LAST_ACCEPTS: Duration = Duration::from_millis(20);
+/// After the stop, connections that wait already are accepted yet: until none has come for so long.
+const LAST_ACCEPT: Duration = Duration::from_millis(20);
+/// But not for longer than this, where they never end.
+const LAST_ACCEPTS: Duration = Duration::from_millis(300);
 /// Most connections that wait to be accepted; Linux allows 4096 unless told otherwise. Where the queue is full, as
 /// in a burst the usual 128 are at once, a client's first packet is dropped, and it tries again after a second.
 const ACCEPT_QUEUE_MAX: u32 = 4096;
@@ -131,7 +133,8 @@ pub async fn serve<H: Handler>(
         () = stop => {}
     }
     // The operating system may have accepted connections whose requests we have not seen.
-    drop(tokio::time::timeout(LAST_ACCEPTS, server.accept(&listener)).await);
+    let end = Instant::now() + LAST_ACCEPTS;
+    while timeout_at(end.min(Instant::now() + LAST_ACCEPT), server.accept_one(&listener)).await.is_ok() {}
     drop(listener);
     server.drain().await;
     ticker.abort();
@@ -161,12 +164,16 @@ struct Server<H> {
 impl<H: Handler> Server<H> {
     async fn accept(&self, listener: &TcpListener) {
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => self.start(stream).await,
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            self.accept_one(listener).await;
+        }
+    }
+
+    async fn accept_one(&self, listener: &TcpListener) {
+        match listener.accept().await {
+            Ok((stream, _)) => self.start(stream).await,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The bytes of a connection on their way to and from hyper.
 //!
 //! Four things happen here that hyper has no handle for: the first header is awaited without it, it is noted what
-//! the connection waits for, the empty answer that hyper itself gives to an unreadable header is replaced by one in our form, and a header
-//! with both a `Content-Length` and a `Transfer-Encoding` is noticed, of which hyper shows only the latter.
+//! the connection waits for, the empty answer that hyper itself gives to an unreadable header is replaced by one
+//! in our form, and a header with both a `Content-Length` and a `Transfer-Encoding` is noticed, of which hyper
+//! shows only the latter.
 
 use std::future::poll_fn;
 use std::io;

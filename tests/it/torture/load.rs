@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ pub(super) struct Load {
     stop: AtomicBool,
     count: AtomicU64,
     pub(super) acknowledged: AtomicU64,
+    /// The plug was pulled: what is answered now, nobody would hear.
+    unplugged: AtomicBool,
     /// Requests that were answered 503.
     pub(super) refused: AtomicU64,
     /// Requests that were sent in full and never answered.
@@ -45,6 +48,7 @@ impl Load {
             stop: AtomicBool::new(false),
             count: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
+            unplugged: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             broken_off: AtomicU64::new(0),
         }
@@ -53,6 +57,17 @@ impl Load {
     /// Requests that got no 200.
     pub(super) fn unacknowledged(&self) -> u64 {
         self.refused.load(Relaxed) + self.broken_off.load(Relaxed)
+    }
+
+    /// From now on a 200 is as good as no answer.
+    pub(super) fn unplug(&self) {
+        self.unplugged.store(true, SeqCst);
+    }
+
+    /// A 200 counts again, once nobody works on one from before.
+    pub(super) fn plug_in(&self) {
+        let _gate = self.gate.write().unwrap();
+        self.unplugged.store(false, SeqCst);
     }
 
     pub(super) fn stop(&self) {
@@ -78,6 +93,9 @@ impl Load {
             let message = self.choose(&mut dice);
             self.oracle.sending(&message);
             match open.post(message.to_string().as_bytes()) {
+                Exchange::Answer(200, _) if self.unplugged.load(SeqCst) => {
+                    self.broken_off.fetch_add(1, Relaxed);
+                }
                 Exchange::Answer(200, body) => {
                     assert_eq!(body, br#"{"status":"ok"}"#);
                     self.oracle.acknowledged(&message);
