@@ -2,8 +2,6 @@
 //!
 //! Pure: no I/O, no clock. Whoever holds a [`Message`] need not check it again.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
 
 use crate::complaint::Complaint;
@@ -105,12 +103,6 @@ impl Phone {
     /// The string, with its plus sign.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -287,6 +287,11 @@ mod tests {
     }
 
     #[test]
+    fn a_search_holds_its_text_folded() {
+        assert_eq!(Search::new("Straße").folded(), "strasse");
+    }
+
+    #[test]
     fn case_is_folded_for_all_of_unicode() {
         for (one, other) in [
             ("STRASSE", "straße"),

@@ -183,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_the_same_in_every_byte_or_not_at_all() {
+        assert!(same_secret(b"token", b"token"));
+        for other in [&b""[..], b"t", b"toke", b"tokens", b"Token", b"tokeN"] {
+            assert!(!same_secret(other, b"token"), "{other:?}");
+        }
+    }
+
+    #[test]
     fn a_key_prints_nothing_of_itself() {
         assert_eq!(format!("{:?}", Key::new(b"hunter2")), "Key([redacted])");
     }

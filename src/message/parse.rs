@@ -375,6 +375,7 @@ mod tests {
     fn a_syntax_error_says_at_which_byte() {
         let invalid = parse("{\n \"text\": nope}".as_bytes()).unwrap_err();
         assert_eq!(invalid.complaints[0].place, Place::Offset(12));
+        assert_eq!(invalid.complaints[0].reason, "JSON decode error: expected ident");
     }
 
     #[test]

@@ -208,6 +208,26 @@ mod tests {
         (date, time).prop_map(|(date, time)| format!("{date}T{time}Z"))
     }
 
+    #[test]
+    fn parts_out_of_range_are_no_time() {
+        let (first, last) = (-62_167_219_200, 253_402_300_799);
+        assert_eq!(Timestamp::from_parts(first, 0, 0).unwrap().to_string(), "0000-01-01T00:00:00Z");
+        let text = "9999-12-31T23:59:59.999999999Z";
+        assert_eq!(Timestamp::from_parts(last, 999_999_999, 9).unwrap().to_string(), text);
+        for (second, nanosecond, digits) in [
+            (first - 1, 0, 0),
+            (last + 1, 0, 0),
+            (i64::MIN, 0, 0),
+            (i64::MAX, 0, 0),
+            (0, 1_000_000_000, 9),
+            (0, 2_000_000_000, 9),
+            (0, 0, 10),
+        ] {
+            let made = Timestamp::from_parts(second, nanosecond, digits);
+            assert_eq!(made, Err(BadTimestamp), "{second} {nanosecond} {digits}");
+        }
+    }
+
     proptest! {
         #[test]
         fn time_sorts_as_its_text_does(one in written(), other in written()) {
