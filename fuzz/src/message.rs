@@ -87,7 +87,7 @@ fn names_every_mistake(invalid: &Invalid, length: usize, members: Option<&[(Stri
     let complaints = &invalid.complaints;
     complaints.iter().for_each(says_no_more_than_it_should);
     if let Some(id) = &invalid.message_id {
-        assert_eq!(first(members.unwrap(), "message_id"), Some(&Value::Text(id.to_string())));
+        assert_eq!(first(members.unwrap(), "message_id"), Some(&Value::Text(id.as_str().to_owned())));
     }
     match (&complaints[0].place, members) {
         (Place::Offset(offset), members) => {
