@@ -18,6 +18,7 @@ mod contract;
 mod corpus;
 mod damage;
 mod documents;
+mod inbox;
 mod limits;
 mod model;
 mod observability;
