@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Error, OpenError, Outcome, Store, migrate};
 use crate::message::Message;
@@ -21,7 +22,7 @@ use writer::Writer;
 /// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const SQLITE_MIN: (i32, &str) = (3_051_003, "3.51.3");
 
-/// Sizes that trade memory and pauses for speed.
+/// Sizes that trade memory and pauses for speed, and the limit to a question.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// The write-ahead log is moved into the database at this size, in bytes. A larger log means fewer page
@@ -35,6 +36,8 @@ pub struct Tuning {
     pub writer_cache_kib: u32,
     /// Page cache of each connection that reads.
     pub reader_cache_kib: u32,
+    /// Longest time that one question may take.
+    pub read_timeout: Duration,
 }
 
 impl Default for Tuning {
@@ -45,6 +48,7 @@ impl Default for Tuning {
             wal_bytes_max: 256 << 20,
             writer_cache_kib: 32 << 10,
             reader_cache_kib: 8 << 10,
+            read_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -87,7 +91,7 @@ impl Sqlite {
         let writer = Writer::new(path, tuning, conn).map_err(|error| unusable(error.into()))?;
         Ok(Self {
             wal_bytes: writer.wal_bytes(),
-            readers: Readers::open(path, tuning.reader_cache_kib).map_err(|error| unusable(error.into()))?,
+            readers: Readers::open(path, tuning).map_err(|error| unusable(error.into()))?,
             writer: Mutex::new(Some(writer)),
         })
     }

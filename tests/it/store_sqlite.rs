@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lyftr::message::{self, Message};
-use lyftr::query::{Filter, Page};
+use lyftr::query::{Filter, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{self, Error, OpenError, Outcome, Store, Url};
 use rusqlite::Connection;
@@ -110,6 +111,22 @@ fn the_log_is_bounded_while_it_is_written() {
         store.maintain(false);
         assert!(store.wal_bytes() <= 512 << 10, "{}", store.wal_bytes());
     }
+}
+
+#[test]
+fn a_question_that_takes_too_long_is_given_up_and_the_next_one_answered() {
+    let (_folder, path) = folder();
+    let search = Filter { search: Some(Search::new("nowhere")), ..Filter::default() };
+    let tuning = Tuning { read_timeout: Duration::ZERO, ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let messages: Vec<_> = (0..5000).map(|n| message(&n.to_string())).collect();
+    store.insert(&messages).unwrap();
+    for _ in 0..2 {
+        let error = store.list(&search, Page::default()).unwrap_err();
+        assert_eq!(error.to_string(), "the question took too long to answer");
+    }
+    store.close();
+    assert_eq!(open(&path).unwrap().list(&search, Page::default()).unwrap().total, 0, "there is time for it");
 }
 
 #[test]

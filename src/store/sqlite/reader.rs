@@ -2,19 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
 use super::connection::{self, CONTAINS, explain};
-use super::lock;
+use super::{Tuning, lock};
 use crate::message::{Message, MessageId, Phone, Timestamp};
 use crate::query::{Filter, Listing, Page, SenderCount, Stats};
 use crate::store::Error;
 
-/// Longest time that one question may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Steps of SQLite's machine between two looks at the clock.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
@@ -39,15 +37,15 @@ const LAST: &str = "\
 #[derive(Debug)]
 pub(super) struct Readers {
     path: PathBuf,
-    cache_kib: u32,
+    tuning: Tuning,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
     /// Opens a first connection at once: while one is open the write-ahead log and its index stay, and reads go
     /// on even when the disk is full and could not hold new ones.
-    pub(super) fn open(path: &Path, cache_kib: u32) -> Result<Self, Error> {
-        let readers = Self { path: path.to_owned(), cache_kib, idle: Mutex::default() };
+    pub(super) fn open(path: &Path, tuning: Tuning) -> Result<Self, Error> {
+        let readers = Self { path: path.to_owned(), tuning, idle: Mutex::default() };
         readers.snapshot(|snapshot| snapshot.query_row(ANY_ROW, (), |row| row.get::<_, i64>(0)))?;
         Ok(readers)
     }
@@ -89,7 +87,7 @@ impl Readers {
         })
     }
 
-    /// Asks `question` of one snapshot, within [`READ_TIMEOUT`]. A connection that failed is not used again.
+    /// Asks `question` of one snapshot, within [`Tuning::read_timeout`]. A connection that failed is not used again.
     fn snapshot<T>(
         &self,
         question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -98,9 +96,9 @@ impl Readers {
         let ask = || {
             let mut conn = match waiting {
                 Some(conn) => conn,
-                None => connection::reader(&self.path, self.cache_kib)?,
+                None => connection::reader(&self.path, self.tuning.reader_cache_kib)?,
             };
-            let deadline = Instant::now() + READ_TIMEOUT;
+            let deadline = Instant::now() + self.tuning.read_timeout;
             conn.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() > deadline))?;
             let snapshot = conn.transaction_with_behavior(TransactionBehavior::Deferred)?;
             let answer = question(&snapshot)?;
