@@ -166,6 +166,24 @@ fn stop(process: &mut Process) -> Duration {
 }
 
 #[test]
+fn requests_that_wait_to_be_accepted_are_answered_yet() {
+    let mut process = Process::start();
+    // The operating system takes in connections and requests of which the service knows nothing yet.
+    process.signal(Signal::STOP);
+    let mut connections: Vec<_> = (0..100).map(|_| process.connect()).collect();
+    for (n, connection) in connections.iter_mut().enumerate() {
+        connection.write(signed(message(&format!("m{n:02}")).to_string().as_bytes()));
+    }
+    process.signal(Signal::TERM);
+    process.signal(Signal::CONT);
+    for connection in &mut connections {
+        assert_eq!(connection.reply("POST", "/webhook").status, 200);
+    }
+    assert_eq!(process.wait().code(), Some(0));
+    assert_eq!(stored(&process).len(), 100);
+}
+
+#[test]
 fn half_a_header_does_not_keep_it_from_stopping() {
     let mut process = Process::start();
     let mut connections: Vec<_> = (0..20).map(|_| process.connect()).collect();

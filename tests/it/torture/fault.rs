@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::kill::start;
 use super::load::Load;
 use super::shim::Shim;
 use super::{Torture, assert_alive_but_not_ready, await_healing};
@@ -30,9 +31,7 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
     assert!(shim.hits() > 0, "the shim was never asked");
     process.kill9();
     // What the kernel still has is read by another process.
-    let again = Process::builder().folder(process.folder()).env("PORT", &load.address.port().to_string());
-    let mut again = again.env("LOG_LEVEL", "WARN").spawn();
-    crate::support::eventually("it listens again", || std::net::TcpStream::connect(load.address).ok());
+    let (mut again, _) = start(process.folder(), &load);
     torture.judgement += load.check();
     again.terminate();
     assert!(again.log_values().iter().all(|line| line["message"] != "panic"));

@@ -44,8 +44,7 @@ fn kill_again_and_again(torture: &mut Torture, kills: u64) {
 /// Kills the service once, in one of the ways; everything has been read back before where there was time for it.
 fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> (Duration, Judgement) {
     let way = dice.roll(4);
-    let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
-    let mut process = builder.env("LOG_LEVEL", "ERROR").spawn();
+    let mut process = spawn(folder, load);
     let (mut restart, mut judgement) = (Duration::ZERO, Judgement::default());
     match way {
         0 => dice.pause(40),
@@ -66,8 +65,21 @@ fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> (Duration, Judgemen
     (restart, judgement)
 }
 
+/// The service in this folder, where the senders look for it.
+fn spawn(folder: &Path, load: &Load) -> Process {
+    let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
+    builder.env("LOG_LEVEL", "ERROR").spawn()
+}
+
+/// The same once it listens, and how long that took.
+pub(super) fn start(folder: &Path, load: &Load) -> (Process, Duration) {
+    let mut process = spawn(folder, load);
+    let took = await_listening(&mut process, load.address);
+    (process, took)
+}
+
 /// How long it took. The log level hides the line that says so.
-pub(super) fn await_listening(process: &mut Process, address: SocketAddr) -> Duration {
+fn await_listening(process: &mut Process, address: SocketAddr) -> Duration {
     let begin = Instant::now();
     eventually("the service listens", || {
         assert!(process.is_running(), "{:?} {}", process.log_lines(), process.stderr());

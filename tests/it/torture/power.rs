@@ -1,17 +1,15 @@
 //! The power is cut: what was not synced is gone. On a file system of its own, which the kernel is told to shut down
 //! (`EXT4_IOC_SHUTDOWN`), so root on Linux only.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::Torture;
-use super::kill::await_listening;
+use super::kill::start;
 use super::load::Load;
 use super::shim::compile;
-use crate::support::process::Process;
 use crate::support::skip;
 
 const IMAGE_BYTES: u64 = 256 << 20;
@@ -70,14 +68,6 @@ impl Drop for Disk {
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-}
-
-/// Starts the service and waits until it listens, so that the cut finds it at work; how long that took.
-fn start(folder: &Path, load: &Load) -> (Process, Duration) {
-    let builder = Process::builder().folder(folder).env("PORT", &load.address.port().to_string());
-    let mut process = builder.env("LOG_LEVEL", "ERROR").spawn();
-    let took = await_listening(&mut process, load.address);
-    (process, took)
 }
 
 #[test]
