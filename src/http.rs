@@ -92,12 +92,15 @@ impl App {
 
     /// The figures of this moment.
     fn gauges(&self) -> Gauges {
+        let behind = self.store.behind();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Gauges {
             queue_messages: count(self.inbox.waiting()),
             queue_messages_max: count(self.settings.queue_max),
             connections_open: count(self.table.len()),
             wal_bytes: self.store.wal_bytes(),
+            index_behind: behind.index,
+            search_behind: behind.search,
             log_lines_dropped: self.log.dropped(),
         }
     }

@@ -10,7 +10,7 @@ mod parse;
 mod timestamp;
 
 pub use parse::{Invalid, parse};
-pub use timestamp::{BadTimestamp, Timestamp};
+pub use timestamp::{BadTimestamp, Moment, Timestamp};
 
 /// Longest `message_id`, in Unicode scalar values.
 pub const MESSAGE_ID_CHARS_MAX: usize = 255;

@@ -70,6 +70,10 @@ pub struct Gauges {
     pub connections_open: u64,
     /// Bytes in the store's write-ahead log.
     pub wal_bytes: u64,
+    /// Messages that are not in the index of numbers yet.
+    pub index_behind: u64,
+    /// Messages that are not in the index of texts yet.
+    pub search_behind: u64,
     /// Log lines that were dropped, because standard output did not take them.
     pub log_lines_dropped: u64,
 }
@@ -223,6 +227,16 @@ impl Metrics {
             gauges.queue_messages_max,
         );
         page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
+        page.gauge(
+            "store_index_behind_messages",
+            "Messages that are not in the index of numbers yet; they are found all the same.",
+            gauges.index_behind,
+        );
+        page.gauge(
+            "store_search_behind_messages",
+            "Messages that are not in the index of texts yet; they are found all the same, more slowly.",
+            gauges.search_behind,
+        );
         page.head("lyftr_build_info", "gauge", "The version that runs, as a label.");
         page.line("lyftr_build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
         page.0

@@ -40,7 +40,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error`]
-    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error>;
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error>;
 
     /// The figures over all messages.
     ///
@@ -57,6 +57,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Bytes that wait to be moved from the write-ahead log into the database, where there is such a log.
     fn wal_bytes(&self) -> u64;
 
+    /// How far what is derived from the messages lags behind them. Answers do not: what is not derived yet is
+    /// looked at by itself, which takes a little longer.
+    fn behind(&self) -> Behind;
+
     /// Puts everything in order for the next start. Inserts after this fail.
     fn close(&self);
 }
@@ -70,6 +74,15 @@ pub enum Outcome {
     Duplicate,
     /// Another message is there under its id, and stays.
     Conflict,
+}
+
+/// Messages that are stored and not yet in what is derived from them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Not in the index of numbers.
+    pub index: u64,
+    /// Not in the index of texts.
+    pub search: u64,
 }
 
 /// The store could not do what it was asked.
@@ -123,6 +136,17 @@ pub enum OpenError {
         path: String,
         /// Why.
         source: Cause,
+    },
+    /// Another process has the database open.
+    #[error(
+        "another process{} has the database {path} open; a SQLite database belongs to one process, so stop that one, or give DATABASE_URL another path",
+        if process.is_empty() { String::new() } else { format!(" ({process})") }
+    )]
+    InUse {
+        /// The file.
+        path: String,
+        /// The number of that process, if it is known.
+        process: String,
     },
     /// A newer Lyftr was here.
     #[error(

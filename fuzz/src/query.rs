@@ -8,7 +8,7 @@ use lyftr::query::{Filter, Page, Search, parse};
 use super::rules;
 
 /// The words are ours, so that nothing of the input is in them.
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 10] = [
     "Input should be a valid integer, unable to parse string as an integer",
     "Input should be greater than or equal to 0",
     "Input should be greater than or equal to 1",
@@ -16,6 +16,9 @@ const REASONS: [&str; 7] = [
     "Input should be less than or equal to 18446744073709551615",
     "Input should be a real date and time in UTC like 2025-01-15T10:00:00Z, with up to 9 digits of a second's fraction",
     "String should have at most 4096 characters",
+    "Input should be 'asc' or 'desc'",
+    "A cursor and an offset exclude each other; leave out one of them",
+    "Input should be the next or prev of an earlier answer, unchanged",
 ];
 
 /// What comes after the `?`. What is not UTF-8 cannot be in a request's target.
@@ -31,11 +34,13 @@ pub fn query(data: &[u8]) {
             assert!(expected.is_empty(), "is read as {filter:?} {page:?}, and not {expected:?}");
             assert_eq!(page, given.page());
             assert!((1..=100).contains(&page.limit));
-            assert_eq!(filter.from, given.sender());
+            assert_eq!(filter.from, number_of(&given.from));
+            assert_eq!(filter.to, number_of(&given.to));
             assert_eq!(filter.since.map(|since| since.to_string()).unwrap_or_default(), given.since);
+            assert_eq!(filter.until.map(|until| until.to_string()).unwrap_or_default(), given.until);
             assert_eq!(filter.search.is_none(), given.q.is_empty());
             assert!(filter.search.as_ref().is_none_or(|search| *search == Search::new(&given.q)));
-            comes_back(&filter, page);
+            comes_back(&filter, &page);
         }
         Err(complaints) => {
             let found: Vec<_> = complaints
@@ -55,21 +60,31 @@ pub fn query(data: &[u8]) {
 }
 
 /// What a filter asks for, asked for again, is the same.
-fn comes_back(filter: &Filter, page: Page) {
+fn comes_back(filter: &Filter, page: &Page) {
     let mut again = format!("limit={}&offset={}", page.limit, page.offset);
-    if let Some(from) = &filter.from {
-        write!(again, "&from={}", encode(from)).unwrap();
+    if page.descending {
+        again += "&order=desc";
     }
-    if let Some(since) = &filter.since {
-        write!(again, "&since={since}").unwrap();
+    if let Some(cursor) = &page.cursor {
+        write!(again, "&cursor={cursor}").unwrap();
+    }
+    for (name, number) in [("from", &filter.from), ("to", &filter.to)] {
+        if let Some(number) = number {
+            write!(again, "&{name}={}", encode(number)).unwrap();
+        }
+    }
+    for (name, bound) in [("since", filter.since), ("until", filter.until)] {
+        if let Some(bound) = bound {
+            write!(again, "&{name}={bound}").unwrap();
+        }
     }
     // Folding makes some characters two or three, and the text then perhaps too long to be asked for.
     let folded = filter.search.as_ref().map(Search::folded);
     if let Some(folded) = folded.filter(|folded| folded.chars().count() <= 4096) {
         write!(again, "&q={}", encode(folded)).unwrap();
-        assert_eq!(parse(&again), Ok((filter.clone(), page)));
+        assert_eq!(parse(&again), Ok((filter.clone(), page.clone())));
     } else {
-        assert_eq!(parse(&again), Ok((Filter { search: None, ..filter.clone() }, page)));
+        assert_eq!(parse(&again), Ok((Filter { search: None, ..filter.clone() }, page.clone())));
     }
 }
 
@@ -78,8 +93,12 @@ fn comes_back(filter: &Filter, page: Page) {
 struct Given {
     limit: String,
     offset: String,
+    order: String,
+    cursor: String,
     from: String,
+    to: String,
     since: String,
+    until: String,
     q: String,
 }
 
@@ -92,8 +111,12 @@ impl Given {
             match decode(name).as_str() {
                 "limit" => given.limit = value,
                 "offset" => given.offset = value,
+                "order" => given.order = value,
+                "cursor" => given.cursor = value,
                 "from" => given.from = value,
+                "to" => given.to = value,
                 "since" => given.since = value,
+                "until" => given.until = value,
                 "q" => given.q = value,
                 _ => {}
             }
@@ -114,8 +137,17 @@ impl Given {
                 Some(_) => {}
             }
         }
-        if !self.since.is_empty() && !rules::is_timestamp(&self.since) {
-            complaints.push(("datetime_parsing", "since"));
+        if !["", "asc", "desc"].contains(&self.order.as_str()) {
+            complaints.push(("literal_error", "order"));
+        }
+        let offset = number(&self.offset).filter(|n| (0..=i128::from(u64::MAX)).contains(n));
+        if !self.cursor.is_empty() && (offset.is_some_and(|n| n > 0) || !is_cursor(&self.cursor)) {
+            complaints.push(("value_error", "cursor"));
+        }
+        for (name, bound) in [("since", &self.since), ("until", &self.until)] {
+            if !bound.is_empty() && !rules::is_timestamp(bound) {
+                complaints.push(("datetime_parsing", name));
+            }
         }
         if self.q.chars().count() > 4096 {
             complaints.push(("string_too_long", "q"));
@@ -128,16 +160,33 @@ impl Given {
         Page {
             limit: number(&self.limit, 50).try_into().unwrap(),
             offset: number(&self.offset, 0).try_into().unwrap(),
+            descending: self.order == "desc",
+            cursor: (!self.cursor.is_empty()).then(|| self.cursor.parse().unwrap()),
         }
     }
+}
 
-    fn sender(&self) -> Option<String> {
-        let mut from = self.from.clone();
-        if from.starts_with(' ') {
-            from.replace_range(..1, "+");
-        }
-        (!from.is_empty()).then_some(from)
+fn number_of(given: &str) -> Option<String> {
+    let mut number = given.to_owned();
+    if number.starts_with(' ') {
+        number.replace_range(..1, "+");
     }
+    (!number.is_empty()).then_some(number)
+}
+
+/// Hex digits: which side (one byte), second (eight), nanosecond (four), then an id in UTF-8.
+fn is_cursor(text: &str) -> bool {
+    let text = text.as_bytes();
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| u8::try_from(digit).unwrap());
+    let Some(digits) = text.iter().map(digit).collect::<Option<Vec<u8>>>() else { return false };
+    let bytes: Vec<u8> =
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    let id = bytes.get(13..).map(std::str::from_utf8);
+    digits.len() % 2 == 0
+        && [1, 2].contains(&bytes[0])
+        && id.is_some_and(|id| {
+            id.is_ok_and(|id| (1..=255).contains(&id.chars().count()) && !id.contains(char::is_control))
+        })
 }
 
 /// ASCII digits, perhaps after a minus; what is beyond 30 digits is as good as any number beyond 64 bits.

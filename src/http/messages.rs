@@ -15,7 +15,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         Ok(question) => question,
         Err(complaints) => return error::unprocessable("query", &complaints),
     };
-    match app.reads.ask(move |store| store.list(&filter, page)).await {
+    match app.reads.ask(move |store| store.list(&filter, &page)).await {
         Ok(listing) => error::data(&listing),
         Err(response) => response,
     }

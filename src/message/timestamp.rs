@@ -17,6 +17,28 @@ pub struct Timestamp {
     digits: u8,
 }
 
+/// A point in time. Sorts as time does; two ways of writing the same point are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment {
+    /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+    pub second: i64,
+    /// Nanoseconds into that second.
+    pub nanosecond: u32,
+}
+
+impl Moment {
+    /// Before every [`Timestamp`].
+    pub const MIN: Self = Self { second: i64::MIN, nanosecond: 0 };
+    /// After every [`Timestamp`].
+    pub const MAX: Self = Self { second: i64::MAX, nanosecond: u32::MAX };
+
+    /// The least point in time after this one that a [`Timestamp`] can name.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self { second: self.second, nanosecond: self.nanosecond.saturating_add(1) }
+    }
+}
+
 /// The string is not a [`Timestamp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -55,6 +77,11 @@ impl Timestamp {
             return Err(BadTimestamp);
         }
         Ok(Self { second, nanosecond, digits })
+    }
+
+    /// The point in time, without how it was written.
+    pub fn moment(self) -> Moment {
+        Moment { second: self.second, nanosecond: self.nanosecond }
     }
 
     /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted.

@@ -5,11 +5,14 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The migrations of SQLite, the n-th of which leads to schema version n.
-const SQLITE: &[&str] = &[include_str!("../../migrations/sqlite/0001_message.sql")];
+const SQLITE: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_message.sql"),
+    include_str!("../../migrations/sqlite/0002_edition.sql"),
+];
 
 /// The schema version that this Lyftr works with.
-pub(super) const SQLITE_VERSION: i64 = 1;
-const _: () = assert!(SQLITE.len() == 1, "SQLITE_VERSION is the number of migrations");
+pub(super) const SQLITE_VERSION: i64 = 2;
+const _: () = assert!(SQLITE.len() == 2, "SQLITE_VERSION is the number of migrations");
 
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;

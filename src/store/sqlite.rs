@@ -7,15 +7,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Error, OpenError, Outcome, Store, migrate};
+use super::{Behind, Error, OpenError, Outcome, Store, migrate};
 use crate::message::Message;
 use crate::query::{Filter, Listing, Page, Stats};
 
+mod checkpoint;
 mod connection;
+mod crowd;
 mod files;
+mod index;
+mod indexer;
+mod kept;
+mod matches;
+mod nearest;
+mod number;
+mod order;
+mod plain;
+mod ranked;
+mod ranks;
 mod reader;
+mod rows;
+mod search;
 mod writer;
 
+use files::{NotOwned, Owner};
+use indexer::{Indexer, Shared};
 use reader::Readers;
 use writer::Writer;
 
@@ -30,6 +46,9 @@ pub struct Tuning {
     pub wal_bytes: u64,
     /// The same when nothing waits to be stored.
     pub wal_idle_bytes: u64,
+    /// So much of the log is moved at once beforehand, on a thread of its own, so that less than this is left for
+    /// the checkpoint that the writer waits for.
+    pub wal_step_bytes: u64,
     /// Past this size, writing waits for the reader that keeps the log from starting anew.
     pub wal_bytes_max: u64,
     /// Page cache of the connection that writes.
@@ -38,6 +57,14 @@ pub struct Tuning {
     pub reader_cache_kib: u32,
     /// Longest time that one question may take.
     pub read_timeout: Duration,
+    /// Page cache of the connection that writes the index; those that read it have a quarter of this.
+    pub index_cache_kib: u32,
+    /// So many messages are gathered before they are written into the index together.
+    pub index_batch: usize,
+    /// Fewer are written after this time, when there is time.
+    pub index_pause: Duration,
+    /// Entries of an index that are counted one by one when a place in it is looked for.
+    pub step_size: u64,
 }
 
 impl Default for Tuning {
@@ -45,10 +72,15 @@ impl Default for Tuning {
         Self {
             wal_bytes: 64 << 20,
             wal_idle_bytes: 4 << 20,
+            wal_step_bytes: 8 << 20,
             wal_bytes_max: 256 << 20,
             writer_cache_kib: 32 << 10,
             reader_cache_kib: 8 << 10,
             read_timeout: Duration::from_secs(10),
+            index_cache_kib: 16 << 10,
+            index_batch: 64 << 10,
+            index_pause: Duration::from_secs(2),
+            step_size: 1024,
         }
     }
 }
@@ -58,7 +90,10 @@ impl Default for Tuning {
 pub struct Sqlite {
     writer: Mutex<Option<Writer>>,
     readers: Readers,
+    indexer: Mutex<Option<Indexer>>,
+    shared: Arc<Shared>,
     wal_bytes: Arc<AtomicU64>,
+    owner: Mutex<Option<Owner>>,
 }
 
 impl Sqlite {
@@ -86,13 +121,27 @@ impl Sqlite {
         let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
             .map_err(|error| unusable(error.into()))?;
         migrate::check(&conn).map_err(refused)?;
+        let owner = Owner::take(path).map_err(|not_owned| match not_owned {
+            NotOwned::Taken(process) => OpenError::InUse { path: name(), process },
+            NotOwned::Io(error) => unusable(error.into()),
+        })?;
         connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
         migrate::sqlite(&mut conn).map_err(refused)?;
-        let writer = Writer::new(path, tuning, conn).map_err(|error| unusable(error.into()))?;
+        let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
+        let shared = Arc::new(Shared::new(path, latest));
+        let writer =
+            Writer::new(path, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+        let readers =
+            Readers::open(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+        let indexer =
+            Indexer::start(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         Ok(Self {
             wal_bytes: writer.wal_bytes(),
-            readers: Readers::open(path, tuning).map_err(|error| unusable(error.into()))?,
             writer: Mutex::new(Some(writer)),
+            readers,
+            indexer: Mutex::new(Some(indexer)),
+            shared,
+            owner: Mutex::new(Some(owner)),
         })
     }
 
@@ -116,7 +165,7 @@ impl Store for Sqlite {
         }
     }
 
-    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error> {
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
         self.readers.list(filter, page)
     }
 
@@ -132,11 +181,17 @@ impl Store for Sqlite {
         self.wal_bytes.load(Ordering::Relaxed)
     }
 
+    fn behind(&self) -> Behind {
+        self.shared.behind()
+    }
+
     fn close(&self) {
+        drop(lock(&self.indexer).take());
         self.readers.close();
         if let Some(mut writer) = lock(&self.writer).take() {
             writer.close();
         }
+        drop(lock(&self.owner).take());
     }
 }
 

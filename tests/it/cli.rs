@@ -310,3 +310,29 @@ fn flags_and_the_environment_say_the_same_and_flags_win() {
     drop(builder().args(&["--database-url=sqlite:///no-command.db"]).start());
     assert!(folder.path().join("no-command.db").exists());
 }
+
+#[test]
+fn a_second_process_on_the_same_database_ends_and_the_first_goes_on() {
+    let mut first = Process::start();
+    let mut client = first.client();
+    client.store(&message("before"));
+    for _ in 0..2 {
+        let second = Process::builder().folder(first.folder()).run();
+        assert_eq!(second.code(), Some(1), "{second:?}");
+        let last: Value = serde_json::from_str(second.stdout.lines().last().unwrap()).unwrap();
+        let error = last["error"].as_str().unwrap();
+        let expected = format!("another process ({}) has the database app.db open", first.id());
+        assert!(error.contains(&expected), "{error}");
+        client.store(&message(&format!("after {}", second.status)));
+        assert_eq!(client.get("/health/ready").status, 200);
+    }
+    assert_eq!(client.json("/messages")["total"], 2);
+    // By another way to the same file.
+    std::os::unix::fs::symlink(first.database(), first.folder().join("link.db")).unwrap();
+    let by_link = Process::builder().folder(first.folder()).env("DATABASE_URL", "sqlite:///link.db");
+    assert_eq!(by_link.clone().run().code(), Some(1), "by a link");
+    // A lock that was left behind by a process that is gone holds nobody up.
+    first.kill9();
+    let third = Process::builder().folder(first.folder()).start();
+    assert_eq!(third.client().json("/messages")["total"], 2);
+}

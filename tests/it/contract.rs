@@ -1,8 +1,10 @@
 //! The public contract, row by row: what clients and acceptance scripts rely on.
 
+mod cursors;
 mod invalid;
 mod messages;
 mod order;
+mod pages;
 mod probes;
 mod query;
 mod routes;

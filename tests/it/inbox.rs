@@ -37,6 +37,6 @@ fn an_inbox_that_is_dropped_stores_what_waits_first() {
         })
     };
     drop(inbox);
-    assert_eq!(store.list(&Filter::default(), Page::default()).unwrap().total, 3);
+    assert_eq!(store.list(&Filter::default(), &Page::default()).unwrap().total, 3);
     healer.join().unwrap();
 }

@@ -26,6 +26,8 @@ mod proxies;
 mod race;
 mod shutdown;
 mod store_contract;
+mod store_index;
+mod store_scale;
 mod store_sqlite;
 mod support;
 mod torture;

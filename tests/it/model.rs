@@ -5,18 +5,22 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lyftr::message::{self, Message, Timestamp};
-use lyftr::query::{Filter, Page, Search};
+use lyftr::query::{Cursor, Filter, Listing, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{Outcome, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::support::settle;
+
 // Few of each, so that ids are met again, instants are equal, and filters find something.
 const IDS: [&str; 12] = ["a", "b", "B", "aa", "a ", "é", "e\u{301}", "😀", "%", "'", "0", "10"];
 const PHONES: [&str; 12] = ["+1", "+12", "+2", "+3", "+4", "+5", "+6", "+7", "+8", "+9", "+10", "+11"];
+const RECIPIENTS: [&str; 2] = ["+14155550100", "+14"];
 const STAMPS: [&str; 9] = [
     "2025-01-15T10:00:00Z",
     "2025-01-15T10:00:00.0Z",
@@ -36,33 +40,81 @@ const SEARCHES: [&str; 8] = ["hello", "HELLO W", "%", "_", "привет", "о",
 enum Step {
     /// Messages as an id and which of its contents, the same of which are the same.
     Insert(Vec<(usize, usize)>),
-    List {
-        from: Option<usize>,
-        since: Option<usize>,
-        search: Option<usize>,
-        limit: u32,
-        offset: u64,
-    },
+    List(Question),
     Stats,
     Ready,
     Maintain(bool),
+    /// Until everything is in the indexes.
+    Settle,
     Restart,
 }
 
+#[derive(Debug, Clone)]
+struct Question {
+    from: Option<usize>,
+    to: Option<usize>,
+    since: Option<usize>,
+    until: Option<usize>,
+    search: Option<usize>,
+    descending: bool,
+    limit: u32,
+    offset: u64,
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let few = |len: usize| prop_oneof![2 => Just(None), 1 => (0..len).prop_map(Some)];
-    let offset = prop_oneof![4 => Just(0), 4 => 0..14_u64, 1 => any::<u64>()];
-    let list = (few(PHONES.len()), few(STAMPS.len()), few(SEARCHES.len()), 1..=100_u32, offset);
     prop_oneof![
         8 => vec((0..IDS.len(), 0..3_usize), 1..6).prop_map(Step::Insert),
-        6 => list.prop_map(|(from, since, search, limit, offset)| Step::List {
-            from, since, search, limit: if limit > 20 { limit } else { limit % 5 + 1 }, offset
-        }),
+        8 => question().prop_map(Step::List),
         3 => Just(Step::Stats),
         1 => Just(Step::Ready),
         1 => any::<bool>().prop_map(Step::Maintain),
+        1 => Just(Step::Settle),
         1 => Just(Step::Restart),
     ]
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let few = |len: usize| prop_oneof![2 => Just(None), 1 => (0..len).prop_map(Some)];
+    let offset = prop_oneof![4 => Just(0), 4 => 0..14_u64, 1 => any::<u64>()];
+    let limit = prop_oneof![3 => 1..6_u32, 1 => 1..=100_u32];
+    (
+        (few(PHONES.len()), few(2)),
+        (few(STAMPS.len()), few(STAMPS.len()), few(SEARCHES.len())),
+        (any::<bool>(), limit, offset),
+    )
+        .prop_map(|((from, to), (since, until, search), (descending, limit, offset))| Question {
+            from,
+            to,
+            since,
+            until,
+            search,
+            descending,
+            limit,
+            offset,
+        })
+}
+
+impl Question {
+    fn filter(&self) -> Filter {
+        let stamp = |n: usize| Timestamp::parse(STAMPS[n]).unwrap();
+        Filter {
+            from: self.from.map(|n| PHONES[n].to_owned()),
+            to: self.to.map(|n| RECIPIENTS[n].to_owned()),
+            since: self.since.map(stamp),
+            until: self.until.map(stamp),
+            search: self.search.map(|n| Search::new(SEARCHES[n])),
+        }
+    }
+
+    fn matches(&self, row: &Value) -> bool {
+        let ts = instant(row["ts"].as_str().unwrap());
+        let text = row["text"].as_str().map(str::to_lowercase);
+        self.from.is_none_or(|n| row["from"] == PHONES[n])
+            && self.to.is_none_or(|n| row["to"] == RECIPIENTS[n])
+            && self.since.is_none_or(|n| ts >= instant(STAMPS[n]))
+            && self.until.is_none_or(|n| ts < instant(STAMPS[n]))
+            && self.search.is_none_or(|n| text.is_some_and(|text| text.contains(&SEARCHES[n].to_lowercase())))
+    }
 }
 
 /// The message with an id, in one of its three contents.
@@ -71,7 +123,7 @@ fn content(id: usize, variant: usize) -> Value {
     json!({
         "message_id": IDS[id],
         "from": PHONES[pick % PHONES.len()],
-        "to": "+14155550100",
+        "to": RECIPIENTS[pick % 2],
         "ts": STAMPS[pick % STAMPS.len()],
         "text": TEXTS[pick % TEXTS.len()],
     })
@@ -110,27 +162,13 @@ impl Model {
         rows
     }
 
-    fn list(
-        &self,
-        from: Option<&str>,
-        since: Option<&str>,
-        search: Option<&str>,
-        limit: u32,
-        offset: u64,
-    ) -> Value {
-        let text = |row: &Value| row["text"].as_str().map(str::to_lowercase);
-        let matching: Vec<_> = self
-            .in_order()
-            .into_iter()
-            .filter(|row| from.is_none_or(|from| row["from"] == from))
-            .filter(|row| since.is_none_or(|since| instant(row["ts"].as_str().unwrap()) >= instant(since)))
-            .filter(|row| {
-                search.is_none_or(|q| text(row).is_some_and(|text| text.contains(&q.to_lowercase())))
-            })
-            .collect();
-        let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
-        let page: Vec<_> = matching.iter().skip(skipped).take(usize::try_from(limit).unwrap()).collect();
-        json!({"data": page, "total": matching.len(), "limit": limit, "offset": offset})
+    /// What matches, in the order asked for.
+    fn matching(&self, question: &Question) -> Vec<&Value> {
+        let mut matching: Vec<_> = self.in_order().into_iter().filter(|row| question.matches(row)).collect();
+        if question.descending {
+            matching.reverse();
+        }
+        matching
     }
 
     fn stats(&self) -> Value {
@@ -154,14 +192,65 @@ impl Model {
 }
 
 fn open(path: &Path) -> Arc<dyn Store> {
-    // Small bounds, so that every kind of checkpoint happens.
+    // Small bounds, so that every kind of checkpoint happens, and indexes are written and cut all the time.
     let tuning = Tuning {
         wal_bytes: 64 << 10,
         wal_idle_bytes: 8 << 10,
         wal_bytes_max: 128 << 10,
+        index_batch: 3,
+        index_pause: Duration::from_millis(20),
+        step_size: 2,
         ..Tuning::default()
     };
     Arc::new(Sqlite::open(path, tuning).unwrap())
+}
+
+/// Asks the question, and then turns the pages from there, one forward and one back.
+fn ask(store: &dyn Store, question: &Question, model: &Model) -> Result<(), TestCaseError> {
+    let (filter, matching) = (question.filter(), model.matching(question));
+    let count = |n: usize| u64::try_from(n).unwrap();
+    let total = count(matching.len());
+    let page = Page {
+        limit: question.limit,
+        offset: question.offset,
+        descending: question.descending,
+        cursor: None,
+    };
+    let check = |listing: &Listing, begin: u64| -> Result<(), TestCaseError> {
+        let skipped = usize::try_from(begin).unwrap_or(usize::MAX);
+        let limit = usize::try_from(question.limit).unwrap();
+        let expected: Vec<_> = matching.iter().skip(skipped).take(limit).collect();
+        prop_assert_eq!(
+            serde_json::to_value(&listing.data).unwrap(),
+            serde_json::to_value(&expected).unwrap()
+        );
+        prop_assert_eq!((listing.total, listing.limit), (total, question.limit));
+        let end = begin.saturating_add(count(expected.len()));
+        if !expected.is_empty() {
+            prop_assert_eq!((listing.prev.is_some(), listing.next.is_some()), (begin > 0, end < total));
+        }
+        Ok(())
+    };
+    let listing = store.list(&filter, &page).unwrap();
+    prop_assert_eq!(listing.offset, question.offset);
+    check(&listing, question.offset)?;
+    let turned = |cursor: &Cursor| Page { offset: 0, cursor: Some(cursor.clone()), ..page.clone() };
+    if let Some(next) = &listing.next {
+        let begin = question.offset + count(listing.data.len());
+        let next = store.list(&filter, &turned(next)).unwrap();
+        check(&next, begin)?;
+        let back = store.list(&filter, &turned(next.prev.as_ref().unwrap())).unwrap();
+        check(&back, begin.saturating_sub(question.limit.into()))?;
+    }
+    if let Some(prev) = &listing.prev {
+        let begin = question.offset.saturating_sub(question.limit.into());
+        let prev = store.list(&filter, &turned(prev)).unwrap();
+        let expected: Vec<_> =
+            matching[usize::try_from(begin).unwrap()..usize::try_from(question.offset).unwrap()].to_vec();
+        prop_assert_eq!(serde_json::to_value(&prev.data).unwrap(), serde_json::to_value(&expected).unwrap());
+        prop_assert_eq!((prev.prev.is_some(), prev.next.is_some()), (begin > 0, true));
+    }
+    Ok(())
 }
 
 fn play(steps: &[Step]) -> Result<(), TestCaseError> {
@@ -176,32 +265,39 @@ fn play(steps: &[Step]) -> Result<(), TestCaseError> {
                 let messages: Vec<_> = contents.iter().map(message).collect();
                 prop_assert_eq!(store.insert(&messages).unwrap(), outcomes);
             }
-            Step::List { from, since, search, limit, offset } => {
-                let (from, since, search) =
-                    (from.map(|n| PHONES[n]), since.map(|n| STAMPS[n]), search.map(|n| SEARCHES[n]));
-                let filter = Filter {
-                    from: from.map(str::to_owned),
-                    since: since.map(|since| Timestamp::parse(since).unwrap()),
-                    search: search.map(Search::new),
-                };
-                let listing = store.list(&filter, Page { limit: *limit, offset: *offset }).unwrap();
-                let expected = model.list(from, since, search, *limit, *offset);
-                prop_assert_eq!(serde_json::to_value(listing).unwrap(), expected);
-            }
+            Step::List(question) => ask(store.as_ref(), question, &model)?,
             Step::Stats => {
-                prop_assert_eq!(serde_json::to_value(store.stats().unwrap()).unwrap(), model.stats());
+                let (stats, expected) =
+                    (serde_json::to_value(store.stats().unwrap()).unwrap(), model.stats());
+                for key in ["total_messages", "senders_count", "messages_per_sender"] {
+                    prop_assert_eq!(&stats[key], &expected[key]);
+                }
+                // Written as one of the messages of that instant.
+                for key in ["first_message_ts", "last_message_ts"] {
+                    let at = |stats: &Value| stats[key].as_str().map(instant);
+                    prop_assert_eq!(at(&stats), at(&expected));
+                }
             }
             Step::Ready => store.ready().unwrap(),
             Step::Maintain(idle) => store.maintain(*idle),
+            Step::Settle => settle(store.as_ref()),
             Step::Restart => {
                 store.close();
                 store = open(&path);
             }
         }
     }
-    let listing = store.list(&Filter::default(), Page { limit: 100, offset: 0 }).unwrap();
-    prop_assert_eq!(serde_json::to_value(listing).unwrap(), model.list(None, None, None, 100, 0));
-    Ok(())
+    let everything = Question {
+        from: None,
+        to: None,
+        since: None,
+        until: None,
+        search: None,
+        descending: false,
+        limit: 100,
+        offset: 0,
+    };
+    ask(store.as_ref(), &everything, &model)
 }
 
 proptest! {

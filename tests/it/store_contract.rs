@@ -9,6 +9,8 @@ use lyftr::store::{self, Error, Outcome, Store, Url};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::settle;
+
 mod reading;
 
 use reading::*;
@@ -33,6 +35,30 @@ impl Place {
 
     fn open(&self) -> Arc<dyn Store> {
         store::open(&self.url).unwrap()
+    }
+
+    /// A second store at the same place, as another replica would have it; where only one process may have a
+    /// place, the same store.
+    fn replica(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
+        match self.url {
+            Url::Sqlite(_) => Arc::clone(store),
+        }
+    }
+
+    /// The place as a crash at this moment would leave it.
+    fn crashed(&self) -> Self {
+        let Url::Sqlite(path) = &self.url;
+        let place = Self::sqlite();
+        let Url::Sqlite(copy) = &place.url;
+        for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+            let file = entry.unwrap();
+            match std::fs::copy(file.path(), copy.with_file_name(file.file_name())) {
+                // A file that somebody made for a moment only.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => assert!(copied.is_ok(), "{copied:?}"),
+            }
+        }
+        place
     }
 
     fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
@@ -71,7 +97,7 @@ contract! {
         a_reader_never_sees_half_a_batch
         being_ready_adds_nothing
         what_was_closed_is_found_again
-        what_was_left_open_is_found_again
+        what_a_crash_left_is_found_again
         after_close_nothing_is_stored_and_nothing_is_lost;
 }
 
@@ -91,7 +117,7 @@ fn all(store: &dyn Store) -> Vec<Message> {
 }
 
 fn list(store: &dyn Store, filter: &Filter, limit: u32, offset: u64) -> Listing {
-    let listing = store.list(filter, Page { limit, offset }).unwrap();
+    let listing = store.list(filter, &Page { limit, offset, ..Page::default() }).unwrap();
     assert_eq!((listing.limit, listing.offset), (limit, offset));
     listing
 }
@@ -124,7 +150,8 @@ fn the_first_writer_of_an_id_wins_inside_one_batch(place: &Place) {
 /// On one store and on a second one at the same place, as a replica would have it.
 fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
     const RACERS: usize = 8;
-    let stores = [place.open(), place.open()];
+    let first = place.open();
+    let stores = [place.replica(&first), first];
     let start = Barrier::new(RACERS);
     let outcomes: Vec<Vec<Outcome>> = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..RACERS)
@@ -259,18 +286,17 @@ fn what_was_closed_is_found_again(place: &Place) {
     }
 }
 
-/// Without `close`, as after a crash.
-fn what_was_left_open_is_found_again(place: &Place) {
-    let stores: Vec<_> = (0..3)
-        .map(|n| {
-            let store = place.open();
-            store.insert(&[plain(&format!("{n}"))]).unwrap();
-            store
-        })
-        .collect();
-    assert_eq!(ids(&all(place.open().as_ref())), ["0", "1", "2"]);
-    drop(stores);
-    assert_eq!(ids(&all(place.open().as_ref())), ["0", "1", "2"]);
+fn what_a_crash_left_is_found_again(place: &Place) {
+    let store = place.open();
+    for n in 0..3_usize {
+        store.insert(&[plain(&format!("{n}"))]).unwrap();
+        let found = place.crashed().open();
+        assert_eq!(ids(&all(found.as_ref())), ["0", "1", "2"][..=n]);
+        assert_eq!(found.stats().unwrap().total_messages, u64::try_from(n).unwrap() + 1);
+        if n == 1 {
+            settle(store.as_ref());
+        }
+    }
 }
 
 fn after_close_nothing_is_stored_and_nothing_is_lost(place: &Place) {

@@ -15,6 +15,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use lyftr::store::{Behind, Store};
 use serde_json::{Value, json};
 
 pub(crate) mod client;
@@ -89,4 +90,10 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
         assert!(begin.elapsed() < DEADLINE, "did not happen within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until everything that is stored is in the indexes.
+#[track_caller]
+pub(crate) fn settle(store: &dyn Store) {
+    eventually("the indexes are up to date", || (store.behind() == Behind::default()).then_some(()));
 }

@@ -50,7 +50,8 @@ pub(super) fn reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection
     Ok(conn)
 }
 
-fn open(path: &Path, flags: OpenFlags, cache_kib: u32) -> rusqlite::Result<Connection> {
+/// Opens a connection.
+pub(super) fn open(path: &Path, flags: OpenFlags, cache_kib: u32) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
@@ -76,4 +77,37 @@ pub(super) fn explain(error: rusqlite::Error) -> Error {
         _ => return Error::Failed(error.into()),
     };
     Error::Unavailable { reason, source: Some(error.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_said_in_words_that_name_no_file() {
+        for (code, said) in [
+            (ffi::SQLITE_BUSY, "the database is locked by another process"),
+            (ffi::SQLITE_LOCKED, "the database is locked by another process"),
+            (ffi::SQLITE_PROTOCOL, "the database is locked by another process"),
+            (ffi::SQLITE_FULL, "the disk is full"),
+            (ffi::SQLITE_READONLY, "the database cannot be written"),
+            (ffi::SQLITE_PERM, "the database cannot be written"),
+            (ffi::SQLITE_IOERR, "the disk failed to read or write"),
+            (ffi::SQLITE_CANTOPEN, "the database file cannot be opened"),
+            (ffi::SQLITE_CORRUPT, "the database is damaged"),
+            (ffi::SQLITE_NOTADB, "the database is damaged"),
+            (ffi::SQLITE_INTERRUPT, "the question took too long to answer"),
+            (ffi::SQLITE_NOMEM, "there is not enough memory"),
+            (ffi::SQLITE_ERROR, "the schema of the database is not what it should be"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("app.db".into()));
+            let Error::Unavailable { reason, .. } = explain(error) else {
+                panic!("{code} is not worth a retry")
+            };
+            assert_eq!(reason, said, "{code}");
+        }
+        assert!(matches!(explain(rusqlite::Error::QueryReturnedNoRows), Error::Failed(_)));
+    }
 }

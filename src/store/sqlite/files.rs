@@ -1,7 +1,9 @@
 //! Which files a connection works on. When a path leads elsewhere or nowhere, what is written through the
 //! connection is lost at the next start, so it must not be acknowledged.
 
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 
 /// A database and its write-ahead log.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,5 +46,50 @@ impl FileId {
         use std::os::unix::fs::MetadataExt as _;
         let found = std::fs::metadata(path).ok()?;
         Some(Self { device: found.dev(), inode: found.ino() })
+    }
+}
+
+/// Holds a database for this process alone, until it is dropped: the figures are kept in memory, so nobody else may
+/// add messages. Whoever only reads the file need not ask.
+#[derive(Debug)]
+pub(super) struct Owner {
+    /// `app.db-lock`. Not the database itself: to close that file a second time would undo SQLite's own locks.
+    _lock: File,
+}
+
+/// Why a database cannot be held.
+#[derive(Debug)]
+pub(super) enum NotOwned {
+    /// Another process holds it; its number, if it has told.
+    Taken(String),
+    /// The lock cannot be made.
+    Io(std::io::Error),
+}
+
+impl Owner {
+    /// Takes the database at `path`.
+    pub(super) fn take(path: &Path) -> Result<Self, NotOwned> {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-lock");
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).open(PathBuf::from(name));
+        let mut file = file.map_err(NotOwned::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut process = String::new();
+                let _may_say_nothing = file.read_to_string(&mut process);
+                return Err(NotOwned::Taken(process.trim().to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(NotOwned::Io(error)),
+        }
+        let tell = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        // On a full disk there is no room for it; the lock holds all the same.
+        let _for_people_only = tell(&mut file);
+        Ok(Self { _lock: file })
     }
 }

@@ -1,52 +1,65 @@
-//! The connections that read: pages of messages, and figures.
+//! The connections that read, and the way in which each question is answered: from what is kept, or straight from
+//! the messages while that is not to be had.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::connection::{self, CONTAINS, explain};
+use super::connection::{self, explain};
+use super::index::IndexView;
+use super::indexer::Shared;
+use super::matches::{Failed, listing};
+use super::number::{ANY, Number};
+use super::order::{ByNumber, ByTime, Order, wide};
+use super::plain::{self, Plain};
+use super::ranked::Ranked;
+use super::rows::timestamp;
+use super::search::Search;
 use super::{Tuning, lock};
-use crate::message::{Message, MessageId, Phone, Timestamp};
-use crate::query::{Filter, Listing, Page, SenderCount, Stats};
+use crate::message::{Moment, Timestamp};
+use crate::query::{Filter, Listing, Page, Stats};
 use crate::store::Error;
+use crate::telemetry::chain;
 
 /// Steps of SQLite's machine between two looks at the clock.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+/// Most messages that a reader brings the figures up to date with by itself.
+const ARRIVALS_MAX: i64 = 50_000;
 
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
-const COUNT: &str = "SELECT count(*) FROM message";
-const PAGE: &str =
-    "SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message";
-const BY_SENDER: &str = "sender = ?";
-const SINCE: &str = "(ts_second, ts_nanosecond) >= (?, ?)";
-const ORDER: &str = "ORDER BY ts_second, ts_nanosecond, message_id LIMIT ? OFFSET ?";
-
-const SENDERS: &str = "SELECT count(*), count(DISTINCT sender) FROM message";
-const TOP_SENDERS: &str = "SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
-const FIRST: &str = "\
-    SELECT ts_second, ts_nanosecond, ts_digits FROM message
-    ORDER BY ts_second, ts_nanosecond, message_id LIMIT 1";
+const FIRST: &str =
+    "SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond LIMIT 1";
 const LAST: &str = "\
-    SELECT ts_second, ts_nanosecond, ts_digits FROM message
-    ORDER BY ts_second DESC, ts_nanosecond DESC, message_id DESC LIMIT 1";
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second DESC, ts_nanosecond DESC LIMIT 1";
 
 /// A pool of connections that grows with use; how many are used at once is up to the caller.
 #[derive(Debug)]
 pub(super) struct Readers {
     path: PathBuf,
     tuning: Tuning,
-    idle: Mutex<Vec<Connection>>,
+    shared: Arc<Shared>,
+    idle: Mutex<Vec<Connections>>,
+}
+
+/// What one reader reads with.
+#[derive(Debug)]
+struct Connections {
+    messages: Connection,
+    /// And which index it was opened on.
+    index: Option<(u64, Connection)>,
 }
 
 impl Readers {
     /// Opens a first connection at once: while one is open the write-ahead log and its index stay, and reads go
     /// on even when the disk is full and could not hold new ones.
-    pub(super) fn open(path: &Path, tuning: Tuning) -> Result<Self, Error> {
-        let readers = Self { path: path.to_owned(), tuning, idle: Mutex::default() };
-        readers.snapshot(|snapshot| snapshot.query_row(ANY_ROW, (), |row| row.get::<_, i64>(0)))?;
+    pub(super) fn open(path: &Path, tuning: Tuning, shared: Arc<Shared>) -> Result<Self, Error> {
+        let readers = Self { path: path.to_owned(), tuning, shared, idle: Mutex::default() };
+        readers.ask(|asking| {
+            let messages = asking.messages()?;
+            Ok(messages.query_row(ANY_ROW, (), |row| row.get::<_, i64>(0))?)
+        })?;
         Ok(readers)
     }
 
@@ -55,123 +68,166 @@ impl Readers {
         lock(&self.idle).clear();
     }
 
-    pub(super) fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error> {
-        self.snapshot(|snapshot| {
-            let (condition, given) = condition(filter);
-            let total = snapshot
-                .prepare_cached(&format!("{COUNT}{condition}"))?
-                .query_row(rusqlite::params_from_iter(&given), |row| row.get(0))?;
-            let data =
-                if page.offset < total { rows(snapshot, &condition, given, page)? } else { Vec::new() };
-            Ok(Listing { data, total, limit: page.limit, offset: page.offset })
+    pub(super) fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
+        self.ask(|asking| match asking.list(filter, page) {
+            Ok(Some(listing)) => Ok(listing),
+            Ok(None) => asking.list_plainly(filter, page),
+            Err(Failed::Index(error)) if !interrupted(&error) => {
+                tracing::warn!(error = chain(&error), "the index cannot be read");
+                asking.shared.distrust();
+                asking.connections.index = None;
+                asking.list_plainly(filter, page)
+            }
+            Err(failed) => Err(failed),
         })
     }
 
     pub(super) fn stats(&self) -> Result<Stats, Error> {
-        self.snapshot(|snapshot| {
-            let (total_messages, senders_count) =
-                snapshot.prepare_cached(SENDERS)?.query_row((), |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let messages_per_sender = snapshot
-                .prepare_cached(TOP_SENDERS)?
-                .query_map((), |row| Ok(SenderCount { from: phone(row, 0)?, count: row.get(1)? }))?
-                .collect::<Result<_, _>>()?;
-            let instant =
-                |sql| snapshot.prepare_cached(sql)?.query_row((), |row| timestamp(row, 0)).optional();
-            Ok(Stats {
-                total_messages,
-                senders_count,
-                messages_per_sender,
-                first_message_ts: instant(FIRST)?,
-                last_message_ts: instant(LAST)?,
-            })
+        self.ask(|asking| {
+            let shared = asking.shared;
+            stats(&asking.messages()?, shared)
         })
     }
 
-    /// Asks `question` of one snapshot, within [`Tuning::read_timeout`]. A connection that failed is not used again.
-    fn snapshot<T>(
-        &self,
-        question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, Error> {
+    /// Answers a question within [`Tuning::read_timeout`]. Connections that failed are not used again.
+    fn ask<T>(&self, question: impl FnOnce(&mut Asking<'_>) -> Result<T, Failed>) -> Result<T, Error> {
         let waiting = lock(&self.idle).pop();
         let ask = || {
-            let mut conn = match waiting {
-                Some(conn) => conn,
-                None => connection::reader(&self.path, self.tuning.reader_cache_kib)?,
+            let connections = match waiting {
+                Some(connections) => connections,
+                None => Connections {
+                    messages: connection::reader(&self.path, self.tuning.reader_cache_kib)?,
+                    index: None,
+                },
             };
             let deadline = Instant::now() + self.tuning.read_timeout;
-            conn.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() > deadline))?;
-            let snapshot = conn.transaction_with_behavior(TransactionBehavior::Deferred)?;
-            let answer = question(&snapshot)?;
-            snapshot.finish()?;
-            Ok((answer, conn))
+            let mut asking = Asking { connections, deadline, tuning: self.tuning, shared: &self.shared };
+            watch(&mut asking.connections.messages, deadline)?;
+            let answer = question(&mut asking)?;
+            Ok((answer, asking.connections))
         };
-        let (answer, conn) = ask().map_err(explain)?;
-        lock(&self.idle).push(conn);
+        let (answer, connections) = ask().map_err(|failed: Failed| match failed {
+            Failed::Database(error) | Failed::Index(error) => explain(error),
+        })?;
+        lock(&self.idle).push(connections);
         Ok(answer)
     }
 }
 
-/// The condition in SQL, with a leading space unless it is empty, and its parameters.
-fn condition(filter: &Filter) -> (String, Vec<Value>) {
-    let mut terms = Vec::new();
-    let mut given: Vec<Value> = Vec::new();
-    if let Some(from) = &filter.from {
-        terms.push(BY_SENDER.to_owned());
-        given.push(from.clone().into());
-    }
-    if let Some(since) = filter.since {
-        terms.push(SINCE.to_owned());
-        given.extend([since.second().into(), i64::from(since.nanosecond()).into()]);
-    }
-    if let Some(search) = &filter.search {
-        terms.push(format!("{CONTAINS}(text, ?)"));
-        given.push(search.folded().to_owned().into());
-    }
-    let condition = if terms.is_empty() { String::new() } else { format!(" WHERE {}", terms.join(" AND ")) };
-    (condition, given)
+/// A question being answered.
+struct Asking<'a> {
+    connections: Connections,
+    deadline: Instant,
+    tuning: Tuning,
+    shared: &'a Shared,
 }
 
-fn rows(
-    snapshot: &Transaction<'_>,
-    condition: &str,
-    mut given: Vec<Value>,
-    page: Page,
-) -> rusqlite::Result<Vec<Message>> {
-    // The caller has seen that the offset is below the number of rows, so it fits.
-    given.extend([i64::from(page.limit).into(), i64::try_from(page.offset).unwrap_or(i64::MAX).into()]);
-    snapshot
-        .prepare_cached(&format!("{PAGE}{condition} {ORDER}"))?
-        .query_map(rusqlite::params_from_iter(&given), message)?
-        .collect()
+impl Asking<'_> {
+    fn messages(&mut self) -> rusqlite::Result<Transaction<'_>> {
+        self.connections.messages.transaction_with_behavior(TransactionBehavior::Deferred)
+    }
+
+    fn list_plainly(&mut self, filter: &Filter, page: &Page) -> Result<Listing, Failed> {
+        let messages = self.messages()?;
+        listing(&Plain::new(&messages, filter), page)
+    }
+
+    /// From what is kept; none if that is not to be had.
+    fn list(&mut self, filter: &Filter, page: &Page) -> Result<Option<Listing>, Failed> {
+        let number = |written: &Option<String>| written.as_deref().map_or(Some(ANY), Number::of);
+        let pair = number(&filter.from).zip(number(&filter.to));
+        let of_pair = pair.is_some_and(|pair| pair != (ANY, ANY));
+        if of_pair || filter.search.is_some() {
+            self.open_index()?;
+        }
+        let Connections { messages, index } = &mut self.connections;
+        let messages = messages.transaction_with_behavior(TransactionBehavior::Deferred)?;
+
+        let mut derived = self.shared.derived();
+        let Some(kept) = derived.up_to_date(&messages, ARRIVALS_MAX)? else { return Ok(None) };
+        let Some(pair) = pair else { return Ok(Some(Listing::new(page, Vec::new(), 0, false, false))) };
+        let (times, edition, latest) = (kept.times(), kept.edition(), kept.upto());
+        // The index is looked at while the figures stand still, so that the two belong together.
+        let index = match index {
+            Some((generation, conn)) if *generation == self.shared.generation() => {
+                Some(IndexView::new(conn).map_err(Failed::Index)?)
+            }
+            _ => None,
+        };
+        let numbers = index.as_ref().and_then(|index| kept.numbers(index.state.numbers_upto));
+        let recent = match &numbers {
+            Some(numbers) if of_pair => kept.recent_of(pair.0, pair.1, numbers.upto),
+            _ => Vec::new(),
+        };
+        drop(derived);
+
+        let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
+        let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
+        let range = since..until;
+        let by_time = ByTime { messages: &messages, ranks: times };
+        let by_number = match (&index, numbers) {
+            (Some(index), Some(numbers)) if of_pair => Some(ByNumber { index, numbers, pair, recent }),
+            _ => None,
+        };
+        let order: &dyn Order = match &by_number {
+            Some(by_number) => by_number,
+            None if of_pair => return Ok(None),
+            None => &by_time,
+        };
+        let Some(search) = &filter.search else {
+            let crowds = &self.shared.crowds;
+            let ranked = Ranked { messages: &messages, order, range, crowds, edition, pair, latest };
+            return listing(&ranked, page).map(Some);
+        };
+        let Some(index) = &index else { return Ok(None) };
+        let narrowed = of_pair || filter.since.is_some() || filter.until.is_some();
+        let search_for = Search { messages: &messages, index, filter, order, range, narrowed };
+        listing(&search_for.run(search, page)?, page).map(Some)
+    }
+
+    /// Has a connection to the index as it is now, if there is one.
+    fn open_index(&mut self) -> Result<(), Failed> {
+        let generation = self.shared.generation();
+        let index = &mut self.connections.index;
+        if index.as_ref().is_none_or(|(opened, _)| *opened != generation) {
+            *index = None;
+            if self.shared.derived().is_some() {
+                let conn = connection::reader(&self.shared.path, self.tuning.index_cache_kib / 4)
+                    .map_err(Failed::Index)?;
+                *index = Some((generation, conn));
+            }
+        }
+        if let Some((_, conn)) = index {
+            watch(conn, self.deadline).map_err(Failed::Index)?;
+        }
+        Ok(())
+    }
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
-    Ok(Message {
-        message_id: checked(row, 0, MessageId::new)?,
-        from: phone(row, 1)?,
-        to: phone(row, 2)?,
-        ts: timestamp(row, 3)?,
-        text: row.get(6)?,
+fn stats(messages: &Transaction<'_>, shared: &Shared) -> Result<Stats, Failed> {
+    let mut derived = shared.derived();
+    let kept = derived.up_to_date(messages, ARRIVALS_MAX)?;
+    let figures = kept.map(|kept| (kept.total(), wide(kept.senders()), kept.top()));
+    drop(derived);
+    let (total_messages, senders_count, messages_per_sender) = match figures {
+        Some(figures) => figures,
+        None => plain::figures(messages)?,
+    };
+    let instant = |sql| messages.prepare_cached(sql)?.query_row((), |row| timestamp(row, 0)).optional();
+    Ok(Stats {
+        total_messages,
+        senders_count,
+        messages_per_sender,
+        first_message_ts: instant(FIRST)?,
+        last_message_ts: instant(LAST)?,
     })
 }
 
-fn phone(row: &Row<'_>, column: usize) -> rusqlite::Result<Phone> {
-    checked(row, column, Phone::new)
+/// Interrupts what runs past the deadline.
+fn watch(conn: &mut Connection, deadline: Instant) -> rusqlite::Result<()> {
+    conn.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() > deadline))
 }
 
-fn timestamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_parts(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?).map_err(|bad| {
-        rusqlite::Error::FromSqlConversionFailure(first, rusqlite::types::Type::Integer, bad.into())
-    })
-}
-
-/// A string column, held to the rule that its value was stored under.
-fn checked<T>(
-    row: &Row<'_>,
-    column: usize,
-    check: impl Fn(&str) -> Result<T, crate::message::Broken>,
-) -> rusqlite::Result<T> {
-    check(row.get_ref(column)?.as_str()?).map_err(|broken| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, broken.reason.into())
-    })
+fn interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
 }

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::Tuning;
+use super::checkpoint::{self, Checkpoint, Steps};
 use super::connection::{self, explain};
 use super::files::{FileId, Files};
+use super::indexer::Shared;
 use crate::message::Message;
 use crate::store::{Error, Outcome, migrate};
 use crate::telemetry::chain;
@@ -35,8 +37,12 @@ pub(super) struct Writer {
     open: Option<Open>,
     /// Bytes in the write-ahead log, as of the last commit or checkpoint; read by the metrics.
     wal_bytes: Arc<AtomicU64>,
+    /// Is told of what was stored.
+    shared: Arc<Shared>,
     /// The size of the log that the next checkpoint waits for; grows while a reader holds checkpoints up.
     checkpoint_at: u64,
+    /// Moves most of the log, so that little is left for a checkpoint.
+    steps: Steps,
 }
 
 #[derive(Debug)]
@@ -47,14 +53,24 @@ struct Open {
 
 impl Writer {
     /// Takes over a connection whose schema is up to date.
-    pub(super) fn new(path: &Path, tuning: Tuning, conn: Connection) -> Result<Self, Error> {
+    pub(super) fn new(
+        path: &Path,
+        tuning: Tuning,
+        conn: Connection,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Error> {
+        let database = FileId::at(path).ok_or(REMOVED)?;
+        let steps = Steps::start(path, database, page_bytes(&conn)?)
+            .map_err(|error| Error::Failed(Box::new(error)))?;
         let mut writer = Self {
             path: path.to_owned(),
             tuning,
-            database: FileId::at(path).ok_or(REMOVED)?,
+            database,
             open: None,
             wal_bytes: Arc::default(),
+            shared,
             checkpoint_at: 0,
+            steps,
         };
         writer.adopt(conn)?;
         Ok(writer)
@@ -67,10 +83,14 @@ impl Writer {
 
     /// [`Store::insert`](crate::store::Store::insert): one transaction, synced.
     pub(super) fn insert(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
-        self.write(|conn| {
+        let (outcomes, latest) = self.write(|conn| {
             let mut insert = conn.prepare_cached(INSERT)?;
-            batch.iter().map(|message| insert_one(conn, &mut insert, message)).collect()
-        })
+            let outcomes: rusqlite::Result<_> =
+                batch.iter().map(|message| insert_one(conn, &mut insert, message)).collect();
+            Ok((outcomes?, conn.last_insert_rowid()))
+        })?;
+        self.shared.stored(latest);
+        Ok(outcomes)
     }
 
     /// [`Store::ready`](crate::store::Store::ready): reads a row, and writes the schema version as it is.
@@ -90,20 +110,30 @@ impl Writer {
         })
     }
 
-    /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case.
+    /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case, once
+    /// most of it has been moved in steps.
     pub(super) fn checkpoint(&mut self, idle: bool) {
         let wal = self.wal_bytes.load(Ordering::Relaxed);
+        let left = wal.saturating_sub(self.steps.moved_bytes());
         let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
-        if wal < due.max(self.checkpoint_at) {
-            return;
+        // What is left costs the next batch the time that it takes to move it.
+        let quick = idle || left < self.tuning.wal_step_bytes || wal >= self.tuning.wal_bytes_max;
+        if wal >= due.max(self.checkpoint_at) && quick {
+            self.finish_checkpoint(wal);
+        } else if left >= self.tuning.wal_step_bytes {
+            self.steps.ask();
         }
+    }
+
+    fn finish_checkpoint(&mut self, wal: u64) {
         // PASSIVE waits for nobody, but readers can hold it up; past a second bound we wait for them instead.
         let mode = if wal < self.tuning.wal_bytes_max { "PASSIVE" } else { "RESTART" };
         let Some(open) = &self.open else { return };
-        match run_checkpoint(&open.conn, mode) {
-            Ok(Checkpoint { complete: true }) => {
+        match checkpoint::run(&open.conn, mode) {
+            Ok(Checkpoint { complete: true, .. }) => {
                 self.checkpoint_at = 0;
                 self.wal_bytes.store(0, Ordering::Relaxed);
+                self.steps.begin_anew();
             }
             Ok(_) => self.checkpoint_at = wal + self.tuning.wal_idle_bytes,
             Err(error) => {
@@ -116,7 +146,7 @@ impl Writer {
     /// Empties the write-ahead log and closes the connection.
     pub(super) fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
-        if let Err(error) = run_checkpoint(&open.conn, "TRUNCATE") {
+        if let Err(error) = checkpoint::run(&open.conn, "TRUNCATE") {
             tracing::warn!(
                 error = chain(&error),
                 "the last checkpoint failed; the next start makes up for it"
@@ -147,8 +177,8 @@ impl Writer {
         }
         let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
         connection::make_durable(&conn).map_err(explain)?;
-        match run_checkpoint(&conn, "TRUNCATE") {
-            Ok(Checkpoint { complete: true }) => {}
+        match checkpoint::run(&conn, "TRUNCATE") {
+            Ok(Checkpoint { complete: true, .. }) => {}
             Ok(_) => {
                 return Err(Error::Unavailable {
                     reason: "the database is in use by another process and cannot be recovered yet",
@@ -163,7 +193,7 @@ impl Writer {
     }
 
     fn adopt(&mut self, mut conn: Connection) -> Result<(), Error> {
-        let page_bytes: u64 = conn.query_row("PRAGMA page_size", (), |row| row.get(0)).map_err(explain)?;
+        let page_bytes = page_bytes(&conn)?;
         let wal_bytes = Arc::clone(&self.wal_bytes);
         wal_bytes.store(0, Ordering::Relaxed);
         conn.wal_hook(Some(move |_: &mut _, pages: std::ffi::c_int| {
@@ -217,14 +247,6 @@ fn insert_one(
     Ok(if same { Outcome::Duplicate } else { Outcome::Conflict })
 }
 
-struct Checkpoint {
-    /// Everything in the log is in the database too, so that the log can begin anew.
-    complete: bool,
-}
-
-fn run_checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
-    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
-        let (busy, pages, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Checkpoint { complete: busy == 0 && pages == moved })
-    })
+fn page_bytes(conn: &Connection) -> Result<u64, Error> {
+    conn.query_row("PRAGMA page_size", (), |row| row.get(0)).map_err(explain)
 }

@@ -36,8 +36,8 @@ fn store_texts(client: &mut Client, texts: &[(&str, &str)]) {
 fn an_empty_store_has_an_empty_page() {
     let service = Service::start();
     let mut client = service.client();
-    assert_snapshot!(client.get("/messages").line(), @r#"200 {"data":[],"total":0,"limit":50,"offset":0}"#);
-    assert_snapshot!(client.get("/messages?limit=7&offset=9").line(), @r#"200 {"data":[],"total":0,"limit":7,"offset":9}"#);
+    assert_snapshot!(client.get("/messages").line(), @r#"200 {"data":[],"total":0,"limit":50,"offset":0,"next":null,"prev":null}"#);
+    assert_snapshot!(client.get("/messages?limit=7&offset=9").line(), @r#"200 {"data":[],"total":0,"limit":7,"offset":9,"next":null,"prev":null}"#);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn a_page_is_written_as_the_contract_writes_it() {
     client.store(&message_with("m1", "+919876543210", "2025-01-15T10:00:00.50Z", None));
     client.store(&message_with("m2", "+919876543210", "2025-01-15T09:00:00Z", Some("Earlier")));
     client.store(&message_with("m3", "+919876543210", "2025-01-15T11:00:00Z", Some("\"\\\u{1}/é")));
-    assert_snapshot!(client.get("/messages?limit=2").line(), @r#"200 {"data":[{"message_id":"m2","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T09:00:00Z","text":"Earlier"},{"message_id":"m1","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T10:00:00.50Z","text":null}],"total":3,"limit":2,"offset":0}"#);
-    assert_snapshot!(client.get("/messages?offset=2").line(), @r#"200 {"data":[{"message_id":"m3","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T11:00:00Z","text":"\"\\\u0001/é"}],"total":3,"limit":50,"offset":2}"#);
+    assert_snapshot!(client.get("/messages?limit=2").line(), @r#"200 {"data":[{"message_id":"m2","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T09:00:00Z","text":"Earlier"},{"message_id":"m1","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T10:00:00.50Z","text":null}],"total":3,"limit":2,"offset":0,"next":"0100000000678787201dcd65006d31","prev":null}"#);
+    assert_snapshot!(client.get("/messages?offset=2").line(), @r#"200 {"data":[{"message_id":"m3","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T11:00:00Z","text":"\"\\\u0001/é"}],"total":3,"limit":50,"offset":2,"next":null,"prev":"020000000067879530000000006d33"}"#);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_message_is_stored_and_comes_back_as_it_was_sent() {
     assert_snapshot!(client.send_bytes(sent.as_bytes()).line(), @r#"200 {"status":"ok"}"#);
     assert_eq!(
         client.get("/messages").text(),
-        format!(r#"{{"data":[{sent}],"total":1,"limit":50,"offset":0}}"#)
+        format!(r#"{{"data":[{sent}],"total":1,"limit":50,"offset":0,"next":null,"prev":null}}"#)
     );
     assert_snapshot!(results(&mut client), @"created=1");
 }

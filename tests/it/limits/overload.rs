@@ -176,6 +176,6 @@ fn a_request_that_is_cut_off_is_counted_499_and_its_message_stored_all_the_same(
     assert_eq!((&line["status"], &line["result"]), (&499.into(), &"error".into()), "{line}");
     service.faulty().heal();
     eventually("the message is stored", || {
-        store.list(&Filter::default(), Page::default()).ok().filter(|listing| listing.total == 1)
+        store.list(&Filter::default(), &Page::default()).ok().filter(|listing| listing.total == 1)
     });
 }

@@ -97,8 +97,12 @@ pub(super) fn filters_are_combined_with_and(place: &Place) {
     for (from, since, q) in
         (0..8_u8).map(|bits| (bits & 1 != 0, (bits & 2 != 0).then_some(since), bits & 4 != 0))
     {
-        let filter =
-            Filter { from: from.then(|| "+1".to_owned()), since, search: q.then(|| Search::new("RED")) };
+        let filter = Filter {
+            from: from.then(|| "+1".to_owned()),
+            since,
+            search: q.then(|| Search::new("RED")),
+            ..Filter::default()
+        };
         let matches = |m: &&Message| {
             (!from || m.from.as_str() == "+1")
                 && since.is_none_or(|since| m.ts.second() >= since.second())
@@ -153,7 +157,7 @@ pub(super) fn an_empty_store_answers(place: &Place) {
     store.maintain(true);
     assert_eq!(
         list(store.as_ref(), &Filter::default(), 50, 0),
-        Listing { data: vec![], total: 0, limit: 50, offset: 0 }
+        Listing { data: vec![], total: 0, limit: 50, offset: 0, next: None, prev: None }
     );
     let nothing = Stats {
         total_messages: 0,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lyftr::message::Message;
 use lyftr::query::{Filter, Listing, Page, Stats};
-use lyftr::store::{Error, Outcome, Store};
+use lyftr::store::{Behind, Error, Outcome, Store};
 
 use crate::support::DEADLINE;
 
@@ -173,7 +173,7 @@ impl Store for Faulty {
         self.inner.maintain(idle);
     }
 
-    fn list(&self, filter: &Filter, page: Page) -> Result<Listing, Error> {
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
         self.reads.call(|| self.inner.list(filter, page))
     }
 
@@ -187,6 +187,10 @@ impl Store for Faulty {
 
     fn wal_bytes(&self) -> u64 {
         self.inner.wal_bytes()
+    }
+
+    fn behind(&self) -> Behind {
+        self.inner.behind()
     }
 
     fn close(&self) {

@@ -1,0 +1,312 @@
+//! From a query string to a [`Filter`] and a [`Page`].
+
+use percent_encoding::percent_decode;
+use serde_json::Value;
+
+use super::{Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, SEARCH_CHARS_MAX, Search};
+use crate::complaint::Complaint;
+use crate::message::{Timestamp, longer_than};
+
+/// Reads the query string of `GET /messages`. An empty parameter is no filter, of a repeated one the last
+/// counts, unknown ones are passed over.
+///
+/// # Errors
+/// Everything that is wrong, one complaint a parameter.
+pub fn parse(query: &str) -> Result<(Filter, Page), Vec<Complaint>> {
+    let mut given = Given::default();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if let Some(slot) = given.slot(&decode(name)) {
+            *slot = decode(value);
+        }
+    }
+    given.check()
+}
+
+/// The known parameters as given, the empty string for absent.
+#[derive(Default)]
+struct Given {
+    limit: String,
+    offset: String,
+    order: String,
+    cursor: String,
+    from: String,
+    to: String,
+    since: String,
+    until: String,
+    search: String,
+}
+
+impl Given {
+    fn slot(&mut self, name: &str) -> Option<&mut String> {
+        match name {
+            "limit" => Some(&mut self.limit),
+            "offset" => Some(&mut self.offset),
+            "order" => Some(&mut self.order),
+            "cursor" => Some(&mut self.cursor),
+            "from" => Some(&mut self.from),
+            "to" => Some(&mut self.to),
+            "since" => Some(&mut self.since),
+            "until" => Some(&mut self.until),
+            "q" => Some(&mut self.search),
+            _ => None,
+        }
+    }
+
+    fn check(self) -> Result<(Filter, Page), Vec<Complaint>> {
+        let mut checked = Checked::default();
+        let limit = checked.take("limit", &self.limit, limit).unwrap_or(LIMIT_DEFAULT);
+        let offset = checked.take("offset", &self.offset, integer).unwrap_or(0);
+        let descending = checked.take("order", &self.order, descending).unwrap_or(false);
+        let cursor = checked.take("cursor", &self.cursor, |text| cursor(text, offset));
+        let since = checked.take("since", &self.since, instant);
+        let until = checked.take("until", &self.until, instant);
+        let search = checked.take("q", &self.search, search);
+        if !checked.complaints.is_empty() {
+            return Err(checked.complaints);
+        }
+        let filter = Filter { from: number(self.from), to: number(self.to), since, until, search };
+        Ok((filter, Page { limit, offset, descending, cursor }))
+    }
+}
+
+/// What was found wrong so far.
+#[derive(Default)]
+struct Checked {
+    complaints: Vec<Complaint>,
+}
+
+impl Checked {
+    /// The value of a parameter; none if it is absent, or wrong, which is then noted.
+    fn take<T>(
+        &mut self,
+        name: &str,
+        given: &str,
+        check: impl FnOnce(&str) -> Result<T, Broken>,
+    ) -> Option<T> {
+        if given.is_empty() {
+            return None;
+        }
+        let (kind, reason) = match check(given) {
+            Ok(value) => return Some(value),
+            Err(broken) => broken,
+        };
+        self.complaints.push(Complaint::field(kind, name, reason, Value::String(given.to_owned())));
+        None
+    }
+}
+
+/// A kind and a reason.
+type Broken = (&'static str, String);
+
+/// A number is often sent with its plus unencoded, which then decodes to a space.
+fn number(given: String) -> Option<String> {
+    match given.strip_prefix(' ') {
+        Some(digits) => Some(format!("+{digits}")),
+        None => Some(given).filter(|given| !given.is_empty()),
+    }
+}
+
+fn instant(text: &str) -> Result<Timestamp, Broken> {
+    Timestamp::parse(text).map_err(|bad| ("datetime_parsing", format!("Input {bad}")))
+}
+
+fn search(text: &str) -> Result<Search, Broken> {
+    if longer_than(text, SEARCH_CHARS_MAX) {
+        let reason = format!("String should have at most {SEARCH_CHARS_MAX} characters");
+        return Err(("string_too_long", reason));
+    }
+    Ok(Search::new(text))
+}
+
+fn descending(text: &str) -> Result<bool, Broken> {
+    match text {
+        "asc" => Ok(false),
+        "desc" => Ok(true),
+        _ => Err(("literal_error", "Input should be 'asc' or 'desc'".into())),
+    }
+}
+
+fn cursor(text: &str, offset: u64) -> Result<Cursor, Broken> {
+    if offset != 0 {
+        return Err((
+            "value_error",
+            "A cursor and an offset exclude each other; leave out one of them".into(),
+        ));
+    }
+    text.parse().map_err(|_| {
+        ("value_error", "Input should be the next or prev of an earlier answer, unchanged".into())
+    })
+}
+
+fn limit(text: &str) -> Result<u32, Broken> {
+    match integer(text)? {
+        0 => Err(("greater_than_equal", "Input should be greater than or equal to 1".into())),
+        n => u32::try_from(n)
+            .ok()
+            .filter(|n| *n <= LIMIT_MAX)
+            .ok_or_else(|| ("less_than_equal", format!("Input should be less than or equal to {LIMIT_MAX}"))),
+    }
+}
+
+/// A whole number of 64 bits, not below 0.
+fn integer(text: &str) -> Result<u64, Broken> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err((
+            "int_parsing",
+            "Input should be a valid integer, unable to parse string as an integer".into(),
+        ));
+    }
+    let value = digits.parse::<u64>().map_err(|_| {
+        let (kind, word) =
+            if negative { ("greater_than_equal", "greater") } else { ("less_than_equal", "less") };
+        let bound = if negative { 0 } else { u64::MAX };
+        (kind, format!("Input should be {word} than or equal to {bound}"))
+    })?;
+    if negative && value != 0 {
+        return Err(("greater_than_equal", "Input should be greater than or equal to 0".into()));
+    }
+    Ok(value)
+}
+
+/// Undoes the encoding of a query (`application/x-www-form-urlencoded`, WHATWG URL); what is not UTF-8 then
+/// becomes U+FFFD, which matches nothing.
+fn decode(text: &str) -> String {
+    let spaced = text.replace('+', " ");
+    percent_decode(spaced.as_bytes()).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::message::MessageId;
+
+    use super::super::{Position, fold};
+    use super::*;
+
+    fn kinds(query: &str) -> Vec<String> {
+        let complaints = parse(query).unwrap_err();
+        complaints.iter().map(|c| format!("{} {:?}", c.kind, c.place)).collect()
+    }
+
+    #[test]
+    fn nothing_and_empty_parameters_mean_the_defaults() {
+        for query in ["", "limit=&offset=&order=&cursor=&from=&to=&since=&until=&q=", "&&=&unknown=1&limit"] {
+            assert_eq!(parse(query).unwrap(), (Filter::default(), Page::default()), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_parameter_counts() {
+        assert_eq!(
+            parse("limit=7&limit=9&offset=1&offset=").unwrap().1,
+            Page { limit: 9, ..Page::default() }
+        );
+    }
+
+    #[test]
+    fn a_plus_may_come_unencoded() {
+        for query in ["from=+9198", "from=%2B9198", "from=%209198"] {
+            assert_eq!(parse(query).unwrap().0.from.as_deref(), Some("+9198"));
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_say_which_way() {
+        assert_eq!(kinds("limit=0"), [r#"greater_than_equal Field("limit")"#]);
+        assert_eq!(kinds("limit=-1"), [r#"greater_than_equal Field("limit")"#]);
+        assert_eq!(kinds("limit=101"), [r#"less_than_equal Field("limit")"#]);
+        assert_eq!(kinds("offset=18446744073709551616"), [r#"less_than_equal Field("offset")"#]);
+        assert_eq!(kinds("offset=-18446744073709551616"), [r#"greater_than_equal Field("offset")"#]);
+        assert_eq!(parse("offset=18446744073709551615").unwrap().1.offset, u64::MAX);
+        for bad in ["1.0", "abc", "+1", "0x1", "١", "1e3", "-"] {
+            assert_eq!(kinds(&format!("limit={bad}")), [r#"int_parsing Field("limit")"#], "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_named_at_once() {
+        let wrong = "limit=x&offset=-1&order=up&cursor=x&since=yesterday&until=tomorrow";
+        let query = format!("{wrong}&q={}", "a".repeat(4097));
+        assert_eq!(
+            kinds(&query),
+            [
+                r#"int_parsing Field("limit")"#,
+                r#"greater_than_equal Field("offset")"#,
+                r#"literal_error Field("order")"#,
+                r#"value_error Field("cursor")"#,
+                r#"datetime_parsing Field("since")"#,
+                r#"datetime_parsing Field("until")"#,
+                r#"string_too_long Field("q")"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn an_order_is_one_of_two_words() {
+        assert!(!parse("order=asc").unwrap().1.descending);
+        assert!(parse("order=desc").unwrap().1.descending);
+        for bad in ["DESC", "descending", "-1"] {
+            assert_eq!(kinds(&format!("order={bad}")), [r#"literal_error Field("order")"#], "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_and_an_offset_exclude_each_other() {
+        let position = Position {
+            moment: Timestamp::parse("2025-01-15T10:00:00.5Z").unwrap().moment(),
+            message_id: MessageId::new("m 1").unwrap(),
+        };
+        let cursor = Cursor::After(position);
+        assert_eq!(parse(&format!("cursor={cursor}&offset=0")).unwrap().1.cursor, Some(cursor.clone()));
+        assert_eq!(kinds(&format!("cursor={cursor}&offset=1")), [r#"value_error Field("cursor")"#]);
+    }
+
+    #[test]
+    fn a_search_holds_its_text_folded() {
+        assert_eq!(Search::new("Straße").folded(), "strasse");
+    }
+
+    #[test]
+    fn case_is_folded_for_all_of_unicode() {
+        for (one, other) in [
+            ("STRASSE", "straße"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("ПРИВЕТ", "привет"),
+            ("ÅÉ", "åé"),
+            ("K", "\u{212a}"),
+        ] {
+            assert_eq!(fold(one), fold(other), "{one} {other}");
+        }
+        assert_ne!(fold("a"), fold("b"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_answered(query in "\\PC{0,80}") {
+            drop(parse(&query));
+        }
+
+        #[test]
+        fn an_encoded_search_text_arrives(text in "\\PC{1,40}") {
+            let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
+            let (filter, _) = parse(&format!("q={encoded}")).unwrap();
+            prop_assert_eq!(filter.search, Some(Search::new(&text)));
+        }
+
+        #[test]
+        fn a_search_is_in_a_text_if_it_is_there_after_folding(text in "[aAbßſsSıİi ]{0,12}", q in "[aAbßſsSıİi ]{1,3}") {
+            prop_assert_eq!(Search::new(&q).is_in(&text), fold(&text).contains(&fold(&q)));
+        }
+
+        #[test]
+        fn folding_twice_changes_nothing_more(text in "\\PC{0,40}") {
+            prop_assert_eq!(fold(&fold(&text)), fold(&text));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Moving the write-ahead log into the database: in small steps on a thread of its own while messages are stored, so
+//! that the writer has little left to move when the log is to begin anew.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+
+use super::connection;
+use super::files::FileId;
+use crate::telemetry::chain;
+
+/// Page cache of a step, which holds no page for long.
+const CACHE_KIB: u32 = 256;
+
+/// How far a checkpoint came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checkpoint {
+    /// Everything in the log is in the database too, so that the log can begin anew.
+    pub(super) complete: bool,
+    /// Pages in the log that are in the database.
+    moved: u64,
+}
+
+/// Moves what can be moved. `mode` is one of SQLite's.
+pub(super) fn run(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
+    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
+        let (busy, pages, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Checkpoint { complete: busy == 0 && pages == moved, moved: u64::try_from(moved).unwrap_or(0) })
+    })
+}
+
+/// The thread that takes the steps. Dropping it waits for the one under way.
+#[derive(Debug)]
+pub(super) struct Steps {
+    ask: Option<SyncSender<()>>,
+    moved_bytes: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Steps {
+    /// Starts it, for the database at `path` with pages of this size.
+    pub(super) fn start(path: &Path, database: FileId, page_bytes: u64) -> std::io::Result<Self> {
+        let (ask, asked) = sync_channel(1);
+        let moved_bytes = Arc::new(AtomicU64::new(0));
+        let worker =
+            Worker { path: path.to_owned(), database, page_bytes, moved_bytes: Arc::clone(&moved_bytes) };
+        let run = move || worker.run(&asked);
+        let thread = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
+        Ok(Self { ask: Some(ask), moved_bytes, thread: Some(thread) })
+    }
+
+    /// Asks for a step, unless one is asked for already.
+    pub(super) fn ask(&self) {
+        if let Some(Err(TrySendError::Disconnected(()))) = self.ask.as_ref().map(|ask| ask.try_send(())) {
+            tracing::error!("the thread that moves the log is gone");
+        }
+    }
+
+    /// Bytes of the log that are in the database since the log began.
+    pub(super) fn moved_bytes(&self) -> u64 {
+        self.moved_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The log begins anew.
+    pub(super) fn begin_anew(&self) {
+        self.moved_bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.ask = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that moves the log panicked");
+        }
+    }
+}
+
+struct Worker {
+    path: PathBuf,
+    /// Never another file: with the log of this one beside it, that would damage it.
+    database: FileId,
+    page_bytes: u64,
+    moved_bytes: Arc<AtomicU64>,
+}
+
+impl Worker {
+    fn run(&self, asked: &Receiver<()>) {
+        while asked.recv().is_ok() {
+            match self.step() {
+                Ok(step) => self.moved_bytes.store(step.moved * self.page_bytes, Ordering::Relaxed),
+                // The writer finds out for itself what is wrong, and then says so.
+                Err(error) => tracing::debug!(error = chain(&error), "a step of a checkpoint failed"),
+            }
+        }
+    }
+
+    /// On a connection of its own each time, so that nothing is believed of one after a failure.
+    fn step(&self) -> rusqlite::Result<Checkpoint> {
+        if FileId::at(&self.path) != Some(self.database) {
+            return Err(rusqlite::Error::InvalidPath(self.path.clone()));
+        }
+        let conn = connection::writer(&self.path, CACHE_KIB, false)?;
+        connection::make_durable(&conn)?;
+        run(&conn, "PASSIVE")
+    }
+}

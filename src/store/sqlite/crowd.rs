@@ -1,0 +1,109 @@
+//! Moments that very many messages share. The indexes sort by moment, and messages of one moment are sorted by their
+//! ids when they are read; of the moment that was looked at last, what came out is kept.
+
+use std::sync::{Arc, Mutex};
+
+use rusqlite::Connection;
+
+use super::kept::{Edition, Entry};
+use super::lock;
+use super::matches::Failed;
+use super::number::Number;
+use super::order::Order;
+use crate::message::Moment;
+
+const ID: &str = "SELECT message_id FROM message WHERE seq = ?1";
+
+/// With more messages than this at one moment, they are a crowd.
+pub(super) const CROWD: i64 = 256;
+
+/// The messages of one moment, and of a pair of numbers, in the order of lists.
+#[derive(Debug, Clone)]
+struct Crowd {
+    of: Of,
+    /// Their arrival numbers.
+    sorted: Arc<Vec<i64>>,
+    /// The greatest of these.
+    upto: i64,
+}
+
+/// Which messages a crowd is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Of {
+    pub(super) edition: Edition,
+    pub(super) pair: (Number, Number),
+    pub(super) moment: Moment,
+}
+
+/// The crowd that was asked for last.
+#[derive(Debug, Default)]
+pub(super) struct Crowds(Mutex<Option<Crowd>>);
+
+impl Crowds {
+    /// The arrival numbers of a crowd in the snapshot that `messages` reads, of which `latest` is the latest message,
+    /// in the order of lists.
+    pub(super) fn sorted(
+        &self,
+        of: Of,
+        messages: &Connection,
+        order: &dyn Order,
+        latest: i64,
+    ) -> Result<Arc<Vec<i64>>, Failed> {
+        let known = lock(&self.0).clone().filter(|crowd| crowd.of == of);
+        let (mut sorted, upto) = known.map_or((Arc::default(), 0), |crowd| (crowd.sorted, crowd.upto));
+        if upto > latest {
+            // Another reader has seen messages that are not in this snapshot.
+            return Ok(Arc::new(sorted.iter().copied().filter(|seq| *seq <= latest).collect()));
+        }
+        let mut arrived = Vec::new();
+        order.at(of.moment, upto, i64::MAX, &mut |Entry { seq, .. }| {
+            arrived.push((id(messages, seq)?, seq));
+            Ok(())
+        })?;
+        if let Some(upto) = arrived.iter().map(|(_, seq)| *seq).max() {
+            arrived.sort_unstable();
+            sorted = Arc::new(merge(messages, &sorted, arrived)?);
+            *lock(&self.0) = Some(Crowd { of, sorted: Arc::clone(&sorted), upto });
+        }
+        Ok(sorted)
+    }
+}
+
+/// How many of a crowd come before the message called `wanted`, or are it if `including`.
+pub(super) fn before(
+    messages: &Connection,
+    sorted: &[i64],
+    wanted: &str,
+    including: bool,
+) -> rusqlite::Result<usize> {
+    let (mut low, mut high) = (0, sorted.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        let Some(seq) = sorted.get(middle) else { break };
+        let id = id(messages, *seq)?;
+        if *id < *wanted || including && *id == *wanted {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// Puts what has arrived, sorted by id, into its places.
+fn merge(messages: &Connection, sorted: &[i64], arrived: Vec<(Box<str>, i64)>) -> rusqlite::Result<Vec<i64>> {
+    let mut merged = Vec::with_capacity(sorted.len() + arrived.len());
+    let mut rest = sorted;
+    for (id, seq) in arrived {
+        let (earlier, later) = rest.split_at(before(messages, rest, &id, false)?);
+        merged.extend_from_slice(earlier);
+        merged.push(seq);
+        rest = later;
+    }
+    merged.extend_from_slice(rest);
+    Ok(merged)
+}
+
+fn id(messages: &Connection, seq: i64) -> rusqlite::Result<Box<str>> {
+    messages.prepare_cached(ID)?.query_row([seq], |row| row.get(0))
+}

@@ -1,0 +1,120 @@
+//! A page of messages by an order in which any place is found at once.
+
+use std::ops::Range;
+
+use rusqlite::Connection;
+
+use super::crowd::{self, CROWD, Crowds, Of};
+use super::kept::{Edition, Entry};
+use super::matches::{Failed, Matches};
+use super::number::Number;
+use super::order::{Order, wide};
+use super::rows;
+use crate::message::{Message, Moment};
+use crate::query::Position;
+
+/// The messages of a range of time in an order.
+pub(super) struct Ranked<'a> {
+    pub(super) messages: &'a Connection,
+    pub(super) order: &'a dyn Order,
+    pub(super) range: Range<Moment>,
+    pub(super) crowds: &'a Crowds,
+    /// Of these messages.
+    pub(super) edition: Edition,
+    pub(super) pair: (Number, Number),
+    pub(super) latest: i64,
+}
+
+impl Ranked<'_> {
+    /// The entries of one moment; none if they are a crowd.
+    fn at(&self, moment: Moment) -> Result<Option<Vec<Entry>>, Failed> {
+        let mut entries = Vec::new();
+        self.order.at(moment, 0, CROWD + 1, &mut |entry| {
+            entries.push(entry);
+            Ok(())
+        })?;
+        Ok(i64::try_from(entries.len()).is_ok_and(|count| count <= CROWD).then_some(entries))
+    }
+
+    fn crowd(&self, moment: Moment) -> Result<std::sync::Arc<Vec<i64>>, Failed> {
+        let of = Of { edition: self.edition, pair: self.pair, moment };
+        self.crowds.sorted(of, self.messages, self.order, self.latest)
+    }
+
+    /// Messages of a crowd.
+    fn of_crowd(&self, moment: Moment, skip: u64, wanted: u64) -> Result<Vec<Message>, Failed> {
+        let sorted = self.crowd(moment)?;
+        let seqs = sorted.iter().skip(rows::narrow(skip)).take(rows::narrow(wanted));
+        let entries: Vec<_> = seqs.map(|seq| Entry { moment, seq: *seq }).collect();
+        rows::fetch(self.messages, &entries)
+    }
+
+    /// Messages from a moment on, passing over `skip`, at most `wanted` and at least one if there is one.
+    fn from(&self, from: Moment, skip: u64, wanted: u64) -> Result<Vec<Message>, Failed> {
+        let limit = i64::try_from(skip.saturating_add(wanted)).unwrap_or(i64::MAX);
+        if limit > 2 * CROWD {
+            return self.of_crowd(from, skip, wanted);
+        }
+        let mut entries = Vec::new();
+        self.order.entries(from..self.range.end, limit, &mut |entry| {
+            entries.push(entry);
+            Ok(())
+        })?;
+        let Some(last) = entries.last().map(|entry| entry.moment) else { return Ok(Vec::new()) };
+        // Messages of one moment are sorted by their ids, so the last moment is needed as a whole.
+        entries.truncate(entries.partition_point(|entry| entry.moment < last));
+        if let Some(all) = self.at(last)? {
+            entries.extend(all);
+            return rows::page(self.messages, &entries, skip, wanted);
+        }
+        let mut page = rows::page(self.messages, &entries, skip, wanted)?;
+        let (skip, wanted) = (skip.saturating_sub(wide(entries.len())), wanted - wide(page.len()));
+        page.extend(self.of_crowd(last, skip, wanted)?);
+        Ok(page)
+    }
+}
+
+impl Matches for Ranked<'_> {
+    fn total(&self) -> Result<u64, Failed> {
+        Ok(self.order.rank(self.range.end)?.saturating_sub(self.order.rank(self.range.start)?))
+    }
+
+    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+        let moment = position.moment.clamp(self.range.start, self.range.end);
+        let earlier = self.order.rank(moment)? - self.order.rank(self.range.start)?;
+        if moment != position.moment || moment == self.range.end {
+            return Ok(earlier);
+        }
+        let Some(same) = self.at(moment)? else {
+            let (sorted, id) = (self.crowd(moment)?, position.message_id.as_str());
+            return Ok(earlier + wide(crowd::before(self.messages, &sorted, id, including)?));
+        };
+        let same = rows::fetch(self.messages, &same)?;
+        let before = same.iter().filter(|message| {
+            message.message_id < position.message_id || including && message.message_id == position.message_id
+        });
+        Ok(earlier + wide(before.count()))
+    }
+
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+        let start = self.order.rank(self.range.start)?;
+        let mut page: Vec<Message> = Vec::new();
+        // Once, or once more after each crowd.
+        loop {
+            let done = wide(page.len());
+            let (place, wanted) = (range.start + done, range.end - range.start - done);
+            let (from, skip) = if place == 0 {
+                (self.range.start, 0)
+            } else {
+                let from = self.order.moment_at(start + place)?;
+                (from, start + place - self.order.rank(from)?)
+            };
+            let more = self.from(from, skip, wanted)?;
+            if more.is_empty() || wide(more.len()) == wanted {
+                page.extend(more);
+                return Ok(page);
+            }
+            page.extend(more);
+        }
+    }
+}

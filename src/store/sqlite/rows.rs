@@ -1,0 +1,80 @@
+//! From rows to messages.
+
+use rusqlite::{Connection, Row};
+
+use super::kept::Entry;
+use super::matches::Failed;
+use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
+
+/// The columns that [`message`] reads.
+pub(super) const COLUMNS: &str = "message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text";
+const BY_SEQ: &str = "\
+    SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message WHERE seq = ?1";
+
+const ID: &str = "SELECT message_id FROM message WHERE seq = ?1";
+
+/// The messages of these entries, all of which there are unless the index is wrong.
+pub(super) fn fetch(messages: &Connection, entries: &[Entry]) -> Result<Vec<Message>, Failed> {
+    let mut by_seq = messages.prepare_cached(BY_SEQ)?;
+    entries.iter().map(|entry| by_seq.query_row([entry.seq], message).map_err(missing)).collect()
+}
+
+fn missing(error: rusqlite::Error) -> Failed {
+    match error {
+        rusqlite::Error::QueryReturnedNoRows => Failed::Index(error),
+        _ => Failed::Database(error),
+    }
+}
+
+/// The messages of these entries in the order of lists, passing over `skip`, at most `limit`. The entries are
+/// sorted by moment, and hold all of each moment.
+pub(super) fn page(
+    messages: &Connection,
+    entries: &[Entry],
+    skip: u64,
+    limit: u64,
+) -> Result<Vec<Message>, Failed> {
+    let mut id = messages.prepare_cached(ID)?;
+    let mut id_of = |seq| id.query_row([seq], |row| row.get(0)).map_err(missing);
+    let mut sorted = entries
+        .iter()
+        .map(|entry| Ok((entry.moment, id_of(entry.seq)?, *entry)))
+        .collect::<Result<Vec<(Moment, Box<str>, Entry)>, Failed>>()?;
+    sorted.sort_unstable();
+    let page = sorted.into_iter().skip(narrow(skip)).take(narrow(limit));
+    fetch(messages, &page.map(|(_, _, entry)| entry).collect::<Vec<_>>())
+}
+
+/// What does not fit into memory is never reached there.
+pub(super) fn narrow(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// A row of [`COLUMNS`].
+pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    Ok(Message {
+        message_id: checked(row, 0, MessageId::new)?,
+        from: checked(row, 1, Phone::new)?,
+        to: checked(row, 2, Phone::new)?,
+        ts: timestamp(row, 3)?,
+        text: row.get(6)?,
+    })
+}
+
+/// The timestamp in three columns, from `first` on.
+pub(super) fn timestamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_parts(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?).map_err(|bad| {
+        rusqlite::Error::FromSqlConversionFailure(first, rusqlite::types::Type::Integer, bad.into())
+    })
+}
+
+/// A string column, held to the rule that its value was stored under.
+pub(super) fn checked<T>(
+    row: &Row<'_>,
+    column: usize,
+    check: impl Fn(&str) -> Result<T, crate::message::Broken>,
+) -> rusqlite::Result<T> {
+    check(row.get_ref(column)?.as_str()?).map_err(|broken| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, broken.reason.into())
+    })
+}

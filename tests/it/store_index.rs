@@ -1,0 +1,367 @@
+//! What is derived from the messages, `app.db-index`: whatever becomes of that file, or of the messages under it,
+//! every answer is that of the messages.
+
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lyftr::message::{self, Message, Timestamp};
+use lyftr::query::{Cursor, Filter, Page, Position, Search};
+use lyftr::store::sqlite::{Sqlite, Tuning};
+use lyftr::store::{Behind, Store};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{eventually, settle};
+
+mod hands;
+
+const PAGE_BYTES: usize = 4096;
+/// So many messages that the index has many pages, more than its caches hold.
+const MANY: usize = 1500;
+
+/// A database in a folder that goes away with it.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// One with messages and their whole index, closed.
+    fn filled() -> Self {
+        let place = Self::new();
+        let store = place.open();
+        store.insert(&messages(0..MANY)).unwrap();
+        settle(&store);
+        store.close();
+        assert!(pages(&place.index()) > 40, "{} pages", pages(&place.index()));
+        place
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("app.db")
+    }
+
+    fn index(&self) -> PathBuf {
+        self.folder.path().join("app.db-index")
+    }
+
+    fn open(&self) -> Sqlite {
+        self.open_with(Duration::ZERO)
+    }
+
+    /// Small caches, so that what is in the file is read from there, and short steps, so that there are many.
+    fn open_with(&self, index_pause: Duration) -> Sqlite {
+        let tuning = Tuning { index_cache_kib: 64, index_pause, step_size: 32, ..Tuning::default() };
+        Sqlite::open(&self.database(), tuning).unwrap()
+    }
+
+    /// A connection for a hand that reaches into the messages.
+    fn by_hand(&self) -> Connection {
+        Connection::open(self.database()).unwrap()
+    }
+
+    /// Every message, straight from its row, in the order of lists.
+    fn rows(&self) -> Vec<Message> {
+        let by_hand = self.by_hand();
+        let mut select = by_hand
+            .prepare("SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message")
+            .unwrap();
+        let rows = select.query_map((), |row| {
+            let ts = Timestamp::from_parts(row.get(3)?, row.get(4)?, row.get(5)?).unwrap();
+            let [id, from, to]: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+            Ok(made(&id, &from, &to, &ts.to_string(), row.get::<_, Option<String>>(6)?.as_deref()))
+        });
+        let mut rows: Vec<Message> = rows.unwrap().map(Result::unwrap).collect();
+        rows.sort_by_key(Position::of);
+        rows
+    }
+
+    /// Every answer is what the rows say.
+    #[track_caller]
+    fn assert_agrees(&self, store: &dyn Store) {
+        let rows = self.rows();
+        for filter in filters() {
+            let matching: Vec<&Message> = rows.iter().filter(|row| matches(&filter, row)).collect();
+            let last = matching.len().saturating_sub(1);
+            for (offset, descending) in [(0, false), (last / 3, true), (last + 7, last.is_multiple_of(2))] {
+                let wide = u64::try_from(offset).unwrap();
+                let page = Page { limit: 7, offset: wide, descending, cursor: None };
+                assert_page(store, &filter, &page, &matching, offset);
+            }
+            if let Some(middle) = matching.get(last / 2) {
+                let cursor = Some(Cursor::After(Position::of(middle)));
+                let page = Page { limit: 7, cursor, ..Page::default() };
+                assert_page(store, &filter, &page, &matching, last / 2 + 1);
+            }
+        }
+        let mut senders: Vec<&str> = rows.iter().map(|row| row.from.as_str()).collect();
+        senders.sort_unstable();
+        let mut counts: Vec<(u64, &str)> = senders
+            .chunk_by(|one, other| one == other)
+            .map(|same| (u64::try_from(same.len()).unwrap(), same[0]))
+            .collect();
+        counts.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(other.1)));
+        let stats = store.stats().unwrap();
+        let top: Vec<_> =
+            stats.messages_per_sender.iter().map(|one| (one.count, one.from.as_str())).collect();
+        assert_eq!(top, counts[..counts.len().min(10)]);
+        let figures = (stats.total_messages, stats.senders_count);
+        assert_eq!(figures, (u64::try_from(rows.len()).unwrap(), u64::try_from(counts.len()).unwrap()));
+        let moment = |ts: Option<Timestamp>| ts.map(Timestamp::moment);
+        assert_eq!(moment(stats.first_message_ts), moment(rows.first().map(|row| row.ts)));
+        assert_eq!(moment(stats.last_message_ts), moment(rows.last().map(|row| row.ts)));
+    }
+
+    /// Whether there is an index, sound, and of all the messages that are there now.
+    fn is_indexed(&self, store: &dyn Store) -> bool {
+        let count = |conn: &Connection, sql: &str| conn.query_row(sql, (), |row| row.get::<_, i64>(0));
+        let sound = || -> rusqlite::Result<bool> {
+            let index = Connection::open_with_flags(self.index(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            let sound: String = index.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
+            let made_from: Vec<u8> = index.query_row("SELECT edition FROM state", (), |row| row.get(0))?;
+            let by_hand = self.by_hand();
+            let edition: Vec<u8> = by_hand.query_row("SELECT name FROM edition", (), |row| row.get(0))?;
+            let entries = count(&index, "SELECT count(*) FROM by_number")?;
+            let senders = count(&index, "SELECT coalesce(sum(messages), 0) FROM sender")?;
+            let rows = count(&by_hand, "SELECT count(*) FROM message")?;
+            Ok(sound == "ok" && made_from == edition && entries == 3 * rows && senders == rows)
+        };
+        store.behind() == Behind::default() && sound().unwrap_or(false)
+    }
+
+    /// Every answer is right all the time until there is an index again, and after.
+    #[track_caller]
+    fn assert_heals(&self, store: &dyn Store) {
+        eventually("there is a sound index of the messages", || {
+            self.assert_agrees(store);
+            self.is_indexed(store).then_some(())
+        });
+        self.assert_agrees(store);
+        // It is as good for what arrives from now on.
+        store.insert(&messages(MANY..MANY + 20)).unwrap();
+        self.assert_agrees(store);
+        settle(store);
+        self.assert_agrees(store);
+    }
+}
+
+/// A page is this part of what matches, in the order asked for, from this place on.
+#[track_caller]
+fn assert_page(store: &dyn Store, filter: &Filter, page: &Page, matching: &[&Message], place: usize) {
+    let listing = store.list(filter, page).unwrap();
+    let nth = |n: usize| if page.descending { matching.iter().rev().nth(n) } else { matching.get(n) };
+    let expected: Vec<Message> =
+        (place..place + page.limit as usize).filter_map(nth).map(|message| (*message).clone()).collect();
+    assert_eq!(listing.total, u64::try_from(matching.len()).unwrap(), "{filter:?} {page:?}");
+    assert_eq!(listing.data, expected, "{filter:?} {page:?}");
+}
+
+fn filters() -> Vec<Filter> {
+    let from = |from: &str| Filter { from: Some(from.into()), ..Filter::default() };
+    let to = |to: &str| Filter { to: Some(to.into()), ..Filter::default() };
+    let search = |text: &str| Filter { search: Some(Search::new(text)), ..Filter::default() };
+    let since = Some(Timestamp::parse("2025-01-15T10:10:00Z").unwrap());
+    let until = Some(Timestamp::parse("2025-01-15T10:30:00.5Z").unwrap());
+    vec![
+        Filter::default(),
+        Filter { since, until, ..Filter::default() },
+        from("+3"),
+        to("+101"),
+        Filter { since, ..from("+1") },
+        Filter { to: Some("+100".into()), until, ..from("+4") },
+        from("+77"),
+        search("ITEM"),
+        search("number 17"),
+        search("r9"),
+        search("nowhere"),
+        Filter { since, until, ..search("колеса") },
+        Filter { search: Some(Search::new("red")), ..from("+2") },
+    ]
+}
+
+fn matches(filter: &Filter, row: &Message) -> bool {
+    let holds = |search: &Search| {
+        row.text.as_deref().is_some_and(|text| text.to_lowercase().contains(search.folded()))
+    };
+    filter.from.as_ref().is_none_or(|from| row.from.as_str() == from)
+        && filter.to.as_ref().is_none_or(|to| row.to.as_str() == to)
+        && filter.since.is_none_or(|since| row.ts.moment() >= since.moment())
+        && filter.until.is_none_or(|until| row.ts.moment() < until.moment())
+        && filter.search.as_ref().is_none_or(holds)
+}
+
+fn made(id: &str, from: &str, to: &str, ts: &str, text: Option<&str>) -> Message {
+    let body = json!({"message_id": id, "from": from, "to": to, "ts": ts, "text": text});
+    message::parse(body.to_string().as_bytes()).unwrap()
+}
+
+/// The n-th messages, whose order of arrival is not that of time, and whose instants are shared by a few.
+fn messages(range: std::ops::Range<usize>) -> Vec<Message> {
+    let nth = |n: usize| {
+        let place = n * 7 % 10_007;
+        let ts = format!("2025-01-15T10:{:02}:{:02}Z", place / 4 / 60, place / 4 % 60);
+        let end = match n % 20 {
+            1 => "КОЛЁСА",
+            2..6 => "Колеса",
+            _ => "r9",
+        };
+        let text = format!("{} item number {n}; {end}", ["Red", "blue"][n % 2]);
+        let text = (!n.is_multiple_of(10)).then_some(text.as_str());
+        made(&format!("m{place}"), &format!("+{}", n % 5 + 1), &format!("+{}", 100 + n % 3), &ts, text)
+    };
+    range.map(nth).collect()
+}
+
+/// Overwrites a part of a file, which need not be all there is in it.
+fn overwrite(path: &Path, pages: std::ops::Range<usize>) {
+    let mut file = File::options().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start((pages.start * PAGE_BYTES) as u64)).unwrap();
+    file.write_all(&vec![0xa5; pages.len() * PAGE_BYTES]).unwrap();
+}
+
+fn pages(path: &Path) -> usize {
+    usize::try_from(std::fs::metadata(path).unwrap().len()).unwrap() / PAGE_BYTES
+}
+
+/// Damages the index of a closed database, and has it opened.
+#[track_caller]
+fn assert_survives(place: &Place, damage: impl FnOnce(&Path)) {
+    damage(&place.index());
+    let store = place.open();
+    place.assert_heals(&store);
+    store.close();
+    let store = place.open();
+    place.assert_agrees(&store);
+}
+
+#[test]
+fn an_index_that_is_whole_is_not_made_anew() {
+    let place = Place::filled();
+    let held = File::open(place.index()).unwrap();
+    let store = place.open();
+    settle(&store);
+    place.assert_agrees(&store);
+    assert!(place.is_indexed(&store));
+    assert_eq!(held.metadata().unwrap().nlink(), 1, "it is the same file");
+}
+
+#[test]
+fn an_index_that_was_deleted_is_made_anew() {
+    assert_survives(&Place::filled(), |index| std::fs::remove_file(index).unwrap());
+}
+
+#[test]
+fn an_index_that_was_cut_off_is_made_anew() {
+    assert_survives(&Place::filled(), |index| {
+        let file = File::options().write(true).open(index).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    });
+}
+
+#[test]
+fn an_index_with_garbage_in_the_middle_is_made_anew() {
+    assert_survives(&Place::filled(), |index| {
+        let pages = pages(index);
+        overwrite(index, pages / 4..pages * 3 / 4);
+    });
+}
+
+#[test]
+fn an_index_with_garbage_behind_its_first_page_is_made_anew() {
+    assert_survives(&Place::filled(), |index| overwrite(index, 1..pages(index)));
+}
+
+#[test]
+fn an_empty_file_in_the_place_of_the_index_gives_way() {
+    assert_survives(&Place::filled(), |index| drop(File::create(index).unwrap()));
+}
+
+#[test]
+fn another_file_in_the_place_of_the_index_gives_way() {
+    assert_survives(&Place::filled(), |index| {
+        std::fs::write(index, "only some text\n".repeat(9999)).unwrap();
+    });
+}
+
+#[test]
+fn another_database_in_the_place_of_the_index_gives_way() {
+    assert_survives(&Place::filled(), |index| {
+        std::fs::remove_file(index).unwrap();
+        Connection::open(index)
+            .unwrap()
+            .execute_batch("PRAGMA user_version = 1; CREATE TABLE a (b)")
+            .unwrap();
+    });
+}
+
+#[test]
+fn the_index_of_another_database_gives_way() {
+    let (place, other) = (Place::new(), Place::filled());
+    let store = place.open();
+    store.insert(&messages(100..MANY)).unwrap();
+    store.insert(&messages(0..100)).unwrap();
+    settle(&store);
+    store.close();
+    assert_survives(&place, |index| assert!(std::fs::copy(other.index(), index).unwrap() > 0));
+}
+
+#[test]
+fn an_index_that_is_deleted_while_it_is_open_is_made_anew() {
+    for endings in [&[""][..], &["", "-wal", "-shm"]] {
+        let place = Place::filled();
+        let store = place.open();
+        place.assert_agrees(&store);
+        for ending in endings {
+            // What there is of them.
+            drop(std::fs::remove_file(format!("{}{ending}", place.index().display())));
+        }
+        place.assert_agrees(&store);
+        eventually("there is a file again", || place.index().exists().then_some(()));
+        place.assert_heals(&store);
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_while_it_is_open_is_made_anew() {
+    for middle in [false, true] {
+        let place = Place::filled();
+        let store = place.open();
+        settle(&store);
+        place.assert_agrees(&store);
+        let held = File::open(place.index()).unwrap();
+        Connection::open(place.index())
+            .unwrap()
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+            .unwrap();
+        let pages = pages(&place.index());
+        overwrite(&place.index(), if middle { pages / 4..pages * 3 / 4 } else { 1..pages });
+        eventually("the damage is noticed", || {
+            place.assert_agrees(&store);
+            (held.metadata().unwrap().nlink() == 0).then_some(())
+        });
+        place.assert_heals(&store);
+    }
+}
+
+#[test]
+fn damage_is_noticed_by_what_arrives_too() {
+    let place = Place::filled();
+    let store = place.open();
+    settle(&store);
+    let held = File::open(place.index()).unwrap();
+    overwrite(&place.index(), 1..pages(&place.index()));
+    for n in MANY..MANY + 5 {
+        store.insert(&messages(n..n + 1)).unwrap();
+        place.assert_agrees(&store);
+    }
+    eventually("the damage is noticed", || (held.metadata().unwrap().nlink() == 0).then_some(()));
+    settle(&store);
+    place.assert_agrees(&store);
+}

@@ -1,0 +1,163 @@
+//! What hands do to the messages, to their file and to the index, and what has arrived and is not indexed yet.
+
+use std::time::Duration;
+
+use lyftr::store::Store;
+use rusqlite::Connection;
+
+use super::{MANY, Place, made, messages};
+use crate::support::{eventually, settle};
+
+/// Changes the messages by hand, once while the store is closed and once while it is open.
+#[track_caller]
+fn assert_agrees_after(change: &str) {
+    for open in [false, true] {
+        let place = Place::filled();
+        let mut store = place.open();
+        place.assert_agrees(&store);
+        if !open {
+            store.close();
+        }
+        assert!(place.by_hand().execute(change, ()).unwrap() > 0, "{change}");
+        if !open {
+            store = place.open();
+        }
+        place.assert_agrees(&store);
+        place.assert_heals(&store);
+    }
+}
+
+#[test]
+fn a_message_that_a_hand_deletes_is_gone_from_every_answer() {
+    assert_agrees_after("DELETE FROM message WHERE seq = 1000");
+}
+
+#[test]
+fn messages_that_a_hand_deletes_are_gone_from_every_answer() {
+    assert_agrees_after("DELETE FROM message WHERE seq % 2 = 1 AND seq < 1000");
+}
+
+#[test]
+fn the_latest_message_may_be_deleted_by_a_hand_too() {
+    assert_agrees_after("DELETE FROM message WHERE seq = (SELECT max(seq) FROM message)");
+}
+
+#[test]
+fn all_messages_may_be_deleted_by_a_hand() {
+    assert_agrees_after("DELETE FROM message");
+}
+
+#[test]
+fn a_message_that_a_hand_changes_is_changed_in_every_answer() {
+    assert_agrees_after("UPDATE message SET sender = '+77', text = 'from nowhere' WHERE seq = 1000");
+    assert_agrees_after(
+        "UPDATE message SET ts_second = ts_second + 86400, recipient = '+101' WHERE seq % 7 = 0",
+    );
+}
+
+#[test]
+fn a_message_that_a_hand_adds_is_in_every_answer() {
+    assert_agrees_after(
+        "INSERT INTO message VALUES (NULL, 'by hand', '+3', '+101', 1736935800, 0, 0, 'a red item')",
+    );
+}
+
+/// Opens an older copy of the messages under an index that has gone on, of the numbers after this pause.
+#[track_caller]
+fn assert_older_copy_is_believed(index_pause: Duration) {
+    let place = Place::new();
+    let copy = place.folder.path().join("copy.db");
+    let store = place.open();
+    store.insert(&messages(0..700)).unwrap();
+    settle(&store);
+    store.close();
+    std::fs::copy(place.database(), &copy).unwrap();
+    let store = place.open_with(index_pause);
+    store.insert(&messages(700..MANY)).unwrap();
+    eventually("the texts are in the index", || (store.behind().search == 0).then_some(()));
+    if index_pause.is_zero() {
+        settle(&store);
+    } else {
+        assert_eq!(store.behind().index, 800);
+    }
+    store.close();
+    std::fs::copy(&copy, place.database()).unwrap();
+
+    let store = place.open();
+    assert_eq!(store.stats().unwrap().total_messages, 700);
+    place.assert_heals(&store);
+    // Others arrive under the numbers of those that are gone.
+    store.insert(&messages(1000..2000)).unwrap();
+    place.assert_agrees(&store);
+    settle(&store);
+    place.assert_agrees(&store);
+}
+
+#[test]
+fn an_older_copy_of_the_messages_is_answered_from_and_not_from_the_newer_index() {
+    assert_older_copy_is_believed(Duration::ZERO);
+}
+
+#[test]
+fn an_older_copy_is_believed_also_if_the_index_is_newer_in_its_texts_only() {
+    assert_older_copy_is_believed(Duration::from_hours(1));
+}
+
+#[test]
+fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let place = Place::new();
+    let first = place.by_hand();
+    first.execute_batch(include_str!("../../../migrations/sqlite/0001_message.sql")).unwrap();
+    first.pragma_update(None, "application_id", 0x4c79_6674).unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    for (n, message) in messages(0..500).iter().enumerate() {
+        let instant = (message.ts.second(), message.ts.nanosecond(), message.ts.digits());
+        let row = (
+            n + 1,
+            message.message_id.as_str(),
+            message.from.as_str(),
+            message.to.as_str(),
+            instant.0,
+            instant.1,
+            instant.2,
+            message.text.as_deref(),
+        );
+        first.execute("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row).unwrap();
+    }
+    drop(first);
+    let store = place.open();
+    assert_eq!(store.stats().unwrap().total_messages, 500);
+    place.assert_heals(&store);
+    let version: i64 = place.by_hand().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+    // From now on it is noticed when a hand changes a message.
+    place.by_hand().execute("DELETE FROM message WHERE seq = 7", ()).unwrap();
+    place.assert_agrees(&store);
+    store.close();
+    place.assert_agrees(&place.open());
+}
+
+#[test]
+fn what_is_not_in_the_index_yet_is_counted_and_found_all_the_same() {
+    let place = Place::filled();
+    let store = place.open();
+    settle(&store);
+    // While a hand holds the index, nothing can be written into it.
+    let by_hand = Connection::open(place.index()).unwrap();
+    by_hand.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for n in [1, 30, 400] {
+        store
+            .insert(&[made(&format!("new {n}"), "+77", "+101", "2025-01-15T10:20:00Z", Some("nowhere"))])
+            .unwrap();
+        store.insert(&messages(MANY..MANY + n)).unwrap();
+        let behind = store.behind();
+        let least = u64::try_from(n).unwrap();
+        assert!(behind.index > least && behind.search > least, "{behind:?} after {n}");
+        place.assert_agrees(&store);
+    }
+    by_hand.execute_batch("ROLLBACK").unwrap();
+    drop(by_hand);
+    settle(&store);
+    assert!(place.is_indexed(&store));
+    place.assert_agrees(&store);
+}
