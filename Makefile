@@ -2,10 +2,10 @@
 
 compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help run test check schemathesis fuzz bench torture up down logs
+.PHONY: help run test check schemathesis fuzz bench bench-scale torture up down logs
 
 help: ## Say what can be done
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 run: ## Build and run the service; needs WEBHOOK_SECRET
 	cargo run --release
@@ -25,6 +25,10 @@ fuzz: ## Look for inputs that break a parser; needs a nightly toolchain; ARGS=60
 bench: ## Measure the service, the same HTTP stack doing nothing, and the design it replaces; ARGS=--help for options
 	cargo build --release --workspace
 	target/release/lyftr-bench $(ARGS)
+
+bench-scale: ## Measure reads, ingestion and restarts at ten thousand to ten million messages; ARGS=--quick for a short run
+	cargo build --release --workspace
+	target/release/lyftr-bench scale $(ARGS)
 
 torture: ## Kill, cut, fail, lock, slow down and flood the service; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture

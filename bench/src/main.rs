@@ -1,6 +1,7 @@
 //! End-to-end load benchmark of Lyftr. Without a subcommand it measures Lyftr, the same HTTP stack
-//! doing nothing, and the design Lyftr replaces, and prints the comparison as Markdown; `load`
-//! fires at a server that is running already. What the figures mean stands in `README.md`.
+//! doing nothing, and the design Lyftr replaces, and prints the comparison as Markdown; `scale`
+//! measures Lyftr on small and large stores; `load` fires at a server that is running already.
+//! What the figures mean stands in `README.md`.
 
 mod engine;
 mod fsync;
@@ -9,6 +10,7 @@ mod procfs;
 mod report;
 mod request;
 mod response;
+mod scale;
 mod suite;
 mod target;
 mod venv;
@@ -25,6 +27,7 @@ use crate::load::{Load, Pace};
 use crate::procfs::Machine;
 use crate::report::{Figures, median, thousands};
 use crate::request::{Ids, Requests, Settings};
+use crate::scale::ScaleArguments;
 use crate::suite::{Plan, Results, Scratch};
 use crate::target::{Kind, Programs};
 
@@ -50,6 +53,8 @@ struct Arguments {
 enum Command {
     /// Load a server that is running already
     Load(LoadArguments),
+    /// Measure reads, ingestion and restarts on small and large stores
+    Scale(ScaleArguments),
 }
 
 /// Options of the comparison.
@@ -125,6 +130,7 @@ fn main() -> ExitCode {
     let faults = match command {
         None => compare(comparison),
         Some(Command::Load(arguments)) => load(&arguments),
+        Some(Command::Scale(arguments)) => scale::run(&arguments),
     };
     match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,

@@ -68,7 +68,8 @@ pub struct Goal {
 }
 
 impl Bound {
-    fn is_met(self, value: f64) -> bool {
+    /// Whether a figure is what was asked for.
+    pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
             Self::AtMost(bound) => value <= bound,

@@ -20,6 +20,8 @@ pub const SECRET: &str = "a secret for the benchmark only";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
+/// Finer, as the time until a server is ready is measured.
+const READY_POLL: Duration = Duration::from_millis(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How much of what a server said on its way out is shown.
 const LAST_WORDS_BYTES: usize = 500;
@@ -50,13 +52,14 @@ pub struct Programs {
     pub reference: PathBuf,
 }
 
-/// A running server; killed and its directory removed when dropped.
+/// A running server; killed when dropped, and its directory removed if it made it.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
     child: Child,
     address: SocketAddr,
     directory: PathBuf,
+    keeps_directory: bool,
 }
 
 impl Kind {
@@ -118,6 +121,16 @@ impl Server {
     /// it is ready. Its log goes to a file there, so that every line is written for real.
     pub fn start(kind: Kind, programs: &Programs, directory: PathBuf) -> Result<Self> {
         fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        Self::launch(kind, programs, directory, false)
+    }
+
+    /// Starts Lyftr on the store in `directory`, or on a new one if there is none, and waits until it is ready.
+    /// The directory must be there and stays.
+    pub fn open(programs: &Programs, directory: &Path) -> Result<Self> {
+        Self::launch(Kind::Lyftr, programs, directory.to_owned(), true)
+    }
+
+    fn launch(kind: Kind, programs: &Programs, directory: PathBuf, keeps_directory: bool) -> Result<Self> {
         let port = free_port()?;
         let mut command = kind.command(programs, port, &directory);
         // Nothing of the caller's environment changes what is measured.
@@ -138,7 +151,7 @@ impl Server {
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut server = Self { kind, child, address, directory };
+        let mut server = Self { kind, child, address, directory, keeps_directory };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -176,6 +189,13 @@ impl Server {
         count_lines(&self.directory.join("stdout.log"))
     }
 
+    /// Ends it with SIGKILL, as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("cannot send SIGKILL")?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -188,7 +208,7 @@ impl Server {
             if Instant::now() > deadline {
                 bail!("{} is not ready after {READY_WITHIN:?}: {}", self.kind, self.last_words());
             }
-            thread::sleep(POLL);
+            thread::sleep(READY_POLL);
         }
     }
 
@@ -211,7 +231,9 @@ impl Drop for Server {
         // killed or removed cannot be helped here either.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.directory);
+        if !self.keeps_directory {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
@@ -222,7 +244,7 @@ fn free_port() -> Result<u16> {
 }
 
 /// One GET on a connection of its own.
-fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.write_all(
