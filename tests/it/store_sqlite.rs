@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lyftr::message::{self, Message};
+use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{self, Error, OpenError, Outcome, Store, Url};
@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::settle;
+use crate::support::{eventually, settle};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -115,6 +115,47 @@ fn the_log_is_bounded_while_it_is_written() {
         store.maintain(false);
         // Whoever reads at the time may hold a checkpoint up, until the log is so large that it is waited for.
         assert!(store.wal_bytes() <= 1280 << 10, "{}", store.wal_bytes());
+    }
+}
+
+#[test]
+fn the_log_is_moved_in_steps_while_the_writer_goes_on() {
+    let (_folder, path) = folder();
+    // The writer never moves anything by itself.
+    let tuning =
+        Tuning { wal_bytes: 1 << 40, wal_bytes_max: 1 << 40, wal_step_bytes: 32 << 10, ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let bytes = || std::fs::metadata(&path).unwrap().len();
+    let (before, mut stored) = (bytes(), 0);
+    eventually("what is in the log comes into the database", || {
+        let ids: Vec<_> = (stored..stored + 50).map(|n| n.to_string()).collect();
+        store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
+        store.maintain(false);
+        stored += 50;
+        (bytes() > before + (64 << 10)).then_some(())
+    });
+    assert_eq!(total(&store), stored);
+    store.close();
+    assert_eq!(total(open(&path).unwrap().as_ref()), stored);
+}
+
+#[test]
+fn the_first_questions_after_a_start_are_answered_from_the_index() {
+    let (_folder, path) = folder();
+    let tuning = Tuning { index_pause: Duration::ZERO, step_size: 64, ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let at = |n: u32| Timestamp::parse(&format!("2025-01-15T12:{:02}:{:02}Z", n / 60 % 60, n % 60)).unwrap();
+    let messages: Vec<_> = (0..5000).map(|n| Message { ts: at(n), ..message(&n.to_string()) }).collect();
+    store.insert(&messages).unwrap();
+    settle(&store);
+    let of = |from: &str| Filter { from: Some(from.to_owned()), ..Filter::default() };
+    for filter in [of("+1"), of("+7"), Filter { search: Some(Search::new("nowhere")), ..Filter::default() }] {
+        store.close();
+        // No time for a way that goes through all messages.
+        let store = Sqlite::open(&path, Tuning { read_timeout: Duration::ZERO, ..tuning }).unwrap();
+        let total = store.list(&filter, &Page { limit: 1, ..Page::default() }).unwrap().total;
+        assert_eq!(total, if filter == of("+1") { 5000 } else { 0 }, "{filter:?}");
+        store.close();
     }
 }
 

@@ -53,6 +53,9 @@ pub(super) struct ByTime<'a> {
 
 impl Order for ByTime<'_> {
     fn rank(&self, moment: Moment) -> Result<u64, Failed> {
+        if moment == Moment::MAX {
+            return Ok(self.ranks.total());
+        }
         self.ranks.rank(moment, |range| {
             let (from, before) = (range.start, range.end);
             let given = (from.second, from.nanosecond, before.second, before.nanosecond);

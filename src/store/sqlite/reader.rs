@@ -187,11 +187,13 @@ impl Asking<'_> {
 
     /// Has a connection to the index as it is now, if there is one.
     fn open_index(&mut self) -> Result<(), Failed> {
+        // First the figures, which may have to be waited for: they come with the index that they belong to.
+        let is_open = self.shared.derived().is_some();
         let generation = self.shared.generation();
         let index = &mut self.connections.index;
         if index.as_ref().is_none_or(|(opened, _)| *opened != generation) {
             *index = None;
-            if self.shared.derived().is_some() {
+            if is_open {
                 let conn = connection::reader(&self.shared.path, self.tuning.index_cache_kib / 4)
                     .map_err(Failed::Index)?;
                 *index = Some((generation, conn));
