@@ -147,9 +147,14 @@ impl Search {
 
     /// Whether `text` holds it.
     pub fn is_in(&self, text: &str) -> bool {
-        // Characters are folded one by one, so what is there as it is looked for is there after folding too.
-        text.contains(&self.0) || fold(text).contains(&self.0)
+        holds(text, &self.0)
     }
+}
+
+/// Whether `text` holds `folded`, a text as [`fold`] leaves it, after folding.
+pub fn holds(text: &str, folded: &str) -> bool {
+    // Characters are folded one by one, so what is there as it is looked for is there after folding too.
+    text.contains(folded) || fold(text).contains(folded)
 }
 
 /// Takes the differences of case out of a text: Unicode's default case folding (Unicode Standard 3.13, D145),

@@ -196,6 +196,7 @@ fn open(path: &Path) -> Arc<dyn Store> {
     let tuning = Tuning {
         wal_bytes: 64 << 10,
         wal_idle_bytes: 8 << 10,
+        wal_step_bytes: 4 << 10,
         wal_bytes_max: 128 << 10,
         index_batch: 3,
         index_pause: Duration::from_millis(20),

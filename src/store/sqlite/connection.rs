@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::query::fold;
+use crate::query::holds;
 use crate::store::Error;
 
 /// How long a statement waits for a lock that another process holds.
@@ -45,7 +45,7 @@ pub(super) fn reader(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection
     conn.create_scalar_function(CONTAINS, 2, pure, |call| {
         let text = call.get_raw(0).as_str_or_null()?;
         let folded = call.get_raw(1).as_str()?;
-        Ok(text.is_some_and(|text| fold(text).contains(folded)))
+        Ok(text.is_some_and(|text| holds(text, folded)))
     })?;
     Ok(conn)
 }

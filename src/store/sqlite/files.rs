@@ -5,6 +5,13 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+/// The file that stands beside `path` and is called as it is, with this ending.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 /// A database and its write-ahead log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Files {
@@ -15,9 +22,7 @@ pub(super) struct Files {
 impl Files {
     /// The database at `path` and its write-ahead log; `None` if either is not there.
     pub(super) fn at(path: &Path) -> Option<Self> {
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        Some(Self { database: FileId::at(path)?, wal: FileId::at(Path::new(&wal))? })
+        Some(Self { database: FileId::at(path)?, wal: FileId::at(&beside(path, "-wal"))? })
     }
 }
 
@@ -69,10 +74,8 @@ pub(super) enum NotOwned {
 impl Owner {
     /// Takes the database at `path`.
     pub(super) fn take(path: &Path) -> Result<Self, NotOwned> {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-lock");
         let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).open(PathBuf::from(name));
+        let file = options.read(true).write(true).create(true).truncate(false).open(beside(path, "-lock"));
         let mut file = file.map_err(NotOwned::Io)?;
         match file.try_lock() {
             Ok(()) => {}

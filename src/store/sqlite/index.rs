@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, par
 
 use super::Tuning;
 use super::connection;
-use super::files::FileId;
+use super::files::{FileId, beside};
 use super::kept::{Arrival, Edition, Entry, Kept, NumberKey, Numbers};
 use super::number::{ANY, Number};
 use super::ranks::{Ranks, Step};
@@ -366,12 +366,6 @@ pub(super) fn remove(path: &Path) {
             _ => {}
         }
     }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut file = path.as_os_str().to_owned();
-    file.push(ending);
-    file.into()
 }
 
 fn open(path: &Path, tuning: Tuning) -> rusqlite::Result<Connection> {

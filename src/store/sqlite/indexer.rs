@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::crowd::Crowds;
+use super::files::beside;
 use super::index::{self, Batch, Index};
 use super::kept::{Kept, Progress, edition, latest};
 use super::{Tuning, connection, lock};
@@ -66,10 +67,8 @@ pub(super) struct Derived<'a>(MutexGuard<'a, Option<Kept>>);
 impl Shared {
     /// For a database whose latest message is `latest`.
     pub(super) fn new(database: &Path, latest: i64) -> Self {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-index");
         Self {
-            path: path.into(),
+            path: beside(database, "-index"),
             kept: Mutex::default(),
             opening: AtomicBool::new(true),
             opened: Condvar::new(),
