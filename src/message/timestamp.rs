@@ -37,6 +37,15 @@ impl Moment {
     pub fn next(self) -> Self {
         Self { second: self.second, nanosecond: self.nanosecond.saturating_add(1) }
     }
+
+    /// The point in time before this one, with none that a [`Timestamp`] can name between the two.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        match self.nanosecond.checked_sub(1) {
+            Some(nanosecond) => Self { second: self.second, nanosecond },
+            None => Self { second: self.second.saturating_sub(1), nanosecond: u32::MAX },
+        }
+    }
 }
 
 /// The string is not a [`Timestamp`].
@@ -165,6 +174,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn nothing_lies_between_a_moment_and_its_neighbours() {
+        let at = |second, nanosecond| Moment { second, nanosecond };
+        for (one, other) in
+            [(at(7, 4), at(7, 5)), (at(7, 0), at(7, 1)), (at(-1, 999_999_999), at(-1, 1_000_000_000))]
+        {
+            assert_eq!((one.next(), other.previous()), (other, one));
+        }
+        // Later than any moment of the second before, and earlier than any of its own.
+        assert!(at(6, 999_999_999) < at(7, 0).previous() && at(7, 0).previous() < at(7, 0));
+    }
 
     #[test]
     fn good_ones_come_back_as_written() {

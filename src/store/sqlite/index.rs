@@ -44,7 +44,7 @@ const TEXTS_UPTO: &str = "UPDATE state SET texts_upto = ?1";
 const KEYS: &str = "\
     SELECT sender, recipient, ts_second, ts_nanosecond FROM by_number
     WHERE (sender, recipient, ts_second, ts_nanosecond) >= (?1, ?2, ?3, ?4)
-      AND (sender, recipient, ts_second, ts_nanosecond) < (?5, ?6, ?7, ?8)
+      AND (sender, recipient, ts_second, ts_nanosecond) <= (?5, ?6, ?7, ?8)
     ORDER BY sender, recipient, ts_second, ts_nanosecond";
 const KEY_AFTER: &str = "\
     SELECT sender, recipient, ts_second, ts_nanosecond FROM by_number
@@ -53,11 +53,11 @@ const KEY_AFTER: &str = "\
 const COUNT: &str = "\
     SELECT count(*) FROM by_number
     WHERE (sender, recipient, ts_second, ts_nanosecond) >= (?1, ?2, ?3, ?4)
-      AND (sender, recipient, ts_second, ts_nanosecond) < (?5, ?6, ?7, ?8)";
+      AND (sender, recipient, ts_second, ts_nanosecond) <= (?5, ?6, ?7, ?8)";
 const ENTRIES: &str = "\
     SELECT ts_second, ts_nanosecond, seq FROM by_number
     WHERE sender = ?1 AND recipient = ?2
-      AND (ts_second, ts_nanosecond) >= (?3, ?4) AND (ts_second, ts_nanosecond) < (?5, ?6)
+      AND (ts_second, ts_nanosecond) >= (?3, ?4) AND (ts_second, ts_nanosecond) <= (?5, ?6)
     ORDER BY ts_second, ts_nanosecond, seq LIMIT ?7";
 const AT: &str = "\
     SELECT seq FROM by_number
@@ -307,9 +307,9 @@ impl<'conn> IndexView<'conn> {
         limit: i64,
         each: &mut dyn FnMut(Entry) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        let (from, before) = (range.start, range.end);
+        let (from, last) = (range.start, range.end.previous());
         let given =
-            (sender.0, recipient.0, from.second, from.nanosecond, before.second, before.nanosecond, limit);
+            (sender.0, recipient.0, from.second, from.nanosecond, last.second, last.nanosecond, limit);
         let mut statement = self.conn.prepare_cached(ENTRIES)?;
         let mut rows = statement.query(given)?;
         while let Some(row) = rows.next()? {
@@ -411,16 +411,17 @@ fn number_keys(
 type Bounds = (i64, i64, i64, u32, i64, i64, i64, u32);
 
 fn bounds(range: &Range<NumberKey>) -> Bounds {
-    let (from, before) = (range.start, range.end);
+    let (from, end) = (range.start, range.end);
+    let last = end.moment.previous();
     (
         from.sender.0,
         from.recipient.0,
         from.moment.second,
         from.moment.nanosecond,
-        before.sender.0,
-        before.recipient.0,
-        before.moment.second,
-        before.moment.nanosecond,
+        end.sender.0,
+        end.recipient.0,
+        last.second,
+        last.nanosecond,
     )
 }
 

@@ -17,7 +17,7 @@ const ARRIVED: &str = "\
     SELECT seq, sender, recipient, ts_second, ts_nanosecond FROM message WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const MOMENTS: &str = "\
     SELECT ts_second, ts_nanosecond FROM message
-    WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) < (?3, ?4)
+    WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) <= (?3, ?4)
     ORDER BY ts_second, ts_nanosecond";
 
 /// The name of the messages that something was derived from; changes when one was taken away or changed.
@@ -245,9 +245,9 @@ fn moments(
     range: std::ops::Range<Moment>,
     each: &mut dyn FnMut(Moment),
 ) -> rusqlite::Result<()> {
-    let (from, before) = (range.start, range.end);
+    let (from, last) = (range.start, range.end.previous());
     let mut statement = conn.prepare_cached(MOMENTS)?;
-    let mut rows = statement.query((from.second, from.nanosecond, before.second, before.nanosecond))?;
+    let mut rows = statement.query((from.second, from.nanosecond, last.second, last.nanosecond))?;
     while let Some(row) = rows.next()? {
         each(Moment { second: row.get(0)?, nanosecond: row.get(1)? });
     }

@@ -13,15 +13,17 @@ use super::number::Number;
 use super::ranks::Ranks;
 use crate::message::Moment;
 
+// Ranges are asked for with the last moment that belongs to them: a row value that must be less than another makes
+// SQLite go through all entries that equal it.
 const COUNT: &str = "\
     SELECT count(*) FROM message
-    WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) < (?3, ?4)";
+    WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) <= (?3, ?4)";
 const MOMENT_AFTER: &str = "\
     SELECT ts_second, ts_nanosecond FROM message WHERE (ts_second, ts_nanosecond) >= (?1, ?2)
     ORDER BY ts_second, ts_nanosecond LIMIT 1 OFFSET ?3";
 const ENTRIES: &str = "\
     SELECT ts_second, ts_nanosecond, seq FROM message
-    WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) < (?3, ?4)
+    WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) <= (?3, ?4)
     ORDER BY ts_second, ts_nanosecond LIMIT ?5";
 
 const AT: &str = "\
@@ -57,8 +59,8 @@ impl Order for ByTime<'_> {
             return Ok(self.ranks.total());
         }
         self.ranks.rank(moment, |range| {
-            let (from, before) = (range.start, range.end);
-            let given = (from.second, from.nanosecond, before.second, before.nanosecond);
+            let (from, last) = (range.start, range.end.previous());
+            let given = (from.second, from.nanosecond, last.second, last.nanosecond);
             Ok(self.messages.prepare_cached(COUNT)?.query_row(given, |row| row.get(0))?)
         })
     }
@@ -74,8 +76,8 @@ impl Order for ByTime<'_> {
     }
 
     fn entries(&self, range: Range<Moment>, limit: i64, each: Each<'_>) -> Result<(), Failed> {
-        let (from, before) = (range.start, range.end);
-        let given = (from.second, from.nanosecond, before.second, before.nanosecond, limit);
+        let (from, last) = (range.start, range.end.previous());
+        let given = (from.second, from.nanosecond, last.second, last.nanosecond, limit);
         let mut statement = self.messages.prepare_cached(ENTRIES)?;
         let mut rows = statement.query(given)?;
         while let Some(row) = rows.next()? {
