@@ -75,6 +75,13 @@ struct Comparison {
     /// What to measure: a = lyftr, b = noop, c = the reference
     #[arg(long, value_enum, value_delimiter = ',', default_value = "a,b,c")]
     only: Vec<Group>,
+    #[command(flatten)]
+    bench: Bench,
+}
+
+/// What every measurement is made with.
+#[derive(Debug, Args)]
+struct Bench {
     /// The lyftr binary [default: the one beside this program]
     #[arg(long)]
     lyftr: Option<PathBuf>,
@@ -84,6 +91,23 @@ struct Comparison {
     /// Threads of the load generator [default: half of the cores]
     #[arg(long)]
     threads: Option<usize>,
+}
+
+impl Bench {
+    /// The lyftr binary; `here` is the folder of this program.
+    fn lyftr(&self, here: &Path) -> Result<PathBuf> {
+        let lyftr = self.lyftr.clone().unwrap_or_else(|| here.join("lyftr"));
+        Ok(std::path::absolute(lyftr)?)
+    }
+
+    /// The folder in which stores are made.
+    fn directory<'a>(&'a self, here: &'a Path) -> &'a Path {
+        self.directory.as_deref().unwrap_or(here)
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(default_threads)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -128,7 +152,7 @@ struct LoadArguments {
 fn main() -> ExitCode {
     let Arguments { command, comparison } = Arguments::parse();
     let faults = match command {
-        None => compare(comparison),
+        None => compare(&comparison),
         Some(Command::Load(arguments)) => load(&arguments),
         Some(Command::Scale(arguments)) => scale::run(&arguments),
     };
@@ -148,10 +172,10 @@ fn main() -> ExitCode {
 }
 
 /// Measures and prints the comparison; returns what was wrong.
-fn compare(options: Comparison) -> Result<Vec<String>> {
+fn compare(options: &Comparison) -> Result<Vec<String>> {
     let here = std::env::current_exe()?;
     let here = here.parent().context("this program is nowhere")?;
-    let scratch = Scratch::new(options.directory.as_deref().unwrap_or(here))?;
+    let scratch = Scratch::new(options.bench.directory(here))?;
     let machine = Machine::look(scratch.path());
     let plan = plan(options, here, scratch.path())?;
     let results = suite::run(&plan)?;
@@ -159,12 +183,11 @@ fn compare(options: Comparison) -> Result<Vec<String>> {
     Ok(results.faults)
 }
 
-fn plan(options: Comparison, here: &Path, directory: &Path) -> Result<Plan> {
+fn plan(options: &Comparison, here: &Path, directory: &Path) -> Result<Plan> {
     let quick = options.quick;
-    let lyftr = options.lyftr.unwrap_or_else(|| here.join("lyftr"));
     let reference = Path::new(PACKAGE).join("reference");
     let mut programs = Programs {
-        lyftr: std::path::absolute(lyftr)?,
+        lyftr: options.bench.lyftr(here)?,
         noop: here.join("noop"),
         python: PathBuf::new(),
         reference: reference.clone(),
@@ -196,7 +219,7 @@ fn plan(options: Comparison, here: &Path, directory: &Path) -> Result<Plan> {
         rounds: options.rounds.unwrap_or(if quick { 1 } else { 3 }).into(),
         warm_up: warm_up(measured),
         measured,
-        threads: options.threads.unwrap_or_else(default_threads),
+        threads: options.bench.threads(),
         seed: options.seed,
         syncs: if quick { SYNCS_QUICK } else { SYNCS },
     })

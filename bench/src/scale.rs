@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::Bench;
 use crate::procfs::{self, Machine};
 use crate::report::thousands;
 use crate::request::Ids;
@@ -66,15 +67,8 @@ pub struct ScaleArguments {
     /// Keep the filled stores, and use those that an earlier run with the same seed has kept
     #[arg(long)]
     keep: bool,
-    /// The lyftr binary [default: the one beside this program]
-    #[arg(long)]
-    lyftr: Option<PathBuf>,
-    /// Where the stores are made; a real disk, or the syncs are none [default: beside this program]
-    #[arg(long)]
-    directory: Option<PathBuf>,
-    /// Threads of the load generator [default: half of the cores]
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    bench: Bench,
 }
 
 /// What to measure and for how long.
@@ -112,7 +106,7 @@ impl Plan {
 pub fn run(arguments: &ScaleArguments) -> Result<Vec<String>> {
     let here = std::env::current_exe()?;
     let here = here.parent().context("this program is nowhere")?;
-    let parent = arguments.directory.as_deref().unwrap_or(here);
+    let parent = arguments.bench.directory(here);
     let (_scratch, directory) = if arguments.keep {
         let kept = parent.join(KEPT);
         std::fs::create_dir_all(&kept).with_context(|| format!("cannot make {}", kept.display()))?;
@@ -144,8 +138,7 @@ pub fn run(arguments: &ScaleArguments) -> Result<Vec<String>> {
 
 fn plan(arguments: &ScaleArguments, here: &Path, directory: PathBuf) -> Result<Plan> {
     let quick = arguments.quick;
-    let lyftr = arguments.lyftr.clone().unwrap_or_else(|| here.join("lyftr"));
-    let lyftr = std::path::absolute(lyftr)?;
+    let lyftr = arguments.bench.lyftr(here)?;
     crate::must_exist(&lyftr)?;
     let default = if quick { SIZES_QUICK.to_vec() } else { SIZES.to_vec() };
     let mut sizes = arguments.sizes.clone().unwrap_or(default);
@@ -159,7 +152,7 @@ fn plan(arguments: &ScaleArguments, here: &Path, directory: PathBuf) -> Result<P
         rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 2 }).into(),
         warm_up: crate::warm_up(measured),
         measured,
-        threads: arguments.threads.unwrap_or_else(crate::default_threads),
+        threads: arguments.bench.threads(),
         seed: arguments.seed,
         windows: if quick { WINDOWS_QUICK } else { WINDOWS },
         restarts: if quick { 3 } else { 10 },
