@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Args, Environment};
 
 mod healthcheck;
+mod migrate;
 mod send;
 mod serve;
 mod sign;
@@ -32,7 +33,12 @@ const SECRETS: &str = "\
 Secrets come from the environment only, each as NAME or, from a file, as NAME_FILE:
   WEBHOOK_SECRET           key that messages are signed with (required)
   WEBHOOK_SECRET_PREVIOUS  keys that are still valid beside it, with commas or line ends between them
-  READ_TOKEN               bearer token that reads need; without it everybody may read";
+  READ_TOKEN               bearer token that reads need; without it everybody may read
+DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
+
+/// What stands below the help of a command that goes to the database.
+const DATABASE_SECRET: &str =
+    "DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
 /// What stands below the help of a command that signs.
 const SIGNING_SECRET: &str = "\
@@ -51,6 +57,9 @@ enum Command {
     /// Run the service (the default)
     #[command(after_help = SECRETS)]
     Serve(Args),
+    /// Bring the schema of the database up to date, and do nothing else
+    #[command(after_help = DATABASE_SECRET)]
+    Migrate(crate::config::DatabaseArgs),
     /// Ask a running service whether it is ready; exit code 0 if it is
     Healthcheck(healthcheck::Options),
     /// Print the signature of a body
@@ -74,6 +83,7 @@ pub fn run() -> ExitCode {
     let environment = Environment::of_process();
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args, environment),
+        Command::Migrate(args) => migrate::run(&args, environment),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
         Command::Send(options) => finish(send::run(&options, environment)),

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use tracing::Level;
 
@@ -18,9 +19,9 @@ pub const SECRET_BYTES_ADVISED: usize = 24;
 /// variables only, see [`Environment`]. Everything is text here, so that all mistakes can be told at once.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where messages are kept: `sqlite:///relative/path` or `sqlite:////absolute/path`
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = "sqlite:///./data/app.db")]
-    pub database_url: String,
+    /// Where messages are kept, and how.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
     /// Least level that is logged: DEBUG, INFO, WARN or ERROR
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "INFO")]
     pub log_level: String,
@@ -41,11 +42,75 @@ pub struct Args {
     pub max_connections: String,
 }
 
+/// The settings of the database as given.
+#[derive(Clone, clap::Args)]
+pub struct DatabaseArgs {
+    /// Where messages are kept: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgres://user:password@host/database`
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = DATABASE_URL, hide_env_values = true)]
+    pub database_url: String,
+    /// Most connections of this process to PostgreSQL
+    #[arg(long, env = "DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "8")]
+    pub database_connections: String,
+    /// Longest time that the database may take for one question, in seconds
+    #[arg(long, env = "DATABASE_TIMEOUT_SECS", value_name = "SECONDS", default_value = "10")]
+    pub database_timeout_secs: String,
+}
+
+const DATABASE_URL: &str = "sqlite:///./data/app.db";
+
+impl fmt::Debug for DatabaseArgs {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseArgs").finish_non_exhaustive()
+    }
+}
+
+/// The settings of the database as checked.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Where messages are kept.
+    pub url: store::Url,
+    /// How it is used.
+    pub settings: store::Settings,
+}
+
+impl Database {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Mistakes`], all of them at once.
+    pub fn check(args: &DatabaseArgs, environment: Environment) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let url = note(&mut mistakes, database_url(&args.database_url, environment));
+        let connections =
+            note(&mut mistakes, number("DATABASE_CONNECTIONS", &args.database_connections, 2, 1_000));
+        let seconds =
+            note(&mut mistakes, number("DATABASE_TIMEOUT_SECS", &args.database_timeout_secs, 1, 3_600));
+        let checked = move || {
+            let settings =
+                store::Settings { connections: connections?, timeout: Duration::from_secs(seconds?) };
+            Some(Self { url: url?, settings })
+        };
+        checked().ok_or(Mistakes(mistakes))
+    }
+}
+
+fn database_url(given: &str, environment: Environment) -> Result<store::Url, String> {
+    let (name, url) = match environment.file_of("DATABASE_URL")? {
+        Some(_) if given != DATABASE_URL => {
+            return Err("DATABASE_URL and DATABASE_URL_FILE are both set; set one of them".to_owned());
+        }
+        Some(Secret(bytes)) => ("DATABASE_URL_FILE", String::from_utf8_lossy(&bytes).into_owned()),
+        None => ("DATABASE_URL", given.to_owned()),
+    };
+    url.parse().map_err(|bad| format!("{name} {bad}"))
+}
+
 /// The settings as checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where messages are kept.
-    pub database_url: store::Url,
+    /// Where messages are kept, and how that is used.
+    pub database: Database,
     /// Least level that is logged.
     pub log_level: Level,
     /// Address or name to listen on.
@@ -96,14 +161,23 @@ impl Environment {
     /// # Errors
     /// In words, if both `name` and `name_FILE` are set, or the file cannot be read.
     pub fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
-        let file_name = format!("{name}_FILE");
-        let present = |name: &str| (self.0)(name).filter(|value| !value.is_empty());
-        match (present(name), present(&file_name)) {
-            (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set; set one of them")),
+        let file = self.file_of(name)?;
+        match (self.present(name), file) {
+            (Some(_), Some(_)) => Err(format!("{name} and {name}_FILE are both set; set one of them")),
             (Some(value), None) => Ok(Some(Secret(value.into_encoded_bytes()))),
-            (None, Some(path)) => read_secret(Path::new(&path)).map_err(|why| format!("{file_name}: {why}")),
-            (None, None) => Ok(None),
+            (None, file) => Ok(file),
         }
+    }
+
+    /// What is in the file that `name_FILE` names.
+    fn file_of(self, name: &str) -> Result<Option<Secret>, String> {
+        let file_name = format!("{name}_FILE");
+        let Some(path) = self.present(&file_name) else { return Ok(None) };
+        read_secret(Path::new(&path)).map_err(|why| format!("{file_name}: {why}"))
+    }
+
+    fn present(self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
     }
 }
 
@@ -144,8 +218,13 @@ impl Config {
     /// [`Mistakes`], all of them at once.
     pub fn check(args: &Args, environment: Environment) -> Result<Self, Mistakes> {
         let mut mistakes = Vec::new();
-        let database_url =
-            note(&mut mistakes, args.database_url.parse().map_err(|bad| format!("DATABASE_URL {bad}")));
+        let database = match Database::check(&args.database, environment) {
+            Ok(database) => Some(database),
+            Err(Mistakes(others)) => {
+                mistakes.extend(others);
+                None
+            }
+        };
         let log_level = note(&mut mistakes, level(&args.log_level));
         let port = note(&mut mistakes, number("PORT", &args.port, 0, u16::MAX));
         let max_body_bytes = note(&mut mistakes, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
@@ -160,7 +239,7 @@ impl Config {
         }
         let checked = move || {
             Some(Self {
-                database_url: database_url?,
+                database: database?,
                 log_level: log_level?,
                 host: args.host.clone(),
                 port: port?,
@@ -283,7 +362,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_contracts() {
         let config = check(&[], secret).unwrap();
-        assert_eq!(config.database_url, store::Url::Sqlite("./data/app.db".into()));
+        assert_eq!(config.database.url, store::Url::Sqlite("./data/app.db".into()));
         assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 8000));
         assert_eq!(config.log_level, Level::INFO);
         assert_eq!(config.max_body_bytes, 256 * 1024);

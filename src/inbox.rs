@@ -22,11 +22,11 @@ pub const BATCH_MAX: usize = 512;
 /// Longest time that a message waits for its batch, after which its sender is told to try again.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes messages in. Dropping it stops the writer thread once everything queued is stored.
+/// Takes messages in. Dropping it stops the writer threads once everything queued is stored.
 #[derive(Debug)]
 pub struct Inbox {
     queue: Arc<Queue>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Why a message was not acknowledged. It may be stored all the same, when its batch was under way; the
@@ -42,15 +42,19 @@ pub enum Refused {
 }
 
 impl Inbox {
-    /// Starts the writer thread. At most `queue_max` messages wait at any time.
+    /// Starts as many writer threads as the store has use for. At most `queue_max` messages wait at any time.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(store: Arc<dyn Store>, queue_max: usize, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(store: &Arc<dyn Store>, queue_max: usize, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
         let queue = Arc::new(Queue { max: queue_max, state: Mutex::default(), filled: Condvar::new() });
-        let writer = Writer { queue: Arc::clone(&queue), store, metrics };
-        let thread = std::thread::Builder::new().name("lyftr-writer".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, writer: Mutex::new(Some(thread)) })
+        let start = |_| {
+            let (queue, store, metrics) = (Arc::clone(&queue), Arc::clone(store), Arc::clone(metrics));
+            let writer = Writer { queue, store, metrics };
+            std::thread::Builder::new().name("lyftr-writer".into()).spawn(move || writer.run())
+        };
+        let writers = (0..store.writers()).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queue, writers: Mutex::new(writers) })
     }
 
     /// Stores a message and tells what became of it. Once this has been polled, the message goes its way to
@@ -76,9 +80,11 @@ impl Inbox {
     /// Takes in nothing more, stores what waits, and returns when that is done. Blocks.
     pub fn close(&self) {
         self.queue.close();
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the writer thread panicked");
+        let writers = std::mem::take(&mut *self.writers.lock().unwrap_or_else(PoisonError::into_inner));
+        for writer in writers {
+            if writer.join().is_err() {
+                tracing::error!("a writer thread panicked");
+            }
         }
     }
 }
@@ -96,7 +102,7 @@ struct Job {
     reply: oneshot::Sender<Result<Outcome, &'static str>>,
 }
 
-/// The bounded queue between the requests and the writer thread.
+/// The bounded queue between the requests and the writer threads.
 #[derive(Debug)]
 struct Queue {
     max: usize,
@@ -108,8 +114,9 @@ struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,
-    /// The writer thread sleeps. Spares a wake-up for every message that arrives while it works.
-    sleeping: bool,
+    /// Writer threads that sleep and that nobody has woken. Spares a wake-up for every message that arrives
+    /// while they work.
+    sleeping: usize,
 }
 
 impl Queue {
@@ -122,7 +129,8 @@ impl Queue {
             return Err(Refused::Overloaded);
         }
         state.jobs.push_back(job);
-        let wake = std::mem::take(&mut state.sleeping);
+        let wake = state.sleeping > 0;
+        state.sleeping = state.sleeping.saturating_sub(1);
         drop(state);
         if wake {
             self.filled.notify_one();
@@ -137,10 +145,9 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            state.sleeping = true;
+            state.sleeping += 1;
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.sleeping = false;
         let count = state.jobs.len().min(BATCH_MAX);
         Some(state.jobs.drain(..count).collect())
     }
@@ -155,7 +162,7 @@ impl Queue {
     }
 }
 
-/// What the writer thread runs.
+/// What a writer thread runs.
 struct Writer {
     queue: Arc<Queue>,
     store: Arc<dyn Store>,

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::message::Message;
 use crate::query::{Filter, Listing, Page, Stats};
 
+pub mod postgres;
 pub mod sqlite;
 
-mod migrate;
+mod matches;
+mod nearest;
 mod url;
 
 pub use url::{BadUrl, Url};
@@ -16,7 +19,7 @@ pub use url::{BadUrl, Url};
 /// A place that keeps messages for ever, each `message_id` once.
 ///
 /// The methods block: call [`insert`](Store::insert) and [`maintain`](Store::maintain) from the inbox's writer
-/// thread, the others from a thread that may wait. What holds for every implementation, and is tested for each
+/// threads, the others from a thread that may wait. What holds for every implementation, and is tested for each
 /// in `tests/it/store_contract.rs`:
 ///
 /// - When `insert` returns `Ok`, the whole batch is on stable storage and every later read finds it. When it
@@ -32,6 +35,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error`]; see above for what is stored then.
     fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error>;
+
+    /// How many batches it is worth storing at the same time. With one writer there is no need for more.
+    fn writers(&self) -> usize {
+        1
+    }
 
     /// Housekeeping that need not happen before a batch is answered. `idle`: nothing waits to be stored.
     fn maintain(&self, idle: bool);
@@ -104,13 +112,52 @@ pub enum Error {
 /// A cause of any type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
+/// How a store is used, whichever it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most connections to a server of databases.
+    pub connections: usize,
+    /// Longest time that the database may take for one question or one batch.
+    pub timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let postgres::Tuning { connections, timeout, .. } = postgres::Tuning::default();
+        Self { connections, timeout }
+    }
+}
+
 /// Opens the store at `url`, made and brought up to date if need be.
 ///
 /// # Errors
 /// [`OpenError`], in words for who starts the service.
-pub fn open(url: &Url) -> Result<Arc<dyn Store>, OpenError> {
+pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Store>, OpenError> {
+    let Settings { connections, timeout } = settings;
+    Ok(match url {
+        Url::Sqlite(path) => {
+            let tuning = sqlite::Tuning { read_timeout: timeout, ..sqlite::Tuning::default() };
+            Arc::new(sqlite::Sqlite::open(path, tuning)?)
+        }
+        Url::Postgres(address) => {
+            let tuning = postgres::Tuning { connections, timeout, ..postgres::Tuning::default() };
+            Arc::new(postgres::Postgres::open(address, tuning)?)
+        }
+    })
+}
+
+/// Brings the schema of the store at `url` up to date, and does nothing else; its version then.
+///
+/// # Errors
+/// [`OpenError`], in words for who runs the command.
+pub fn migrate(url: &Url, settings: Settings) -> Result<i64, OpenError> {
     match url {
-        Url::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, sqlite::Tuning::default())?)),
+        Url::Sqlite(path) => sqlite::Sqlite::migrate(path),
+        Url::Postgres(address) => {
+            let Settings { connections, timeout } = settings;
+            let tuning = postgres::Tuning { connections, timeout, ..postgres::Tuning::default() };
+            postgres::Postgres::migrate(address, tuning)
+        }
     }
 }
 
@@ -169,6 +216,24 @@ pub enum OpenError {
         path: String,
         /// The mark that program left.
         found: i64,
+    },
+    /// A server cannot be reached, or does not do what is asked of it.
+    #[error(
+        "cannot use the database {place}: {source}; check DATABASE_URL, the server, and the rights of its user"
+    )]
+    Server {
+        /// Where it is, without the password.
+        place: String,
+        /// Why.
+        source: Cause,
+    },
+    /// On this server messages would not be safe.
+    #[error("will not use the database {place}: {why}")]
+    Unfit {
+        /// Where it is, without the password.
+        place: String,
+        /// Why, and what would be right.
+        why: &'static str,
     },
     /// SQLite is known to be able to damage a database in WAL mode.
     #[error("SQLite {found} has the WAL-reset bug; Lyftr needs 3.51.3 or newer")]

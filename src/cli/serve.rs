@@ -55,11 +55,11 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
-    let store = store::open(&config.database_url)?;
+    let store = store::open(&config.database.url, config.database.settings)?;
     let webhook_secrets: Vec<_> =
         std::iter::once(&config.webhook_secret).chain(&config.webhook_secrets_previous).cloned().collect();
     let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
-    let inbox = Arc::new(Inbox::start(Arc::clone(&store), config.queue_max, Arc::clone(&metrics))?);
+    let inbox = Arc::new(Inbox::start(&store, config.queue_max, &metrics)?);
     let table = Table::new(limits, Arc::clone(&metrics));
     let settings = Settings {
         webhook_secrets,
@@ -115,7 +115,7 @@ async fn listen(
 
 fn announce(address: SocketAddr, config: &Config) {
     let version = env!("CARGO_PKG_VERSION");
-    let database = config.database_url.to_string();
+    let database = config.database.url.to_string();
     tracing::info!(version, address = %address, database, "listening");
     if std::io::stderr().is_terminal() {
         say(&format!(

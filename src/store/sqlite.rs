@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Behind, Error, OpenError, Outcome, Store, migrate};
+use super::{Behind, Error, OpenError, Outcome, Store};
 use crate::message::Message;
 use crate::query::{Filter, Listing, Page, Stats};
 
 mod checkpoint;
 mod connection;
 mod crowd;
+mod failed;
 mod files;
 mod index;
 mod indexer;
 mod kept;
-mod matches;
-mod nearest;
+mod migrate;
 mod number;
 mod order;
 mod plain;
@@ -102,31 +102,8 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who starts the service.
     pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
-        if rusqlite::version_number() < SQLITE_MIN.0 {
-            return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        make_folder(folder)
-            .map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
-
-        let name = || path.display().to_string();
-        let unusable = |source: super::Cause| OpenError::Unusable { path: name(), source };
-        let refused = |refused| match refused {
-            migrate::Refused::Newer(found) => {
-                OpenError::Newer { path: name(), found, known: migrate::SQLITE_VERSION }
-            }
-            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
-            migrate::Refused::Sqlite(error) => unusable(error.into()),
-        };
-        let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
-            .map_err(|error| unusable(error.into()))?;
-        migrate::check(&conn).map_err(refused)?;
-        let owner = Owner::take(path).map_err(|not_owned| match not_owned {
-            NotOwned::Taken(process) => OpenError::InUse { path: name(), process },
-            NotOwned::Io(error) => unusable(error.into()),
-        })?;
-        connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
-        migrate::sqlite(&mut conn).map_err(refused)?;
+        let unusable = |source| unusable(path, source);
+        let (conn, owner) = Self::own(path, tuning)?;
         let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
         let writer =
@@ -143,6 +120,45 @@ impl Sqlite {
             shared,
             owner: Mutex::new(Some(owner)),
         })
+    }
+
+    /// Brings the schema of the file up to date, and does nothing else; its version then.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for who runs the command.
+    pub fn migrate(path: &Path) -> Result<i64, OpenError> {
+        Self::own(path, Tuning::default())?;
+        Ok(migrate::VERSION)
+    }
+
+    /// Makes the file this process's own, for as long as the owner lives, and brings its schema up to date.
+    fn own(path: &Path, tuning: Tuning) -> Result<(rusqlite::Connection, Owner), OpenError> {
+        if rusqlite::version_number() < SQLITE_MIN.0 {
+            return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        make_folder(folder)
+            .map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
+
+        let name = || path.display().to_string();
+        let unusable = |source| unusable(path, source);
+        let refused = |refused| match refused {
+            migrate::Refused::Newer(found) => {
+                OpenError::Newer { path: name(), found, known: migrate::VERSION }
+            }
+            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
+            migrate::Refused::Sqlite(error) => unusable(error.into()),
+        };
+        let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
+            .map_err(|error| unusable(error.into()))?;
+        migrate::check(&conn).map_err(refused)?;
+        let owner = Owner::take(path).map_err(|not_owned| match not_owned {
+            NotOwned::Taken(process) => OpenError::InUse { path: name(), process },
+            NotOwned::Io(error) => unusable(error.into()),
+        })?;
+        connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
+        migrate::up(&mut conn).map_err(refused)?;
+        Ok((conn, owner))
     }
 
     fn with_writer<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T, Error>) -> Result<T, Error> {
@@ -193,6 +209,10 @@ impl Store for Sqlite {
         }
         drop(lock(&self.owner).take());
     }
+}
+
+fn unusable(path: &Path, source: super::Cause) -> OpenError {
+    OpenError::Unusable { path: path.display().to_string(), source }
 }
 
 /// Makes the folder, and makes it last: a new name is safe once the folder that holds it is synced.

@@ -22,6 +22,7 @@ mod inbox;
 mod limits;
 mod model;
 mod observability;
+mod postgres;
 mod proxies;
 mod race;
 mod shutdown;

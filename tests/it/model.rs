@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Cursor, Filter, Listing, Page, Search};
+use lyftr::store::postgres::{self, Postgres};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{Outcome, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::support::postgres::Database;
 use crate::support::settle;
 
 // Few of each, so that ids are met again, instants are equal, and filters find something.
@@ -191,7 +193,7 @@ impl Model {
     }
 }
 
-fn open(path: &Path) -> Arc<dyn Store> {
+fn open_sqlite(path: &Path) -> Arc<dyn Store> {
     // Small bounds, so that every kind of checkpoint happens, and indexes are written and cut all the time.
     let tuning = Tuning {
         wal_bytes: 64 << 10,
@@ -204,6 +206,19 @@ fn open(path: &Path) -> Arc<dyn Store> {
         ..Tuning::default()
     };
     Arc::new(Sqlite::open(path, tuning).unwrap())
+}
+
+fn open_postgres(database: &Database) -> Arc<dyn Store> {
+    // Small bounds here too, so that figures and texts lag behind, and no message is among a few.
+    let tuning = postgres::Tuning {
+        connections: 3,
+        index_pause: Duration::from_millis(20),
+        few: 0,
+        figures_batch: 3,
+        texts_batch: 3,
+        ..postgres::Tuning::default()
+    };
+    Arc::new(Postgres::open(&database.url().parse().unwrap(), tuning).unwrap())
 }
 
 /// Asks the question, and then turns the pages from there, one forward and one back.
@@ -254,10 +269,8 @@ fn ask(store: &dyn Store, question: &Question, model: &Model) -> Result<(), Test
     Ok(())
 }
 
-fn play(steps: &[Step]) -> Result<(), TestCaseError> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.db");
-    let (mut store, mut model) = (open(&path), Model::default());
+fn play(steps: &[Step], open: impl Fn() -> Arc<dyn Store>) -> Result<(), TestCaseError> {
+    let (mut store, mut model) = (open(), Model::default());
     for step in steps {
         match step {
             Step::Insert(batch) => {
@@ -284,7 +297,7 @@ fn play(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Settle => settle(store.as_ref()),
             Step::Restart => {
                 store.close();
-                store = open(&path);
+                store = open();
             }
         }
     }
@@ -305,7 +318,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_store_answers_as_a_plain_map_would(steps in vec(step(), 1..60)) {
-        play(&steps)?;
+    fn sqlite_answers_as_a_plain_map_would(steps in vec(step(), 1..60)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        play(&steps, || open_sqlite(&path))?;
+    }
+
+    #[test]
+    fn postgres_answers_as_a_plain_map_would(steps in vec(step(), 1..60)) {
+        let database = Database::new();
+        play(&steps, || open_postgres(&database))?;
     }
 }

@@ -9,7 +9,8 @@ mod attacks;
 mod program;
 mod smuggling;
 
-use program::{Program, Proxy};
+use program::Program;
+pub(crate) use program::Proxy;
 
 /// Does something with each kind of proxy in front of a service of its own.
 fn behind_each(visit: impl Fn(Program, &Service, &Proxy)) {

@@ -1,5 +1,5 @@
 //! The promises in the doc comment of [`Store`], as tests. They know a store only by its URL, so that each
-//! backend is one more line at the end of [`contract!`].
+//! backend is one more name at the end of [`contract!`].
 
 use std::sync::{Arc, Barrier};
 
@@ -9,6 +9,7 @@ use lyftr::store::{self, Error, Outcome, Store, Url};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::postgres::Database;
 use crate::support::settle;
 
 mod reading;
@@ -23,36 +24,51 @@ const NOON: &str = "2025-01-15T12:00:00Z";
 /// Where a store under test is; it goes away with this.
 struct Place {
     url: Url,
-    _folder: TempDir,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Sqlite { folder: Arc<TempDir> },
+    Postgres { _database: Arc<Database> },
 }
 
 impl Place {
     fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:///{}", folder.path().join("app.db").display()).parse().unwrap();
-        Self { url, _folder: folder }
+        Self { url, kind: Kind::Sqlite { folder: Arc::new(folder) } }
+    }
+
+    fn postgres() -> Self {
+        let database = Database::new();
+        Self { url: database.url().parse().unwrap(), kind: Kind::Postgres { _database: Arc::new(database) } }
     }
 
     fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.url).unwrap()
+        store::open(&self.url, store::Settings::default()).unwrap()
     }
 
     /// A second store at the same place, as another replica would have it; where only one process may have a
     /// place, the same store.
     fn replica(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
-        match self.url {
-            Url::Sqlite(_) => Arc::clone(store),
+        match self.kind {
+            Kind::Sqlite { .. } => Arc::clone(store),
+            Kind::Postgres { .. } => self.open(),
         }
     }
 
     /// The place as a crash at this moment would leave it.
     fn crashed(&self) -> Self {
-        let Url::Sqlite(path) = &self.url;
+        let Kind::Sqlite { folder } = &self.kind else {
+            // The server knows nothing of its clients' crashes.
+            return Self { url: self.url.clone(), kind: self.kind.clone() };
+        };
         let place = Self::sqlite();
-        let Url::Sqlite(copy) = &place.url;
-        for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+        let Kind::Sqlite { folder: copy } = &place.kind else { unreachable!("just made") };
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
             let file = entry.unwrap();
-            match std::fs::copy(file.path(), copy.with_file_name(file.file_name())) {
+            match std::fs::copy(file.path(), copy.path().join(file.file_name())) {
                 // A file that somebody made for a moment only.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 copied => assert!(copied.is_ok(), "{copied:?}"),
@@ -70,18 +86,22 @@ impl Place {
 
 /// Runs each promise against each backend.
 macro_rules! contract {
-    ($($backend:ident: $($promise:ident)*;)*) => {
-        $(mod $backend { $(
+    ($backend:ident $($others:ident)+: $($promises:ident)*;) => {
+        contract! { $backend: $($promises)*; }
+        contract! { $($others)+: $($promises)*; }
+    };
+    ($backend:ident: $($promise:ident)*;) => {
+        mod $backend { $(
             #[test]
             fn $promise() {
                 super::$promise(&super::Place::$backend());
             }
-        )* })*
+        )* }
     };
 }
 
 contract! {
-    sqlite:
+    sqlite postgres:
         the_first_writer_of_an_id_wins
         the_first_writer_of_an_id_wins_inside_one_batch
         the_first_writer_of_an_id_wins_among_racers

@@ -21,7 +21,7 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    store::open(&Url::Sqlite(path.to_owned()))
+    store::open(&Url::Sqlite(path.to_owned()), store::Settings::default())
 }
 
 fn message(id: &str) -> Message {

@@ -6,6 +6,7 @@
 //! - [`openapi`]: is this answer a documented one? Called by the client for whatever it reads.
 //! - [`service`]: the whole service on a port of its own, with a store that can be told to fail
 //!   ([`service::Faulty`]).
+//! - [`postgres`]: a server of PostgreSQL's.
 //! - [`process`]: the binary as a child, to be killed, stopped and read from.
 //!
 //! Nothing here sleeps until something is ready: [`eventually`] asks again until it is, for at most
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 
 pub(crate) mod client;
 pub(crate) mod openapi;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod service;
 
@@ -28,6 +30,28 @@ pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
 
 /// How long a test waits for what must come. Long, so that a slow machine does not fail a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the services under test keep their messages with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// SQLite, unless `LYFTR_TEST_STORE` says `postgres`: the same tests for another store.
+#[expect(clippy::disallowed_methods, reason = "what is tested is not a setting of the service")]
+pub(crate) fn engine() -> Engine {
+    match std::env::var("LYFTR_TEST_STORE").as_deref() {
+        Ok("postgres") => Engine::Postgres,
+        Ok("sqlite") | Err(_) => Engine::Sqlite,
+        Ok(other) => panic!("LYFTR_TEST_STORE should be sqlite or postgres: {other}"),
+    }
+}
+
+/// Whether the services under test keep their messages with SQLite: for a test of what only a file can suffer.
+pub(crate) fn on_sqlite() -> bool {
+    engine() == Engine::Sqlite
+}
 
 /// A valid message from +919876543210 with this id.
 pub(crate) fn message(id: &str) -> Value {

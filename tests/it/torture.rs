@@ -12,6 +12,7 @@ use crate::support::client::Client;
 use crate::support::eventually;
 
 mod clock;
+mod cut;
 mod dice;
 mod fault;
 mod kill;
@@ -20,6 +21,8 @@ mod lock;
 mod oracle;
 mod overload;
 mod power;
+mod replicas;
+mod server;
 mod shim;
 mod slow;
 

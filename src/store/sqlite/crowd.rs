@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 
-use super::kept::{Edition, Entry};
+use super::failed::Failed;
+use super::kept::Edition;
 use super::lock;
-use super::matches::Failed;
 use super::number::Number;
 use super::order::Order;
 use crate::message::Moment;
+use crate::store::matches::Entry;
 
 const ID: &str = "SELECT message_id FROM message WHERE seq = ?1";
 

@@ -12,11 +12,12 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, par
 use super::Tuning;
 use super::connection;
 use super::files::{FileId, beside};
-use super::kept::{Arrival, Edition, Entry, Kept, NumberKey, Numbers};
+use super::kept::{Arrival, Edition, Kept, NumberKey, Numbers};
 use super::number::{ANY, Number};
 use super::ranks::{Ranks, Step};
 use crate::message::Moment;
 use crate::query::fold;
+use crate::store::matches::Entry;
 
 const SCHEMA: &str = include_str!("index/schema.sql");
 /// Counts up with every change of the schema; an index of another version is made anew.

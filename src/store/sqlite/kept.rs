@@ -10,6 +10,7 @@ use super::number::{ANY, Number};
 use super::ranks::Ranks;
 use crate::message::Moment;
 use crate::query::{SenderCount, TOP_SENDERS};
+use crate::store::matches::Entry;
 
 const EDITION: &str = "SELECT name FROM edition";
 const LATEST: &str = "SELECT coalesce(max(seq), 0) FROM message";
@@ -39,13 +40,6 @@ impl NumberKey {
     /// After every entry.
     pub(super) const MAX: Self =
         Self { sender: Number(i64::MAX), recipient: Number(i64::MAX), moment: Moment::MAX };
-}
-
-/// A message by when it was written and when it arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
-    pub(super) moment: Moment,
-    pub(super) seq: i64,
 }
 
 /// What the figures need of a message.

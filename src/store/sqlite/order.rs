@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::failed::Failed;
 use super::index::IndexView;
-use super::kept::{Entry, NumberKey, Numbers};
-use super::matches::Failed;
+use super::kept::{NumberKey, Numbers};
 use super::number::Number;
 use super::ranks::Ranks;
 use crate::message::Moment;
+use crate::store::matches::{Entry, wide};
 
 // Ranges are asked for with the last moment that belongs to them: a row value that must be less than another makes
 // SQLite go through all entries that equal it.
@@ -187,8 +188,4 @@ impl Order for ByNumber<'_> {
         let left = usize::try_from(left).unwrap_or(0);
         Ok(recent.take(left).try_for_each(|entry| each(*entry))?)
     }
-}
-
-pub(super) fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -7,10 +7,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::connection::CONTAINS;
-use super::matches::{Failed, Matches};
+use super::failed::Failed;
 use super::rows::{self, COLUMNS, checked};
 use crate::message::{Message, Phone};
 use crate::query::{Filter, Position, SenderCount};
+use crate::store::matches::Matches;
 
 const SENDERS: &str = "SELECT count(*), count(DISTINCT sender) FROM message";
 const TOP_SENDERS: &str = "SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
@@ -61,6 +62,8 @@ impl<'a> Plain<'a> {
 }
 
 impl Matches for Plain<'_> {
+    type Error = Failed;
+
     fn total(&self) -> Result<u64, Failed> {
         self.count("", Vec::new())
     }

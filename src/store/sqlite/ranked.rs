@@ -5,13 +5,14 @@ use std::ops::Range;
 use rusqlite::Connection;
 
 use super::crowd::{self, CROWD, Crowds, Of};
-use super::kept::{Edition, Entry};
-use super::matches::{Failed, Matches};
+use super::failed::Failed;
+use super::kept::Edition;
 use super::number::Number;
-use super::order::{Order, wide};
+use super::order::Order;
 use super::rows;
 use crate::message::{Message, Moment};
 use crate::query::Position;
+use crate::store::matches::{Entry, Matches, narrow, wide};
 
 /// The messages of a range of time in an order.
 pub(super) struct Ranked<'a> {
@@ -44,7 +45,7 @@ impl Ranked<'_> {
     /// Messages of a crowd.
     fn of_crowd(&self, moment: Moment, skip: u64, wanted: u64) -> Result<Vec<Message>, Failed> {
         let sorted = self.crowd(moment)?;
-        let seqs = sorted.iter().skip(rows::narrow(skip)).take(rows::narrow(wanted));
+        let seqs = sorted.iter().skip(narrow(skip)).take(narrow(wanted));
         let entries: Vec<_> = seqs.map(|seq| Entry { moment, seq: *seq }).collect();
         rows::fetch(self.messages, &entries)
     }
@@ -75,6 +76,8 @@ impl Ranked<'_> {
 }
 
 impl Matches for Ranked<'_> {
+    type Error = Failed;
+
     fn total(&self) -> Result<u64, Failed> {
         Ok(self.order.rank(self.range.end)?.saturating_sub(self.order.rank(self.range.start)?))
     }

@@ -8,11 +8,11 @@ use std::time::Instant;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::connection::{self, explain};
+use super::failed::Failed;
 use super::index::IndexView;
 use super::indexer::Shared;
-use super::matches::{Failed, listing};
 use super::number::{ANY, Number};
-use super::order::{ByNumber, ByTime, Order, wide};
+use super::order::{ByNumber, ByTime, Order};
 use super::plain::{self, Plain};
 use super::ranked::Ranked;
 use super::rows::timestamp;
@@ -21,6 +21,7 @@ use super::{Tuning, lock};
 use crate::message::{Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Stats};
 use crate::store::Error;
+use crate::store::matches::{listing, wide};
 use crate::telemetry::chain;
 
 /// Steps of SQLite's machine between two looks at the clock.

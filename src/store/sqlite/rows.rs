@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, Row};
 
-use super::kept::Entry;
-use super::matches::Failed;
+use super::failed::Failed;
 use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
+use crate::store::matches::{Entry, narrow};
+use crate::store::nearest::Rows;
 
 /// The columns that [`message`] reads.
 pub(super) const COLUMNS: &str = "message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text";
@@ -45,9 +46,12 @@ pub(super) fn page(
     fetch(messages, &page.map(|(_, _, entry)| entry).collect::<Vec<_>>())
 }
 
-/// What does not fit into memory is never reached there.
-pub(super) fn narrow(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
+impl Rows for Connection {
+    type Error = Failed;
+
+    fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Failed> {
+        page(self, entries, skip, limit)
+    }
 }
 
 /// A row of [`COLUMNS`].

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use rusqlite::{CachedStatement, Connection, Row};
 
+use super::failed::Failed;
 use super::index::IndexView;
-use super::kept::{Entry, latest};
-use super::matches::{Anchor, Failed};
-use super::nearest::Nearest;
+use super::kept::latest;
 use super::order::Order;
 use crate::message::Moment;
 use crate::query::{Filter, Page, Position, Search as Text};
+use crate::store::matches::{Anchor, Entry};
+use crate::store::nearest::Nearest;
 
 const CANDIDATE: &str = "\
     SELECT seq, ts_second, ts_nanosecond, message_id, sender, recipient, text FROM message WHERE seq = ?1";
@@ -36,7 +37,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// Finds the messages that match and hold `text`, as far as `page` needs them.
-    pub(super) fn run(&self, text: &Text, page: &'a Page) -> Result<Nearest<'a>, Failed> {
+    pub(super) fn run(&self, text: &Text, page: &'a Page) -> Result<Nearest<'a, Connection>, Failed> {
         let others = self.order.rank(self.range.end)?.saturating_sub(self.order.rank(self.range.start)?);
         let trigrams = trigrams(text.folded());
         let indexed = self.index.state.texts_upto;
@@ -121,7 +122,7 @@ struct Sieve<'s, 'a> {
     filter: &'s Filter,
     text: &'s Text,
     anchor: Option<&'a Position>,
-    found: Nearest<'a>,
+    found: Nearest<'a, Connection>,
 }
 
 impl Sieve<'_, '_> {

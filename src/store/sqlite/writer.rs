@@ -11,8 +11,9 @@ use super::checkpoint::{self, Checkpoint, Steps};
 use super::connection::{self, explain};
 use super::files::{FileId, Files};
 use super::indexer::Shared;
+use super::migrate;
 use crate::message::Message;
-use crate::store::{Error, Outcome, migrate};
+use crate::store::{Error, Outcome};
 use crate::telemetry::chain;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -101,7 +102,7 @@ impl Writer {
             conn.pragma_update(None, "user_version", version)?;
             Ok(version)
         })?;
-        if version == migrate::SQLITE_VERSION {
+        if version == migrate::VERSION {
             return Ok(());
         }
         Err(Error::Unavailable {

@@ -26,7 +26,7 @@ fn wait_queued(service: &Service, count: f64) {
 
 #[test]
 fn a_full_queue_is_answered_503_at_once_and_the_service_recovers() {
-    let service = Service::builder().queue_max(2).start();
+    let service = Service::builder().queue_max(2).one_writer().start();
     service.faulty().inserts.all(Fault::Block);
     let mut accepted = vec![post(&service, "m0")];
     service.faulty().inserts.wait_blocked(1);
@@ -52,7 +52,7 @@ fn a_full_queue_is_answered_503_at_once_and_the_service_recovers() {
 
 #[test]
 fn what_gathers_while_a_batch_is_stored_is_stored_in_one() {
-    let service = Service::start();
+    let service = Service::builder().one_writer().start();
     service.faulty().inserts.nth(1, Fault::Block);
     let mut connections = vec![post(&service, "m0")];
     service.faulty().inserts.wait_blocked(1);
@@ -164,7 +164,7 @@ fn the_message_of_a_client_that_hangs_up_is_stored_all_the_same() {
 #[test]
 fn a_request_that_is_cut_off_is_counted_499_and_its_message_stored_all_the_same() {
     let limits = Limits { drain_timeout: Duration::from_millis(300), ..Limits::default() };
-    let mut service = Service::builder().limits(limits).start();
+    let mut service = Service::builder().limits(limits).one_writer().start();
     service.faulty().inserts.all(Fault::Block);
     let mut cut_off = post(&service, "m1");
     service.faulty().inserts.wait_blocked(1);

@@ -39,7 +39,7 @@ fn check(line: &Value) {
 fn standard_output_has_one_json_object_a_line_from_start_to_stop() {
     let mut process = Process::builder().env("WEBHOOK_SECRET", "short").env("LOG_LEVEL", "DEBUG").start();
     traffic(&mut process.client());
-    std::fs::remove_file(process.database()).unwrap();
+    process.break_store();
     assert_eq!(process.client().get("/health/ready").status, 503);
     assert!(process.terminate().success());
     let lines = process.log_lines();

@@ -89,7 +89,7 @@ fn nothing_private_is_logged() {
         let mut client = process.client();
         let signatures = send_it_everywhere(&mut client);
         // And while the store is in trouble.
-        std::fs::remove_file(process.database()).unwrap();
+        process.break_store();
         send_it_everywhere(&mut client);
         assert!(process.terminate().success());
         let said = process.log_lines().join("\n") + &process.stderr();

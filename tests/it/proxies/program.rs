@@ -13,6 +13,7 @@ use crate::support::client::{Client, Connection};
 use crate::support::{eventually, skip};
 
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const SCALING: &str = include_str!("../../../docs/scaling.md");
 /// Where docs/operations.md has Lyftr, and where the proxy.
 const LYFTR: &str = "127.0.0.1:8000";
 const PROXY: &str = "127.0.0.1:8080";
@@ -85,7 +86,7 @@ impl Program {
 
 /// A running proxy.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     address: SocketAddr,
     upstream: SocketAddr,
@@ -96,11 +97,38 @@ impl Proxy {
     /// Starts one in front of the service at this address. `None`, said loudly, where the program is missing.
     #[track_caller]
     pub(super) fn start(program: Program, upstream: SocketAddr) -> Option<Self> {
+        Self::start_with(program, |address| program.config(address, upstream), upstream)
+    }
+
+    /// Starts HAProxy in front of the replicas at these three addresses, as docs/scaling.md shows it.
+    #[track_caller]
+    pub(crate) fn before_replicas(replicas: &[SocketAddr]) -> Option<Self> {
+        let (_, rest) = SCALING.split_once("```haproxy\n").expect("docs/scaling.md");
+        let documented = rest.split("```").next().unwrap();
+        let config = |address: SocketAddr| {
+            let frontend = format!("{address}\n    log global\n    log-format \"%ST retries=%rc\"");
+            let mut config = documented.replace(PROXY, &frontend);
+            for (n, replica) in replicas.iter().enumerate() {
+                let there = format!("127.0.0.1:{}", 8001 + n);
+                assert!(config.contains(&there), "{config}");
+                config = config.replace(&there, &replica.to_string());
+            }
+            format!("global\n    nbthread 1\n    maxconn 200\n    log stdout format raw local0\n{config}")
+        };
+        Self::start_with(Program::Haproxy, config, replicas[0])
+    }
+
+    #[track_caller]
+    fn start_with(
+        program: Program,
+        config: impl Fn(SocketAddr) -> String,
+        upstream: SocketAddr,
+    ) -> Option<Self> {
         // Somebody else may take the port between the moment it is found free and the moment it is used.
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            std::fs::write(folder.path().join("config"), program.config(address, upstream)).unwrap();
+            std::fs::write(folder.path().join("config"), config(address)).unwrap();
             let Some(child) = spawn(program, folder.path()) else {
                 skip(&format!(
                     "{} is missing: apt-get install nginx haproxy, or run scripts/test as root",
@@ -131,8 +159,13 @@ impl Proxy {
         std::fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default()
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A client of the proxy, with no connection yet.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.address)
     }
 
@@ -149,6 +182,11 @@ impl Proxy {
     /// How many requests it has passed on to the service.
     pub(super) fn passed_on(&self) -> usize {
         self.log().matches(&self.upstream.to_string()).count()
+    }
+
+    /// Requests that it sent a second time, since the first one was not answered.
+    pub(crate) fn retried(&self) -> usize {
+        self.log().lines().filter(|line| !line.ends_with("retries=0")).count()
     }
 
     fn log(&self) -> String {

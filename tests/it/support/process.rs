@@ -14,7 +14,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Client, Connection};
-use super::{DEADLINE, SECRET, eventually};
+use super::postgres::Database;
+use super::{DEADLINE, Engine, SECRET, engine, eventually};
 
 /// What the child says on one of its outputs, collected by a thread.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Builder {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    /// The database is one of the [`engine`]'s in the place of a file in the folder.
+    on_engine: bool,
 }
 
 /// A child, which may have ended by itself.
@@ -36,6 +39,8 @@ pub(crate) struct Process {
     folder: PathBuf,
     /// Removed with the process, unless the folder was given.
     _own: Option<TempDir>,
+    /// Unless it was given.
+    database: Option<Database>,
     stdout: Said,
     stderr: Said,
     threads: Vec<JoinHandle<()>>,
@@ -44,18 +49,21 @@ pub(crate) struct Process {
 impl Builder {
     /// Runs in this folder, which outlives it, in the place of a new one. The database is `app.db` in it.
     pub(crate) fn folder(mut self, folder: &Path) -> Self {
+        self.on_engine = false;
         self.folder = Some(folder.to_owned());
         self
     }
 
     /// Sets a variable of the environment.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.on_engine &= name != "DATABASE_URL";
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
     /// Leaves a variable unset that is set otherwise: `WEBHOOK_SECRET`, `PORT` or `DATABASE_URL`.
     pub(crate) fn env_remove(mut self, name: &str) -> Self {
+        self.on_engine &= name != "DATABASE_URL";
         self.environment.remove(name);
         self
     }
@@ -95,7 +103,11 @@ impl Builder {
     }
 
     /// Starts it and waits for nothing.
-    pub(crate) fn spawn(self) -> Process {
+    pub(crate) fn spawn(mut self) -> Process {
+        let database = self.on_engine.then(Database::new);
+        if let Some(database) = &database {
+            self.environment.insert("DATABASE_URL".to_owned(), database.url());
+        }
         let own = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = self.folder.unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
         let mut child = Command::new(env!("CARGO_BIN_EXE_lyftr"))
@@ -111,7 +123,7 @@ impl Builder {
         let (stdout, stderr) = (Said::default(), Said::default());
         let threads =
             vec![stdout.collect(child.stdout.take().unwrap()), stderr.collect(child.stderr.take().unwrap())];
-        Process { child, address: None, folder, _own: own, stdout, stderr, threads }
+        Process { child, address: None, folder, _own: own, database, stdout, stderr, threads }
     }
 }
 
@@ -128,6 +140,7 @@ impl Process {
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             folder: None,
+            on_engine: engine() == Engine::Postgres,
         }
     }
 
@@ -153,6 +166,19 @@ impl Process {
     /// The database file.
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.join("app.db")
+    }
+
+    /// The database on a server, unless it is a file.
+    pub(crate) fn database_on_server(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+
+    /// Brings the store into trouble from which it does not come back.
+    pub(crate) fn break_store(&self) {
+        match &self.database {
+            Some(database) => drop(database.query("DROP TABLE message", &[])),
+            None => std::fs::remove_file(self.database()).unwrap(),
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -18,7 +18,8 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::client::{Client, Connection};
-use super::{SECRET, eventually};
+use super::postgres::Database;
+use super::{Engine, SECRET, engine, eventually};
 
 mod faulty;
 
@@ -29,6 +30,7 @@ pub(crate) use faulty::{Fault, Faulty};
 pub(crate) struct Service {
     address: SocketAddr,
     folder: TempDir,
+    database: Option<Database>,
     store: Arc<dyn Store>,
     faulty: Arc<Faulty>,
     lines: Lines,
@@ -39,6 +41,7 @@ pub(crate) struct Service {
 /// How a service is to be.
 pub(crate) struct Builder {
     store: Option<Arc<dyn Store>>,
+    one_writer: bool,
     limits: Limits,
     queue_max: usize,
     max_body_bytes: usize,
@@ -49,9 +52,15 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Over this store in the place of a new SQLite database.
+    /// Over this store in the place of a new database of the [`engine`]'s.
     pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// One batch at a time, whatever the store has use for.
+    pub(crate) fn one_writer(mut self) -> Self {
+        self.one_writer = true;
         self
     }
 
@@ -94,11 +103,13 @@ impl Builder {
     /// Starts it; it answers when this returns.
     pub(crate) fn start(self) -> Service {
         let folder = tempfile::tempdir().unwrap();
+        let database = (self.store.is_none() && engine() == Engine::Postgres).then(Database::new);
         let inner = self.store.clone().unwrap_or_else(|| {
-            let url = format!("sqlite:///{}", folder.path().join("app.db").display());
-            store::open(&url.parse().unwrap()).unwrap()
+            let sqlite = || format!("sqlite:///{}", folder.path().join("app.db").display());
+            let url = database.as_ref().map_or_else(sqlite, Database::url);
+            store::open(&url.parse().unwrap(), store::Settings::default()).unwrap()
         });
-        let faulty = Arc::new(Faulty::new(inner));
+        let faulty = Arc::new(Faulty::new(inner).with_one_writer(self.one_writer));
         let store: Arc<dyn Store> = Arc::clone(&faulty) as Arc<dyn Store>;
         let lines = Lines::default();
         let (stop, stopped) = oneshot::channel();
@@ -108,7 +119,7 @@ impl Builder {
             std::thread::spawn(move || self.run(&store, lines, &tell, stopped))
         };
         let address = told.recv().expect("the service starts");
-        Service { address, folder, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
+        Service { address, folder, database, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
     }
 
     /// As `src/cli/serve.rs` does.
@@ -124,7 +135,7 @@ impl Builder {
         let webhook_secrets: Vec<_> =
             std::iter::once(SECRET.to_owned()).chain(self.previous_secrets).map(Secret::new).collect();
         let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
-        let inbox = Arc::new(Inbox::start(Arc::clone(store), self.queue_max, Arc::clone(&metrics)).unwrap());
+        let inbox = Arc::new(Inbox::start(store, self.queue_max, &metrics).unwrap());
         let table = Table::new(self.limits, Arc::clone(&metrics));
         let settings = Settings {
             webhook_secrets,
@@ -163,6 +174,7 @@ impl Service {
     pub(crate) fn builder() -> Builder {
         Builder {
             store: None,
+            one_writer: false,
             limits: Limits::default(),
             queue_max: 4096,
             max_body_bytes: 256 << 10,
@@ -197,9 +209,17 @@ impl Service {
         &self.faulty
     }
 
-    /// The database file, unless a store was given.
+    /// The database file, unless a store was given or the [`engine`] is another one.
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("app.db")
+    }
+
+    /// Runs a statement in the database, past the service.
+    pub(crate) fn run_sql(&self, sql: &str) {
+        match &self.database {
+            Some(database) => drop(database.query(sql, &[])),
+            None => rusqlite::Connection::open(self.database()).unwrap().execute_batch(sql).unwrap(),
+        }
     }
 
     /// The log as far as it has been written. A request's line comes a few milliseconds after its answer.

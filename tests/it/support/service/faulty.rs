@@ -143,6 +143,7 @@ fn unavailable() -> Error {
 #[derive(Debug)]
 pub(crate) struct Faulty {
     inner: Arc<dyn Store>,
+    one_writer: bool,
     /// Calls of `insert`, one for each batch.
     pub(crate) inserts: Calls,
     /// Calls of `list` and `stats`.
@@ -153,7 +154,17 @@ pub(crate) struct Faulty {
 
 impl Faulty {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, inserts: Calls::default(), reads: Calls::default(), checks: Calls::default() }
+        Self {
+            inner,
+            one_writer: false,
+            inserts: Calls::default(),
+            reads: Calls::default(),
+            checks: Calls::default(),
+        }
+    }
+
+    pub(crate) fn with_one_writer(self, one_writer: bool) -> Self {
+        Self { one_writer, ..self }
     }
 
     /// Nothing goes wrong any more, and what is blocked goes on.
@@ -167,6 +178,10 @@ impl Faulty {
 impl Store for Faulty {
     fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
         self.inserts.call(|| self.inner.insert(batch))
+    }
+
+    fn writers(&self) -> usize {
+        if self.one_writer { 1 } else { self.inner.writers() }
     }
 
     fn maintain(&self, idle: bool) {

@@ -3,34 +3,29 @@
 
 use std::ops::Range;
 
-use crate::message::Message;
+use crate::message::{Message, Moment};
 use crate::query::{Cursor, Listing, Page, Position};
 
-/// A question could not be answered.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// For the database.
-    Database(rusqlite::Error),
-    /// For the index, without which there is another way.
-    Index(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Failed {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error)
-    }
+/// A message by when it was written and when it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    pub(super) moment: Moment,
+    pub(super) seq: i64,
 }
 
 /// The messages that match a filter, in the order of lists, of one snapshot.
 pub(super) trait Matches {
+    /// Why the store cannot tell.
+    type Error;
+
     /// How many there are.
-    fn total(&self) -> Result<u64, Failed>;
+    fn total(&self) -> Result<u64, Self::Error>;
 
     /// How many come before `position`, or at it if `including`.
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed>;
+    fn before(&self, position: &Position, including: bool) -> Result<u64, Self::Error>;
 
     /// Those with so many before them. The range ends at [`total`](Self::total) at the latest.
-    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed>;
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Self::Error>;
 }
 
 /// Where a page stands among the messages that match: at which place it begins or ends, and to which side of it
@@ -54,7 +49,7 @@ impl<'a> Anchor<'a> {
 }
 
 /// The page.
-pub(super) fn listing(matches: &dyn Matches, page: &Page) -> Result<Listing, Failed> {
+pub(super) fn listing<M: Matches>(matches: &M, page: &Page) -> Result<Listing, M::Error> {
     let total = matches.total()?;
     let limit = u64::from(page.limit);
     let Anchor { position, upward } = Anchor::of(page);
@@ -75,4 +70,13 @@ pub(super) fn listing(matches: &dyn Matches, page: &Page) -> Result<Listing, Fai
         std::mem::swap(&mut before, &mut after);
     }
     Ok(Listing::new(page, data, total, before, after))
+}
+
+pub(super) fn wide(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// What does not fit into memory is never reached there.
+pub(super) fn narrow(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -3,21 +3,26 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use rusqlite::Connection;
-
-use super::kept::Entry;
-use super::matches::{Anchor, Failed, Matches};
-use super::order::wide;
-use super::rows;
+use super::matches::{Anchor, Entry, Matches, narrow, wide};
 use crate::message::{Message, Moment};
 use crate::query::{Page, Position};
 
 /// So many are kept before it is worth seeing which can be dropped.
 const KEPT_MIN: usize = 4096;
 
+/// Where messages are fetched from.
+pub(super) trait Rows {
+    /// Why they cannot be fetched.
+    type Error;
+
+    /// The messages of these entries in the order of lists, passing over `skip`, at most `limit`. The entries are
+    /// sorted by moment, and hold all of each moment.
+    fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Self::Error>;
+}
+
 /// Counts all matches, and keeps those nearest to the anchor of a page, on the side of it where the page lies.
-pub(super) struct Nearest<'a> {
-    messages: &'a Connection,
+pub(super) struct Nearest<'a, R> {
+    rows: &'a R,
     upward: bool,
     /// So many of the nearest can be on the page or before it.
     wanted: usize,
@@ -31,14 +36,14 @@ pub(super) struct Nearest<'a> {
     drop_at: usize,
 }
 
-impl<'a> Nearest<'a> {
+impl<'a, R: Rows> Nearest<'a, R> {
     /// None yet.
-    pub(super) fn new(messages: &'a Connection, page: &Page) -> Self {
+    pub(super) fn new(rows: &'a R, page: &Page) -> Self {
         let Anchor { position, upward } = Anchor::of(page);
         let skipped = if position.is_some() { 0 } else { page.offset };
         let wanted = usize::try_from(skipped.saturating_add(page.limit.into())).unwrap_or(usize::MAX);
         Self {
-            messages,
+            rows,
             upward,
             wanted,
             total: 0,
@@ -83,21 +88,23 @@ fn within(upward: bool, moment: Moment, farthest: Moment) -> bool {
     if upward { moment <= farthest } else { moment >= farthest }
 }
 
-impl Matches for Nearest<'_> {
-    fn total(&self) -> Result<u64, Failed> {
+impl<R: Rows> Matches for Nearest<'_, R> {
+    type Error = R::Error;
+
+    fn total(&self) -> Result<u64, R::Error> {
         Ok(self.total)
     }
 
     /// Asked for the anchor of the page only.
-    fn before(&self, _anchor: &Position, _including: bool) -> Result<u64, Failed> {
+    fn before(&self, _anchor: &Position, _including: bool) -> Result<u64, R::Error> {
         Ok(if self.upward { self.total - self.beyond } else { self.beyond })
     }
 
-    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, R::Error> {
         let mut kept = self.kept.clone();
         kept.sort_unstable();
         let first = if self.upward { self.total - self.beyond } else { self.beyond - wide(kept.len()) };
-        let (start, end) = (rows::narrow(range.start - first), rows::narrow(range.end - first));
+        let (start, end) = (narrow(range.start - first), narrow(range.end - first));
         let whole = |place: usize, group: fn(Moment, Moment) -> bool| {
             let moment = kept.get(place).map_or(Moment::MAX, |entry| entry.moment);
             kept.partition_point(|entry| group(entry.moment, moment))
@@ -105,6 +112,6 @@ impl Matches for Nearest<'_> {
         let from = whole(start, |entry, first| entry < first);
         let to = whole(end - 1, |entry, last| entry <= last);
         let entries = kept.get(from..to).unwrap_or_default();
-        rows::page(self.messages, entries, wide(start - from), range.end - range.start)
+        self.rows.page(entries, wide(start - from), range.end - range.start)
     }
 }

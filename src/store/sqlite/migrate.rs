@@ -4,15 +4,15 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// The migrations of SQLite, the n-th of which leads to schema version n.
-const SQLITE: &[&str] = &[
-    include_str!("../../migrations/sqlite/0001_message.sql"),
-    include_str!("../../migrations/sqlite/0002_edition.sql"),
+/// The migrations, the n-th of which leads to schema version n.
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_message.sql"),
+    include_str!("../../../migrations/sqlite/0002_edition.sql"),
 ];
 
 /// The schema version that this Lyftr works with.
-pub(super) const SQLITE_VERSION: i64 = 2;
-const _: () = assert!(SQLITE.len() == 2, "SQLITE_VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 2;
+const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migrations");
 
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
@@ -43,18 +43,18 @@ pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
     if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
         return Err(Refused::Foreign(mark));
     }
-    usize::try_from(version).ok().filter(|done| *done <= SQLITE.len()).ok_or(Refused::Newer(version))
+    usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len()).ok_or(Refused::Newer(version))
 }
 
 /// Applies what is missing in one transaction, which also proves that the database can be written: the version
 /// is written even when it stays as it is. So a start never answers for rows that were never synced.
-pub(super) fn sqlite(conn: &mut Connection) -> Result<(), Refused> {
+pub(super) fn up(conn: &mut Connection) -> Result<(), Refused> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for migration in SQLITE.iter().skip(check(&transaction)?) {
+    for migration in MIGRATIONS.iter().skip(check(&transaction)?) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", SQLITE_VERSION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(())
 }
@@ -66,9 +66,9 @@ mod tests {
     #[test]
     fn an_empty_database_is_brought_up_to_date_and_then_left_alone() {
         let mut conn = Connection::open_in_memory().unwrap();
-        sqlite(&mut conn).unwrap();
+        up(&mut conn).unwrap();
         conn.execute("INSERT INTO message VALUES (1, 'm', '+1', '+2', 0, 0, 0, NULL)", ()).unwrap();
-        sqlite(&mut conn).unwrap();
+        up(&mut conn).unwrap();
         let rows: i64 = conn.query_row("SELECT count(*) FROM message", (), |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
     }
@@ -76,18 +76,18 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused() {
         let mut conn = Connection::open_in_memory().unwrap();
-        sqlite(&mut conn).unwrap();
-        conn.pragma_update(None, "user_version", SQLITE_VERSION + 1).unwrap();
-        assert!(matches!(sqlite(&mut conn), Err(Refused::Newer(v)) if v == SQLITE_VERSION + 1));
+        up(&mut conn).unwrap();
+        conn.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert!(matches!(up(&mut conn), Err(Refused::Newer(v)) if v == VERSION + 1));
     }
 
     #[test]
     fn another_programs_database_is_refused() {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE theirs (a)").unwrap();
-        assert!(matches!(sqlite(&mut conn), Err(Refused::Foreign(0))));
+        assert!(matches!(up(&mut conn), Err(Refused::Foreign(0))));
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
-        assert!(matches!(sqlite(&mut conn), Err(Refused::Foreign(7))));
+        assert!(matches!(up(&mut conn), Err(Refused::Foreign(7))));
     }
 }

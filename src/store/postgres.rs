@@ -1,0 +1,253 @@
+//! Messages in a database of PostgreSQL's, which any number of processes may share.
+//!
+//! A batch is one statement. What lists, counts and searches need besides the messages is derived from them by one
+//! process at a time, behind the writers; each answer adds up what is derived and what has arrived since, in one
+//! snapshot.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::matches::listing;
+use super::{Behind, Cause, Error, OpenError, Outcome, Store};
+use crate::message::{Message, Moment, Timestamp};
+use crate::query::{Filter, Listing, Page, Search, Stats};
+
+mod address;
+mod connection;
+mod figures;
+mod horizon;
+mod indexer;
+mod insert;
+mod locks;
+mod migrate;
+mod plain;
+mod rows;
+mod search;
+mod tls;
+
+pub use address::Address;
+
+use connection::{Connections, Failed, Session};
+use figures::{Figures, Timeline};
+use indexer::{Indexer, Progress};
+use plain::Plain;
+
+/// Longest time that the schema may take to be brought up to date, by this process or by one that it waits for.
+const MIGRATION_TIMEOUT: Duration = Duration::from_hours(1);
+/// Longest time that the server may take to prove itself.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+/// So often is a batch tried that was in the way of another one.
+const TRIES_MAX: u32 = 3;
+
+const ANY_ROW: &str = "SELECT count(*) FROM (SELECT FROM message LIMIT 1) AS found";
+/// Writes to the write-ahead log, and to nothing else; the commit syncs it.
+const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
+
+/// How the server is used.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Most connections of this process.
+    pub connections: usize,
+    /// Longest time that one statement may take.
+    pub timeout: Duration,
+    /// Batches that are stored at the same time.
+    pub writers: usize,
+    /// Time between two looks at what has arrived, for the figures and indexes.
+    pub index_pause: Duration,
+    /// Most messages that are added to the figures at once.
+    pub figures_batch: i64,
+    /// So few messages are looked at one by one for a text, when the other filters leave no more.
+    pub few: u64,
+    /// Most messages whose texts are added to the index at once.
+    pub texts_batch: i64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            timeout: Duration::from_secs(10),
+            writers: 2,
+            index_pause: Duration::from_secs(1),
+            few: 2_000,
+            figures_batch: 64 << 10,
+            texts_batch: 2_000,
+        }
+    }
+}
+
+/// A [`Store`] on a server.
+#[derive(Debug)]
+pub struct Postgres {
+    connections: Arc<Connections>,
+    tuning: Tuning,
+    progress: Arc<Progress>,
+    indexer: Mutex<Option<Indexer>>,
+    closed: AtomicBool,
+}
+
+impl Postgres {
+    /// Goes to the server, brings the schema up to date, and begins to keep figures and indexes.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for who starts the service.
+    pub fn open(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
+        let connections = Self::connect(address, tuning)?;
+        let connections = Arc::new(connections);
+        let progress = Arc::new(Progress::default());
+        let indexer = Indexer::start(Arc::clone(&connections), tuning, Arc::clone(&progress))
+            .map_err(|error| unusable(address, error.into()))?;
+        Ok(Self {
+            connections,
+            tuning,
+            progress,
+            indexer: Mutex::new(Some(indexer)),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Goes to the server and brings the schema up to date; its version then.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for who runs the command.
+    pub fn migrate(address: &Address, tuning: Tuning) -> Result<i64, OpenError> {
+        Self::connect(address, tuning)?;
+        Ok(migrate::VERSION)
+    }
+
+    fn connect(address: &Address, tuning: Tuning) -> Result<Connections, OpenError> {
+        let connections = Connections::new(address, tuning.connections, tuning.timeout)
+            .map_err(|cause| unusable(address, cause))?;
+        let migrated = connections.lend_for(MIGRATION_TIMEOUT, |session| match migrate::up(session) {
+            Ok(done) => Ok(Ok(done)),
+            Err(migrate::Refused::Newer(found)) => Ok(Err(found)),
+            Err(migrate::Refused::Failed(failed)) => Err(failed),
+        });
+        match migrated {
+            Ok(Ok(done)) => {
+                if done > 0 {
+                    tracing::info!(
+                        migrations = done,
+                        version = migrate::VERSION,
+                        "the schema was brought up to date"
+                    );
+                }
+                Ok(connections)
+            }
+            Ok(Err(found)) => {
+                Err(OpenError::Newer { path: address.to_string(), found, known: migrate::VERSION })
+            }
+            Err(Failed::Unfit(why)) => Err(OpenError::Unfit { place: address.to_string(), why }),
+            Err(failed) => Err(unusable(address, Error::from(failed).into())),
+        }
+    }
+
+    /// An arrival number up to which no message can still appear: whoever reads on from an arrival number must not
+    /// pass it. A later one may be lesser; the greatest holds.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn horizon(&self) -> Result<i64, Error> {
+        Ok(self.connections.lend(horizon::horizon)?)
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, Failed>) -> Result<T, Error> {
+        Ok(self.connections.lend(|session| session.snapshot(|| question(session)))?)
+    }
+}
+
+impl Store for Postgres {
+    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Failed::Closed.into());
+        }
+        let mut tries = 1;
+        loop {
+            match self.connections.lend(|session| insert::insert(session, batch)) {
+                Ok((outcomes, latest)) => {
+                    self.progress.stored(latest);
+                    return Ok(outcomes);
+                }
+                Err(failed) if failed.is_passing() && tries < TRIES_MAX => tries += 1,
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+
+    fn writers(&self) -> usize {
+        self.tuning.writers
+    }
+
+    fn maintain(&self, _idle: bool) {}
+
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
+        self.ask(|session| list(session, filter, page, self.tuning.few))
+    }
+
+    fn stats(&self) -> Result<Stats, Error> {
+        self.ask(|session| Figures::read(session)?.stats(session))
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Failed::Closed.into());
+        }
+        let version: i64 = self.connections.lend_for(READY_TIMEOUT, |session| {
+            session.row(ANY_ROW, &[])?;
+            session.row(WRITE, &[])?;
+            Ok(session.row(migrate::FOUND, &[])?.try_get(0)?)
+        })?;
+        if version == migrate::VERSION {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            reason: "the schema of the database is not the one this Lyftr works with",
+            source: None,
+        })
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        0
+    }
+
+    fn behind(&self) -> Behind {
+        self.progress.behind()
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.connections.close();
+    }
+}
+
+/// [`Store::list`], in one snapshot.
+fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result<Listing, Failed> {
+    // The server takes no such text, and no message has one.
+    let impossible = |text: Option<&str>| text.is_some_and(|text| text.contains('\0'));
+    let search = filter.search.as_ref();
+    if impossible(filter.from.as_deref())
+        || impossible(filter.to.as_deref())
+        || impossible(search.map(Search::folded))
+    {
+        return Ok(Listing::new(page, Vec::new(), 0, false, false));
+    }
+    let figures = Figures::read(session)?;
+    if let Some(search) = search {
+        return listing(
+            &search::Texts { session, figures: &figures, few }.search(filter, search, page)?,
+            page,
+        );
+    }
+    if filter.from.is_some() || filter.to.is_some() || figures.is_void {
+        return listing(&Plain { session, figures: &figures, filter }, page);
+    }
+    let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
+    let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
+    listing(&Timeline { session, figures: &figures, range: since..until }, page)
+}
+
+fn unusable(address: &Address, source: Cause) -> OpenError {
+    OpenError::Server { place: address.to_string(), source }
+}

@@ -1,0 +1,210 @@
+//! The figures that are kept in tables, true of every message up to an arrival number, and what has arrived since.
+//!
+//! Whoever asks adds the two up in one snapshot. So the figures may lag behind, and no answer does.
+
+use std::ops::Range;
+
+use super::connection::{Failed, Session};
+use super::rows::{self, COLUMNS, bigint, checked, count, integer, timestamp};
+use crate::message::{Message, Moment, Phone, Timestamp};
+use crate::query::{Position, SenderCount, Stats};
+use crate::store::matches::Matches;
+
+const SECONDS_A_DAY: i64 = 86_400;
+const SECONDS_A_MINUTE: i64 = 60;
+const MINUTES_A_DAY: i64 = 1_440;
+
+const READ: &str = "\
+    SELECT CASE WHEN is_void THEN 0 ELSE figures_upto END, CASE WHEN is_void THEN 0 ELSE texts_upto END, is_void
+    FROM derived";
+const TOTAL: &str = "\
+    SELECT derived.messages + (SELECT count(*) FROM message WHERE seq > figures_upto) FROM derived";
+const OF_SENDER: &str = "\
+    SELECT coalesce((SELECT messages FROM sender_total WHERE number = $1), 0)
+         + (SELECT count(*) FROM message WHERE seq > $2 AND sender = $1)";
+const OF_RECIPIENT: &str = "\
+    SELECT coalesce((SELECT messages FROM recipient_total WHERE number = $1), 0)
+         + (SELECT count(*) FROM message WHERE seq > $2 AND recipient = $1)";
+/// Messages before a place in the order of lists: the days before its day, the minutes before its minute, what is
+/// earlier in that, and what the figures do not hold yet.
+const RANK: &str = "\
+    SELECT coalesce((SELECT sum(messages) FROM day_total WHERE day < $1), 0)::bigint
+         + coalesce((SELECT sum(messages) FROM minute_total WHERE minute >= $1 * 1440 AND minute < $2), 0)::bigint
+         + (SELECT count(*) FROM message WHERE (ts_second, ts_nanosecond) >= ($2 * 60, 0)
+            AND (ts_second, ts_nanosecond, message_id) < ($3, $4, $5) AND seq <= $6)
+         + (SELECT count(*) FROM message WHERE seq > $6
+            AND (ts_second, ts_nanosecond, message_id) < ($3, $4, $5))";
+/// The day of the message with so many before it, and how many come before that day.
+const DAY_AT: &str = "\
+    SELECT day, up_to - messages FROM (
+        SELECT day, messages, (sum(messages) OVER (ORDER BY day))::bigint AS up_to FROM (
+            SELECT day, sum(messages)::bigint AS messages FROM (
+                SELECT day, messages FROM day_total
+                UNION ALL SELECT floor(ts_second / 86400.0)::bigint, 1 FROM message WHERE seq > $2
+            ) AS each GROUP BY day
+        ) AS days
+    ) AS sums WHERE up_to > $1 ORDER BY day LIMIT 1";
+/// The same for a minute of that day.
+const MINUTE_AT: &str = "\
+    SELECT minute, up_to - messages FROM (
+        SELECT minute, messages, (sum(messages) OVER (ORDER BY minute))::bigint AS up_to FROM (
+            SELECT minute, sum(messages)::bigint AS messages FROM (
+                SELECT minute, messages FROM minute_total WHERE minute >= $3 AND minute < $3 + 1440
+                UNION ALL SELECT floor(ts_second / 60.0)::bigint, 1 FROM message
+                    WHERE seq > $2 AND ts_second >= $3 * 60 AND ts_second < ($3 + 1440) * 60
+            ) AS each GROUP BY minute
+        ) AS minutes
+    ) AS sums WHERE up_to > $1 ORDER BY minute LIMIT 1";
+const TOP_SENDERS: &str = "\
+    WITH arrived AS MATERIALIZED (
+        SELECT sender AS number, count(*) AS messages FROM message WHERE seq > $1 GROUP BY sender
+    ), touched AS (
+        SELECT number, arrived.messages + coalesce(sender_total.messages, 0) AS messages
+        FROM arrived LEFT JOIN sender_total USING (number)
+    ), untouched AS (
+        SELECT number, messages FROM sender_total
+        WHERE NOT EXISTS (SELECT FROM arrived WHERE arrived.number = sender_total.number)
+        ORDER BY messages DESC, number LIMIT 10
+    )
+    SELECT number, messages FROM (SELECT * FROM touched UNION ALL SELECT * FROM untouched) AS senders
+    ORDER BY messages DESC, number LIMIT 10";
+const SENDERS: &str = "\
+    SELECT senders + (
+        SELECT count(DISTINCT sender) FROM message WHERE seq > figures_upto
+        AND NOT EXISTS (SELECT FROM sender_total WHERE number = sender)
+    ) FROM derived";
+const FIRST: &str = "\
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond, message_id LIMIT 1";
+const LAST: &str = "\
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message
+    ORDER BY ts_second DESC, ts_nanosecond DESC, message_id DESC LIMIT 1";
+const TOP_SENDERS_PLAINLY: &str = "\
+    SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
+const SENDERS_PLAINLY: &str = "SELECT count(DISTINCT sender) FROM message";
+const TOTAL_PLAINLY: &str = "SELECT count(*) FROM message";
+
+/// How far the figures have come in a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figures {
+    /// They hold every message up to this one.
+    pub(super) upto: i64,
+    /// And so do the texts.
+    pub(super) texts_upto: i64,
+    /// They are of other messages than are there, and must not be used.
+    pub(super) is_void: bool,
+}
+
+impl Figures {
+    pub(super) fn read(session: &Session<'_>) -> Result<Self, Failed> {
+        let row = session.row(READ, &[])?;
+        Ok(Self { upto: row.try_get(0)?, texts_upto: row.try_get(1)?, is_void: row.try_get(2)? })
+    }
+
+    /// All messages of a sender; none if that is not known.
+    pub(super) fn of_sender(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
+        self.of(session, OF_SENDER, number)
+    }
+
+    /// All messages to a recipient; none if that is not known.
+    pub(super) fn of_recipient(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
+        self.of(session, OF_RECIPIENT, number)
+    }
+
+    fn of(&self, session: &Session<'_>, sql: &str, number: &str) -> Result<Option<u64>, Failed> {
+        if self.is_void {
+            return Ok(None);
+        }
+        count(&session.row(sql, &[&number, &self.upto])?, 0).map(Some)
+    }
+
+    /// The answer to `GET /stats`.
+    pub(super) fn stats(&self, session: &Session<'_>) -> Result<Stats, Failed> {
+        let (total, senders, top) = if self.is_void {
+            let top = session.query(TOP_SENDERS_PLAINLY, &[])?;
+            (session.row(TOTAL_PLAINLY, &[])?, session.row(SENDERS_PLAINLY, &[])?, top)
+        } else {
+            let top = session.query(TOP_SENDERS, &[&self.upto])?;
+            (session.row(TOTAL, &[])?, session.row(SENDERS, &[])?, top)
+        };
+        let sender = |row| Ok(SenderCount { from: checked(row, 0, Phone::new)?, count: count(row, 1)? });
+        let instant = |sql| -> Result<Option<Timestamp>, Failed> {
+            session.query(sql, &[])?.first().map(|row| timestamp(row, 0)).transpose()
+        };
+        Ok(Stats {
+            total_messages: count(&total, 0)?,
+            senders_count: count(&senders, 0)?,
+            messages_per_sender: top.iter().map(sender).collect::<Result<_, Failed>>()?,
+            first_message_ts: instant(FIRST)?,
+            last_message_ts: instant(LAST)?,
+        })
+    }
+}
+
+/// The messages of a range of time.
+pub(super) struct Timeline<'a> {
+    pub(super) session: &'a Session<'a>,
+    pub(super) figures: &'a Figures,
+    pub(super) range: Range<Moment>,
+}
+
+impl Timeline<'_> {
+    /// Messages before a moment, or at that moment and with a lesser id.
+    fn rank(&self, moment: Moment, id: &str) -> Result<u64, Failed> {
+        if moment == Moment::MIN {
+            return Ok(0);
+        }
+        if moment == Moment::MAX {
+            return count(&self.session.row(TOTAL, &[])?, 0);
+        }
+        let day = moment.second.div_euclid(SECONDS_A_DAY);
+        let minute = moment.second.div_euclid(SECONDS_A_MINUTE);
+        let nanosecond = integer(moment.nanosecond);
+        let row =
+            self.session.row(RANK, &[&day, &minute, &moment.second, &nanosecond, &id, &self.figures.upto])?;
+        count(&row, 0)
+    }
+
+    /// The minute of the message with so many before it, and how many come before that minute.
+    fn minute_at(&self, rank: u64) -> Result<Option<(i64, u64)>, Failed> {
+        let upto = self.figures.upto;
+        let days = self.session.query(DAY_AT, &[&bigint(rank), &upto])?;
+        let Some(day) = days.first() else { return Ok(None) };
+        let (first, before) = (day.try_get::<_, i64>(0)? * MINUTES_A_DAY, count(day, 1)?);
+        let minutes =
+            self.session.query(MINUTE_AT, &[&bigint(rank.saturating_sub(before)), &upto, &first])?;
+        minutes.first().map(|row| Ok((row.try_get(0)?, before + count(row, 1)?))).transpose()
+    }
+}
+
+impl Matches for Timeline<'_> {
+    type Error = Failed;
+
+    fn total(&self) -> Result<u64, Failed> {
+        Ok(self.rank(self.range.end, "")?.saturating_sub(self.rank(self.range.start, "")?))
+    }
+
+    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+        let first = self.rank(self.range.start, "")?;
+        if position.moment < self.range.start {
+            return Ok(0);
+        }
+        if position.moment >= self.range.end {
+            return self.total();
+        }
+        // No id has a control character in it: this comes right after the id and before all that begin with it.
+        let id = format!("{}{}", position.message_id.as_str(), if including { "\u{1}" } else { "" });
+        Ok(self.rank(position.moment, &id)?.saturating_sub(first))
+    }
+
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+        let start = self.rank(self.range.start, "")? + range.start;
+        let Some((minute, before)) = self.minute_at(start)? else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM message WHERE (ts_second, ts_nanosecond) >= ($1, 0)
+             ORDER BY ts_second, ts_nanosecond, message_id LIMIT $2 OFFSET $3"
+        );
+        let (limit, offset) = (bigint(range.end - range.start), bigint(start.saturating_sub(before)));
+        let found = self.session.query(&sql, &[&(minute * SECONDS_A_MINUTE), &limit, &offset])?;
+        found.iter().map(rows::message).collect()
+    }
+}

@@ -1,0 +1,27 @@
+//! Up to which arrival number no message can still appear.
+//!
+//! A batch takes its number before it is committed, so one with a greater number may be seen earlier. Whoever reads
+//! on from an arrival number must not pass one that is still to come. Therefore a batch first takes a shared lock
+//! whose key is the greatest number taken so far, then its own number, which is greater; the lock ends with its
+//! transaction, once what was committed can be seen. Whoever reads looks at the greatest number first and then at
+//! the locks: a batch that has no lock by then will get a greater number, and one that has will get a greater one
+//! than its key. (A batch that looked long ago and takes its lock only now makes a later horizon lesser than an
+//! earlier one. Both are true.) This needs no transaction to be kept waiting, and other users of the server do not matter.
+
+use super::connection::{Failed, Session};
+use super::insert::PLACES;
+use super::locks;
+
+const LATEST: &str = "SELECT last_value FROM message_batch";
+/// The keys are the low 31 bits of batch numbers, of which the distance to the latest is told.
+const UNDER_WAY: &str = "\
+    SELECT coalesce(max(($2 - objid::bigint) & 2147483647), 0) FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint = $1
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// An arrival number up to which any snapshot taken after this has all messages that will ever be.
+pub(super) fn horizon(session: &Session<'_>) -> Result<i64, Failed> {
+    let latest: i64 = session.row(LATEST, &[])?.try_get(0)?;
+    let distance: i64 = session.row(UNDER_WAY, &[&i64::from(locks::BATCHES), &latest])?.try_get(0)?;
+    Ok((latest - distance) * PLACES + PLACES - 1)
+}

@@ -1,0 +1,273 @@
+//! Derives the figures and the index of texts from the messages, behind the writers: one thread in each process, of
+//! which one at a time does the work for all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Tuning;
+use super::connection::{Connections, Failed, Session};
+use super::horizon::horizon;
+use super::locks;
+use super::rows;
+use crate::message::Moment;
+use crate::query::fold;
+use crate::store::{Behind, Error};
+use crate::telemetry::chain;
+
+/// Whoever holds this lock does the work, for one transaction.
+const TURN: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
+const STATE: &str = "SELECT is_void, figures_upto, texts_upto FROM derived";
+const FORGET: &str = "\
+    DELETE FROM sender_total; DELETE FROM recipient_total; DELETE FROM day_total; DELETE FROM minute_total;
+    DELETE FROM message_text;
+    UPDATE derived SET is_void = false, figures_upto = 0, texts_upto = 0, messages = 0, senders = 0";
+/// The last of so many messages.
+const LAST_OF: &str = "\
+    SELECT max(seq), count(*) FROM (SELECT seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS found";
+const ADD_FIGURES: &str = "\
+    WITH arrived AS MATERIALIZED (
+        SELECT sender, recipient, ts_second FROM message WHERE seq > $1 AND seq <= $2
+    ), by_sender AS (
+        INSERT INTO sender_total AS kept SELECT sender, count(*) FROM arrived GROUP BY sender
+        ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
+        RETURNING xmax = 0 AS is_new
+    ), by_recipient AS (
+        INSERT INTO recipient_total AS kept SELECT recipient, count(*) FROM arrived GROUP BY recipient
+        ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
+    ), by_day AS (
+        INSERT INTO day_total AS kept SELECT floor(ts_second / 86400.0), count(*) FROM arrived GROUP BY 1
+        ON CONFLICT (day) DO UPDATE SET messages = kept.messages + excluded.messages
+    ), by_minute AS (
+        INSERT INTO minute_total AS kept SELECT floor(ts_second / 60.0), count(*) FROM arrived GROUP BY 1
+        ON CONFLICT (minute) DO UPDATE SET messages = kept.messages + excluded.messages
+    )
+    UPDATE derived SET figures_upto = $2, messages = messages + (SELECT count(*) FROM arrived),
+        senders = senders + (SELECT count(*) FROM by_sender WHERE is_new)
+    WHERE NOT is_void RETURNING true";
+const TEXTS: &str = "\
+    SELECT seq, message_id, sender, recipient, ts_second, ts_nanosecond, text FROM message
+    WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+const ADD_TEXTS: &str = "\
+    INSERT INTO message_text (seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[])";
+const TEXTS_ADDED: &str = "UPDATE derived SET texts_upto = $1 WHERE NOT is_void RETURNING true";
+const BEHIND: &str = "\
+    SELECT (SELECT count(*) FROM (SELECT FROM message WHERE seq > figures_upto LIMIT $1) AS found),
+           (SELECT count(*) FROM (SELECT FROM message WHERE seq > texts_upto LIMIT $1) AS found),
+           figures_upto, texts_upto
+    FROM derived";
+/// How far behind the indexes are is counted up to here.
+const BEHIND_MAX: i64 = 1_000_000;
+
+/// What the thread shows to others.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The latest message that this process has stored.
+    stored: AtomicI64,
+    figures_upto: AtomicI64,
+    texts_upto: AtomicI64,
+    figures_behind: AtomicU64,
+    texts_behind: AtomicU64,
+}
+
+impl Progress {
+    /// Messages were stored, up to this one.
+    pub(super) fn stored(&self, seq: i64) {
+        self.stored.fetch_max(seq, Relaxed);
+    }
+
+    /// As far as the thread has seen, and at least one where this process has stored something since.
+    pub(super) fn behind(&self) -> Behind {
+        let stored = self.stored.load(Relaxed);
+        let of = |upto: &AtomicI64, behind: &AtomicU64| {
+            behind.load(Relaxed).max(u64::from(stored > upto.load(Relaxed)))
+        };
+        Behind {
+            index: of(&self.figures_upto, &self.figures_behind),
+            search: of(&self.texts_upto, &self.texts_behind),
+        }
+    }
+}
+
+/// The thread. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Indexer {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    asked: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Waits, and tells whether to end.
+    fn wait(&self, time: Duration) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, _) = self
+            .changed
+            .wait_timeout_while(asked, time, |asked| !*asked)
+            .unwrap_or_else(PoisonError::into_inner);
+        *asked
+    }
+
+    fn ask(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Indexer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the operating system gives none.
+    pub(super) fn start(
+        connections: Arc<Connections>,
+        tuning: Tuning,
+        progress: Arc<Progress>,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new(Stop::default());
+        let work = Work { connections, tuning, progress, failing: AtomicBool::new(false) };
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("lyftr-index".into())
+            .spawn(move || while !stopped.wait(work.step()) {})?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Indexer {
+    fn drop(&mut self) {
+        self.stop.ask();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that makes the indexes panicked");
+        }
+    }
+}
+
+/// What one step has found.
+struct Found {
+    /// There is more to do at once.
+    more: bool,
+}
+
+struct Work {
+    connections: Arc<Connections>,
+    tuning: Tuning,
+    progress: Arc<Progress>,
+    /// The last step failed, which has been said.
+    failing: AtomicBool,
+}
+
+impl Work {
+    /// Goes one step, and tells how long to wait until the next one.
+    fn step(&self) -> Duration {
+        let begin = Instant::now();
+        let done = self.connections.lend(|session| {
+            let found = self.derive(session)?;
+            self.look(session)?;
+            Ok(found)
+        });
+        match done {
+            Ok(found) => {
+                self.failing.store(false, Relaxed);
+                // At most half of the time, so that what is derived gives way to what is stored.
+                if found.more { begin.elapsed() } else { self.tuning.index_pause }
+            }
+            Err(Failed::Closed) => self.tuning.index_pause,
+            Err(failed) => {
+                if !self.failing.swap(true, Relaxed) {
+                    tracing::warn!(
+                        error = chain(&Error::from(failed)),
+                        "the indexes cannot be brought up to date"
+                    );
+                }
+                self.tuning.index_pause
+            }
+        }
+    }
+
+    fn derive(&self, session: &Session<'_>) -> Result<Found, Failed> {
+        let horizon = horizon(session)?;
+        session.transaction(|| {
+            let turn: bool = session.row(TURN, &[&locks::LYFTR, &locks::INDEXER])?.try_get(0)?;
+            if !turn {
+                return Ok(Found { more: false });
+            }
+            let state = session.row(STATE, &[])?;
+            if state.try_get(0)? {
+                session.run(FORGET)?;
+                tracing::info!("messages were changed by hand; figures and indexes are made anew");
+                return Ok(Found { more: true });
+            }
+            let figures_more = self.add_figures(session, state.try_get(1)?, horizon)?;
+            let texts_more = self.add_texts(session, state.try_get(2)?, horizon)?;
+            Ok(Found { more: figures_more || texts_more })
+        })
+    }
+
+    /// The arrival number to go up to, and whether there is more after it; none if nothing has arrived.
+    fn batch(
+        session: &Session<'_>,
+        after: i64,
+        horizon: i64,
+        most: i64,
+    ) -> Result<Option<(i64, bool)>, Failed> {
+        let row = session.row(LAST_OF, &[&after, &horizon, &most])?;
+        let more = row.try_get::<_, i64>(1)? == most;
+        Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (if more { last } else { horizon }, more)))
+    }
+
+    fn add_figures(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
+        let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.figures_batch)? else {
+            return Ok(false);
+        };
+        settled(&session.query(ADD_FIGURES, &[&after, &upto])?)?;
+        Ok(more)
+    }
+
+    fn add_texts(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
+        let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.texts_batch)? else {
+            return Ok(false);
+        };
+        let rows = session.query(TEXTS, &[&after, &upto])?;
+        let (mut seqs, mut ids, mut senders, mut recipients) = (vec![], vec![], vec![], vec![]);
+        let (mut seconds, mut nanoseconds, mut texts) = (vec![], vec![], vec![]);
+        for row in &rows {
+            let Some(text) = row.try_get::<_, Option<&str>>(6)? else { continue };
+            let Moment { second, nanosecond } = rows::moment(row, 4)?;
+            seqs.push(row.try_get::<_, i64>(0)?);
+            ids.push(row.try_get::<_, &str>(1)?);
+            senders.push(row.try_get::<_, &str>(2)?);
+            recipients.push(row.try_get::<_, &str>(3)?);
+            seconds.push(second);
+            nanoseconds.push(rows::integer(nanosecond));
+            texts.push(fold(text));
+        }
+        session.query(ADD_TEXTS, &[&seqs, &ids, &senders, &recipients, &seconds, &nanoseconds, &texts])?;
+        settled(&session.query(TEXTS_ADDED, &[&upto])?)?;
+        Ok(more)
+    }
+
+    /// Notes how far the work has come, whoever did it.
+    fn look(&self, session: &Session<'_>) -> Result<(), Failed> {
+        let row = session.row(BEHIND, &[&BEHIND_MAX])?;
+        self.progress.figures_behind.store(rows::count(&row, 0)?, Relaxed);
+        self.progress.texts_behind.store(rows::count(&row, 1)?, Relaxed);
+        self.progress.figures_upto.store(row.try_get(2)?, Relaxed);
+        self.progress.texts_upto.store(row.try_get(3)?, Relaxed);
+        Ok(())
+    }
+}
+
+/// What was to be noted is, unless messages were changed by hand meanwhile.
+fn settled(noted: &[tokio_postgres::Row]) -> Result<(), Failed> {
+    if noted.is_empty() { Err(Failed::Nonsense("messages were changed meanwhile".into())) } else { Ok(()) }
+}

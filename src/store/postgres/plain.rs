@@ -1,0 +1,125 @@
+//! Messages that match any filter, straight from the table by the index that fits best.
+
+use std::ops::Range;
+
+use tokio_postgres::types::ToSql;
+
+use super::connection::{Failed, Given, Session};
+use super::figures::Figures;
+use super::rows::{self, COLUMNS, bigint, integer};
+use crate::message::Message;
+use crate::query::{Filter, Position};
+use crate::store::matches::Matches;
+
+/// Conditions on messages, all of which must hold, and the values in them.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    terms: Vec<String>,
+    given: Vec<Box<dyn ToSql + Sync>>,
+}
+
+impl Conditions {
+    /// Those of a filter, but for its search.
+    pub(super) fn of(filter: &Filter) -> Self {
+        let mut conditions = Self::default();
+        for (column, number) in [("sender", &filter.from), ("recipient", &filter.to)] {
+            if let Some(number) = number {
+                let given = conditions.give(number.clone());
+                conditions.add(format!("{column} = {given}"));
+            }
+        }
+        for (comparison, bound) in [(">=", filter.since), ("<", filter.until)] {
+            if let Some(bound) = bound {
+                let (second, nanosecond) =
+                    (conditions.give(bound.second()), conditions.give(integer(bound.nanosecond())));
+                conditions.add(format!("(ts_second, ts_nanosecond) {comparison} ({second}, {nanosecond})"));
+            }
+        }
+        conditions
+    }
+
+    /// Names a value, for a term.
+    pub(super) fn give(&mut self, value: impl ToSql + Sync + 'static) -> String {
+        self.given.push(Box::new(value));
+        format!("${}", self.given.len())
+    }
+
+    pub(super) fn add(&mut self, term: String) {
+        self.terms.push(term);
+    }
+
+    /// As SQL.
+    pub(super) fn sql(&self) -> String {
+        if self.terms.is_empty() { "true".to_owned() } else { self.terms.join(" AND ") }
+    }
+
+    pub(super) fn given(&self) -> Vec<Given<'_>> {
+        self.given.iter().map(|value| -> Given<'_> { value.as_ref() }).collect()
+    }
+}
+
+/// The messages that match.
+pub(super) struct Plain<'a> {
+    pub(super) session: &'a Session<'a>,
+    pub(super) figures: &'a Figures,
+    pub(super) filter: &'a Filter,
+}
+
+impl Plain<'_> {
+    /// How many meet the conditions.
+    fn count(&self, conditions: &Conditions) -> Result<u64, Failed> {
+        let sql = format!("SELECT count(*) FROM message WHERE {}", conditions.sql());
+        rows::count(&self.session.row(&sql, &conditions.given())?, 0)
+    }
+}
+
+impl Matches for Plain<'_> {
+    type Error = Failed;
+
+    fn total(&self) -> Result<u64, Failed> {
+        let known = match self.filter {
+            Filter { from: Some(from), to: None, since: None, until: None, search: _ } => {
+                self.figures.of_sender(self.session, from)?
+            }
+            Filter { from: None, to: Some(to), since: None, until: None, search: _ } => {
+                self.figures.of_recipient(self.session, to)?
+            }
+            _ => None,
+        };
+        known.map_or_else(|| self.count(&Conditions::of(self.filter)), Ok)
+    }
+
+    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+        let mut conditions = Conditions::of(self.filter);
+        let second = conditions.give(position.moment.second);
+        let nanosecond = conditions.give(integer(position.moment.nanosecond));
+        let id = conditions.give(position.message_id.as_str().to_owned());
+        let comparison = if including { "<=" } else { "<" };
+        conditions.add(format!(
+            "(ts_second, ts_nanosecond, message_id) {comparison} ({second}, {nanosecond}, {id})"
+        ));
+        self.count(&conditions)
+    }
+
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+        // What lies nearer to the end is counted from there.
+        let total = self.total()?;
+        let from_end = range.end > total / 2;
+        let passed_over = if from_end { total - range.end } else { range.start };
+        let mut conditions = Conditions::of(self.filter);
+        let limit = conditions.give(bigint(range.end - range.start));
+        let offset = conditions.give(bigint(passed_over));
+        let order = if from_end { "DESC" } else { "ASC" };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM message WHERE {}
+             ORDER BY ts_second {order}, ts_nanosecond {order}, message_id {order} LIMIT {limit} OFFSET {offset}",
+            conditions.sql()
+        );
+        let found = self.session.query(&sql, &conditions.given())?;
+        let mut page = found.iter().map(rows::message).collect::<Result<Vec<_>, _>>()?;
+        if from_end {
+            page.reverse();
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,75 @@
+//! From rows to messages.
+
+use tokio_postgres::Row;
+
+use super::connection::{Failed, Session};
+use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
+use crate::store::matches::Entry;
+use crate::store::nearest::Rows;
+
+/// The columns that [`message`] reads.
+pub(super) const COLUMNS: &str = "message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text";
+
+/// A row of [`COLUMNS`].
+pub(super) fn message(row: &Row) -> Result<Message, Failed> {
+    Ok(Message {
+        message_id: checked(row, 0, MessageId::new)?,
+        from: checked(row, 1, Phone::new)?,
+        to: checked(row, 2, Phone::new)?,
+        ts: timestamp(row, 3)?,
+        text: row.try_get::<_, Option<&str>>(6)?.map(Into::into),
+    })
+}
+
+/// The moment in two columns, from `first` on.
+pub(super) fn moment(row: &Row, first: usize) -> Result<Moment, Failed> {
+    let nanosecond: i32 = row.try_get(first + 1)?;
+    let nanosecond = u32::try_from(nanosecond).map_err(|error| Failed::Nonsense(error.into()))?;
+    Ok(Moment { second: row.try_get(first)?, nanosecond })
+}
+
+/// The timestamp in three columns, from `first` on.
+pub(super) fn timestamp(row: &Row, first: usize) -> Result<Timestamp, Failed> {
+    let Moment { second, nanosecond } = moment(row, first)?;
+    let digits: i16 = row.try_get(first + 2)?;
+    let digits = u8::try_from(digits).map_err(|error| Failed::Nonsense(error.into()))?;
+    Timestamp::from_parts(second, nanosecond, digits).map_err(|error| Failed::Nonsense(error.into()))
+}
+
+/// A string column, held to the rule that its value was stored under.
+pub(super) fn checked<T>(
+    row: &Row,
+    column: usize,
+    check: impl Fn(&str) -> Result<T, crate::message::Broken>,
+) -> Result<T, Failed> {
+    check(row.try_get(column)?).map_err(|broken| Failed::Nonsense(broken.reason.into()))
+}
+
+/// A count.
+pub(super) fn count(row: &Row, column: usize) -> Result<u64, Failed> {
+    let count: i64 = row.try_get(column)?;
+    u64::try_from(count).map_err(|error| Failed::Nonsense(error.into()))
+}
+
+/// As `integer`, which has a sign. Nanoseconds fit; what lies beyond every one of them stays beyond.
+pub(super) fn integer(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// As `bigint`, which has a sign.
+pub(super) fn bigint(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Rows for Session<'_> {
+    type Error = Failed;
+
+    fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Failed> {
+        let seqs: Vec<i64> = entries.iter().map(|entry| entry.seq).collect();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM message WHERE seq = ANY ($1)
+             ORDER BY ts_second, ts_nanosecond, message_id OFFSET $2 LIMIT $3"
+        );
+        self.query(&sql, &[&seqs, &bigint(skip), &bigint(limit)])?.iter().map(message).collect()
+    }
+}

@@ -1,0 +1,321 @@
+//! A server of PostgreSQL's for the tests alone, on a Unix socket: its programs as user `postgres`, from what is
+//! installed. It ends with the process that started it, however that ends.
+
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row};
+
+use super::eventually;
+
+/// Runs the server until the standard input of the script ends.
+const GUARD: &str = r#"
+    "$0" "$@" & server=$!
+    read -r _
+    kill -QUIT $(head -1 "$PGDATA/postmaster.pid") 2>/dev/null
+    wait $server
+"#;
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    folder: TempDir,
+    programs: PathBuf,
+    settings: Vec<String>,
+    place: Place,
+    server: Option<Child>,
+}
+
+/// Where a server listens: the folder of its socket, and the port, which is part of the socket's name.
+#[derive(Debug, Clone)]
+struct Place {
+    folder: PathBuf,
+    port: u16,
+}
+
+/// A database on a server; it is dropped with this.
+#[derive(Debug)]
+pub(crate) struct Database {
+    place: Place,
+    name: String,
+}
+
+/// A connection past Lyftr that stays open.
+pub(crate) struct Session {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Cluster {
+    /// The server that tests share which do not hurt it.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// A new server with these settings, e.g. `fsync=off`.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed; says what to install.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let mut cluster = Self::make(5432, settings);
+        cluster.run();
+        cluster
+    }
+
+    /// A new server that listens at this port of the machine too, with a certificate and its key.
+    pub(crate) fn start_with_tls(port: u16, certificate: &str, key: &str) -> Self {
+        let settings = ["listen_addresses=127.0.0.1", "ssl=on"];
+        let mut cluster = Self::make(port, &settings);
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let file = cluster.data().join(name);
+            std::fs::write(&file, content).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = other_user() {
+                chown(&file, Some(user), Some(group)).unwrap();
+            }
+        }
+        cluster.run();
+        cluster
+    }
+
+    fn make(port: u16, settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("lyftr-pg").tempdir().unwrap();
+        let programs = programs();
+        if let Some((user, group)) = other_user() {
+            chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        let place = Place { folder: folder.path().to_owned(), port };
+        let cluster = Self {
+            folder,
+            place,
+            programs,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            server: None,
+        };
+        let made = cluster
+            .program("initdb")
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        cluster
+    }
+
+    /// Starts the server, again if it was stopped, and waits until it takes connections.
+    pub(crate) fn run(&mut self) {
+        let mut guard = Command::new("sh");
+        guard.arg("-c").arg(GUARD).arg(self.programs.join("postgres"));
+        let Place { folder, port } = &self.place;
+        let fixed = ["listen_addresses=", "max_connections=300", "log_min_messages=fatal"];
+        guard.arg("-k").arg(folder).args(["-p", &port.to_string()]);
+        for setting in fixed.into_iter().chain(self.settings.iter().map(String::as_str)) {
+            guard.args(["-c", setting]);
+        }
+        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
+        self.as_other(&mut guard).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        self.server = Some(guard.spawn().unwrap());
+        eventually("PostgreSQL takes connections", || {
+            self.place.query("postgres", "SELECT 1", &[]).ok().map(drop)
+        });
+    }
+
+    /// Kills all of the server as a power cut would, and waits until it is gone.
+    pub(crate) fn kill9(&mut self) {
+        let id = self.server_id();
+        let family = children(id);
+        for process in std::iter::once(id).chain(family) {
+            // One may have ended by itself.
+            let _gone = kill_process(Pid::from_raw(process).unwrap(), Signal::KILL);
+        }
+        self.end();
+    }
+
+    /// Stops the server in good order, without waiting for those who are connected.
+    pub(crate) fn stop(&mut self) {
+        kill_process(Pid::from_raw(self.server_id()).unwrap(), Signal::INT).unwrap();
+        self.end();
+    }
+
+    /// Sends all processes of the server a signal, e.g. `Signal::STOP`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.server_id();
+        for process in std::iter::once(id).chain(children(id)) {
+            let _gone = kill_process(Pid::from_raw(process).unwrap(), signal);
+        }
+    }
+
+    /// A new database.
+    pub(crate) fn database(&self) -> Database {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.place.query("postgres", &format!("CREATE DATABASE {name}"), &[]).unwrap();
+        Database { place: self.place.clone(), name }
+    }
+
+    /// The socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.place.folder.join(format!(".s.PGSQL.{}", self.place.port))
+    }
+
+    /// The folder of the server's files.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn server_id(&self) -> i32 {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    fn end(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            drop(server.stdin.take());
+            server.wait().unwrap();
+        }
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        self.as_other(&mut command);
+        command
+    }
+
+    /// As a user that PostgreSQL is willing to run as.
+    fn as_other<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        if let Some((user, group)) = other_user() {
+            command.uid(user).gid(group);
+        }
+        command.env("PGDATA", self.data()).current_dir(self.folder.path())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Database {
+    /// On the server that tests share.
+    pub(crate) fn new() -> Self {
+        Cluster::shared().database()
+    }
+
+    /// For `DATABASE_URL`.
+    pub(crate) fn url(&self) -> String {
+        self.place.url(&self.name)
+    }
+
+    /// Its name on the server.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a statement, past Lyftr.
+    #[track_caller]
+    pub(crate) fn query(&self, sql: &str, given: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
+        self.place.query(&self.name, sql, given).unwrap()
+    }
+
+    /// A connection past Lyftr.
+    pub(crate) fn session(&self) -> Session {
+        self.place.connect(&self.name).unwrap()
+    }
+
+    /// For `DATABASE_URL`, of a database with another name on the same server.
+    pub(crate) fn url_of(&self, name: &str) -> String {
+        self.place.url(name)
+    }
+
+    /// A number, by a statement past Lyftr.
+    #[track_caller]
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        self.query(sql, &[])[0].get(0)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // The server may be gone.
+        drop(self.place.query("postgres", &format!("DROP DATABASE {} WITH (FORCE)", self.name), &[]));
+    }
+}
+
+impl Place {
+    fn url(&self, database: &str) -> String {
+        let folder = self.folder.display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{folder}:{}/{database}", self.port)
+    }
+
+    fn connect(&self, database: &str) -> Result<Session, tokio_postgres::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(&self.folder).port(self.port).user("postgres").dbname(database);
+        let client = runtime.block_on(async {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(connection);
+            Ok(client)
+        })?;
+        Ok(Session { runtime, client })
+    }
+
+    fn query(
+        &self,
+        database: &str,
+        sql: &str,
+        given: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let session = self.connect(database)?;
+        session.runtime.block_on(session.client.query(sql, given))
+    }
+}
+
+impl Session {
+    /// Runs statements.
+    #[track_caller]
+    pub(crate) fn run(&self, sql: &str) {
+        self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
+    }
+}
+
+/// The folder of the programs of the newest PostgreSQL here.
+fn programs() -> PathBuf {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .map(|version| version.unwrap().path().join("bin"))
+        .filter(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+        .collect();
+    found.sort();
+    found.pop().expect("PostgreSQL is not installed; to run these tests: apt-get install postgresql-15")
+}
+
+/// The number of the user and the group `postgres`, for a test that is run by root, whom PostgreSQL refuses.
+fn other_user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = std::fs::File::open("/etc/passwd").unwrap();
+    let line = BufReader::new(users).lines().map(Result::unwrap).find(|line| line.starts_with("postgres:"));
+    let line = line.expect("there is no user postgres; to run these tests: apt-get install postgresql-15");
+    let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
+    Some((fields.next()?, fields.next()?))
+}
+
+/// The numbers of the processes that a process has started.
+fn children(id: i32) -> Vec<i32> {
+    let file = format!("/proc/{id}/task/{id}/children");
+    let listed = std::fs::read_to_string(file).unwrap_or_default();
+    listed.split_whitespace().map(|id| id.parse().unwrap()).collect()
+}

@@ -1,0 +1,46 @@
+//! Three processes on one database behind HAProxy, one of which is killed and started again all the time.
+
+use std::net::SocketAddr;
+
+use super::load::Load;
+use super::{Torture, lasting_port};
+use crate::proxies::Proxy;
+use crate::support::eventually;
+use crate::support::postgres::Database;
+use crate::support::process::Process;
+
+const REPLICAS: usize = 3;
+
+#[test]
+fn what_was_acknowledged_by_any_of_three_processes_is_there_once() {
+    let mut torture = Torture::new("replicas", 10);
+    let database = Database::new();
+    let ports: Vec<u16> = (0..REPLICAS).map(|_| lasting_port()).collect();
+    let start = |port: u16| {
+        let builder = Process::builder().env("DATABASE_URL", &database.url()).env("PORT", &port.to_string());
+        builder.env("LOG_LEVEL", "ERROR").spawn()
+    };
+    let mut processes: Vec<Process> = ports.iter().map(|port| start(*port)).collect();
+    let addresses: Vec<SocketAddr> = ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect();
+    let Some(proxy) = Proxy::before_replicas(&addresses) else { return };
+    let load = Load::new(proxy.address());
+    let mut client = proxy.client();
+    eventually("a replica is ready", || (client.get("/health/ready").status == 200).then_some(()));
+    torture.run(&load, torture.rounds, |_, dice| {
+        dice.pause(300);
+        let killed = usize::try_from(dice.roll(3)).unwrap();
+        processes[killed].kill9();
+        dice.pause(100);
+        processes[killed] = start(ports[killed]);
+        (std::time::Duration::ZERO, load.check())
+    });
+    torture.judgement += load.check();
+    // The senders see nothing of a request that the proxy sends once more, to another process.
+    torture.hits = torture.hits.max(proxy.retried() as u64).min(torture.rounds);
+    assert_eq!(
+        client.json("/stats")["total_messages"],
+        database.number("SELECT count(*) FROM message"),
+        "the figures and the rows"
+    );
+    torture.end();
+}
