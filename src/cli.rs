@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Args, Environment};
 
+mod copy;
 mod healthcheck;
 mod migrate;
 mod send;
@@ -40,6 +41,12 @@ DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, t
 const DATABASE_SECRET: &str =
     "DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
+/// What stands below the help of the command that copies.
+const COPY_SECRETS: &str = "\
+A URL with a password is better given as COPY_FROM or COPY_TO, which other users of the machine cannot see.
+The service need not run. A SQLite database belongs to one process: stop the service that has it. What arrives
+in PostgreSQL meanwhile is copied by the next run.";
+
 /// What stands below the help of a command that signs.
 const SIGNING_SECRET: &str = "\
 The secret comes from the environment only, as NAME or, from a file, as NAME_FILE:
@@ -60,6 +67,9 @@ enum Command {
     /// Bring the schema of the database up to date, and do nothing else
     #[command(after_help = DATABASE_SECRET)]
     Migrate(crate::config::DatabaseArgs),
+    /// Copy all messages from one database to another, and compare the two
+    #[command(after_help = COPY_SECRETS)]
+    Copy(copy::Options),
     /// Ask a running service whether it is ready; exit code 0 if it is
     Healthcheck(healthcheck::Options),
     /// Print the signature of a body
@@ -84,6 +94,7 @@ pub fn run() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args, environment),
         Command::Migrate(args) => migrate::run(&args, environment),
+        Command::Copy(options) => finish(copy::run(&options)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
         Command::Send(options) => finish(send::run(&options, environment)),

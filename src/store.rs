@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::Message;
+use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
+pub mod copy;
 pub mod postgres;
 pub mod sqlite;
 
@@ -56,6 +57,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Error`]
     fn stats(&self) -> Result<Stats, Error>;
 
+    /// Messages in the order of their arrival, from the one after `after` on, at most `limit`. Whoever goes on from
+    /// the last of them misses none: what may still get a lesser arrival number holds back what has a greater one.
+    /// Zero is before all of them; the numbers have gaps.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error>;
+
+    /// Those messages that are stored under one of these ids, in any order.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error>;
+
     /// Whether messages can be stored and found right now, by doing both (nothing is added).
     ///
     /// # Errors
@@ -71,6 +86,15 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Puts everything in order for the next start. Inserts after this fail.
     fn close(&self);
+}
+
+/// A message and its place in the order of arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// Its arrival number, greater than zero.
+    pub seq: i64,
+    /// The message.
+    pub message: Message,
 }
 
 /// What became of a message that was given to [`Store::insert`].

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::matches::listing;
-use super::{Behind, Cause, Error, OpenError, Outcome, Store};
-use crate::message::{Message, Moment, Timestamp};
+use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Store};
+use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
 mod address;
@@ -187,6 +187,18 @@ impl Store for Postgres {
 
     fn stats(&self) -> Result<Stats, Error> {
         self.ask(|session| Figures::read(session)?.stats(session))
+    }
+
+    fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+        Ok(self.connections.lend(|session| {
+            let horizon = horizon::horizon(session)?;
+            rows::arrived(session, after, horizon, limit)
+        })?)
+    }
+
+    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
+        let ids: Vec<&str> = ids.iter().map(MessageId::as_str).collect();
+        Ok(self.connections.lend(|session| rows::with_ids(session, &ids))?)
     }
 
     fn ready(&self) -> Result<(), Error> {

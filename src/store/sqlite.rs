@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Behind, Error, OpenError, Outcome, Store};
-use crate::message::Message;
+use super::{Arrived, Behind, Error, OpenError, Outcome, Store};
+use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
 mod checkpoint;
@@ -187,6 +187,14 @@ impl Store for Sqlite {
 
     fn stats(&self) -> Result<Stats, Error> {
         self.readers.stats()
+    }
+
+    fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+        self.readers.arrived(after, limit)
+    }
+
+    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
+        self.readers.find(ids)
     }
 
     fn ready(&self) -> Result<(), Error> {

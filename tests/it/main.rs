@@ -15,6 +15,7 @@
 
 mod cli;
 mod contract;
+mod copy;
 mod corpus;
 mod damage;
 mod documents;

@@ -12,8 +12,10 @@ use tempfile::TempDir;
 use crate::support::postgres::Database;
 use crate::support::settle;
 
+mod following;
 mod reading;
 
+use following::{messages_are_found_by_their_ids, who_reads_on_in_the_order_of_arrival_misses_nothing};
 use reading::*;
 
 const CREATED: Outcome = Outcome::Created;
@@ -115,6 +117,8 @@ contract! {
         an_empty_store_answers
         stats_agree_with_the_rows
         a_reader_never_sees_half_a_batch
+        who_reads_on_in_the_order_of_arrival_misses_nothing
+        messages_are_found_by_their_ids
         being_ready_adds_nothing
         what_was_closed_is_found_again
         what_a_crash_left_is_found_again

@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Row;
-
 use super::connection::{Failed, Session};
 use super::locks;
-use super::rows::{self, COLUMNS};
+use super::rows;
 use crate::message::Message;
 use crate::store::Outcome;
 
@@ -55,7 +53,7 @@ pub(super) fn insert(session: &Session<'_>, batch: &[Message]) -> Result<(Vec<Ou
     }
     let known: Vec<&str> =
         firsts.iter().map(|first| first.message_id.as_str()).filter(|id| !stored.contains_key(id)).collect();
-    let there = if known.is_empty() { Vec::new() } else { with_ids(session, &known)? };
+    let there = if known.is_empty() { Vec::new() } else { rows::with_ids(session, &known)? };
     for message in there {
         if let Some(id) = known.iter().find(|id| **id == message.message_id.as_str()) {
             stored.insert(id, message);
@@ -89,10 +87,4 @@ fn insert_rows(session: &Session<'_>, messages: &[&Message]) -> Result<Vec<i64>,
         &[&ids, &senders, &recipients, &seconds, &nanoseconds, &digits, &texts, &locks::BATCHES],
     )?;
     created.iter().map(|row| Ok(row.try_get(0)?)).collect()
-}
-
-fn with_ids(session: &Session<'_>, ids: &[&str]) -> Result<Vec<Message>, Failed> {
-    let there =
-        session.query(&format!("SELECT {COLUMNS} FROM message WHERE message_id = ANY ($1)"), &[&ids])?;
-    there.iter().map(|row: &Row| rows::message(row)).collect()
 }

@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 
 use super::connection::{Failed, Session};
 use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
+use crate::store::Arrived;
 use crate::store::matches::Entry;
 use crate::store::nearest::Rows;
 
@@ -19,6 +20,25 @@ pub(super) fn message(row: &Row) -> Result<Message, Failed> {
         ts: timestamp(row, 3)?,
         text: row.try_get::<_, Option<&str>>(6)?.map(Into::into),
     })
+}
+
+/// The messages with these ids that are stored.
+pub(super) fn with_ids(session: &Session<'_>, ids: &[&str]) -> Result<Vec<Message>, Failed> {
+    let sql = format!("SELECT {COLUMNS} FROM message WHERE message_id = ANY ($1)");
+    session.query(&sql, &[&ids])?.iter().map(message).collect()
+}
+
+/// The messages that arrived after one and up to another, at most `limit`, in that order.
+pub(super) fn arrived(
+    session: &Session<'_>,
+    after: i64,
+    upto: i64,
+    limit: u32,
+) -> Result<Vec<Arrived>, Failed> {
+    let sql =
+        format!("SELECT {COLUMNS}, seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3");
+    let rows = session.query(&sql, &[&after, &upto, &i64::from(limit)])?;
+    rows.iter().map(|row| Ok(Arrived { seq: row.try_get(7)?, message: message(row)? })).collect()
 }
 
 /// The moment in two columns, from `first` on.

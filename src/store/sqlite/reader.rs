@@ -15,13 +15,13 @@ use super::number::{ANY, Number};
 use super::order::{ByNumber, ByTime, Order};
 use super::plain::{self, Plain};
 use super::ranked::Ranked;
-use super::rows::timestamp;
+use super::rows::{self, timestamp};
 use super::search::Search;
 use super::{Tuning, lock};
-use crate::message::{Moment, Timestamp};
+use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Stats};
-use crate::store::Error;
 use crate::store::matches::{listing, wide};
+use crate::store::{Arrived, Error};
 use crate::telemetry::chain;
 
 /// Steps of SQLite's machine between two looks at the clock.
@@ -87,6 +87,20 @@ impl Readers {
         self.ask(|asking| {
             let shared = asking.shared;
             stats(&asking.messages()?, shared)
+        })
+    }
+
+    pub(super) fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+        self.ask(|asking| {
+            let messages = asking.messages()?;
+            Ok(rows::arrived(&messages, after, limit)?)
+        })
+    }
+
+    pub(super) fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
+        self.ask(|asking| {
+            let messages = asking.messages()?;
+            Ok(rows::with_ids(&messages, ids)?)
         })
     }
 

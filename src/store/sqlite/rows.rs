@@ -1,9 +1,10 @@
 //! From rows to messages.
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failed::Failed;
 use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
+use crate::store::Arrived;
 use crate::store::matches::{Entry, narrow};
 use crate::store::nearest::Rows;
 
@@ -12,6 +13,12 @@ pub(super) const COLUMNS: &str = "message_id, sender, recipient, ts_second, ts_n
 const BY_SEQ: &str = "\
     SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message WHERE seq = ?1";
 
+const BY_ID: &str = "\
+    SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message
+    WHERE message_id = ?1";
+const ARRIVED: &str = "\
+    SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, seq FROM message
+    WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ID: &str = "SELECT message_id FROM message WHERE seq = ?1";
 
 /// The messages of these entries, all of which there are unless the index is wrong.
@@ -63,6 +70,21 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         ts: timestamp(row, 3)?,
         text: row.get(6)?,
     })
+}
+
+/// The messages with these ids that are stored.
+pub(super) fn with_ids(messages: &Connection, ids: &[MessageId]) -> rusqlite::Result<Vec<Message>> {
+    let mut by_id = messages.prepare_cached(BY_ID)?;
+    let found = ids.iter().map(|id| by_id.query_row([id.as_str()], message).optional());
+    found.filter_map(Result::transpose).collect()
+}
+
+/// The messages that arrived after one, at most `limit`, in that order.
+pub(super) fn arrived(messages: &Connection, after: i64, limit: u32) -> rusqlite::Result<Vec<Arrived>> {
+    let mut statement = messages.prepare_cached(ARRIVED)?;
+    let rows = statement
+        .query_map((after, limit), |row| Ok(Arrived { seq: row.get(7)?, message: message(row)? }))?;
+    rows.collect()
 }
 
 /// The timestamp in three columns, from `first` on.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lyftr::message::Message;
+use lyftr::message::{Message, MessageId};
 use lyftr::query::{Filter, Listing, Page, Stats};
-use lyftr::store::{Behind, Error, Outcome, Store};
+use lyftr::store::{Arrived, Behind, Error, Outcome, Store};
 
 use crate::support::DEADLINE;
 
@@ -194,6 +194,14 @@ impl Store for Faulty {
 
     fn stats(&self) -> Result<Stats, Error> {
         self.reads.call(|| self.inner.stats())
+    }
+
+    fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+        self.reads.call(|| self.inner.arrived(after, limit))
+    }
+
+    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
+        self.reads.call(|| self.inner.find(ids))
     }
 
     fn ready(&self) -> Result<(), Error> {

@@ -1,0 +1,118 @@
+//! `lyftr copy`: moves house, from one store to another.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, print, say};
+use crate::store::copy::{self, Checksum};
+use crate::store::{self, Settings, Store, Url};
+
+/// What can be asked. The URLs are text here, since what is wrong with one is not told with the password in it.
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Where the messages are: a URL as for `DATABASE_URL`
+    #[arg(long, env = "COPY_FROM", value_name = "URL", hide_env_values = true)]
+    from: String,
+    /// Where they shall be too
+    #[arg(long, env = "COPY_TO", value_name = "URL", hide_env_values = true)]
+    to: String,
+    /// Copy also into a store that has other messages, which stay
+    #[arg(long)]
+    merge: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("merge", &self.merge).finish_non_exhaustive()
+    }
+}
+
+/// Where from and where to.
+struct Way {
+    from: Url,
+    to: Url,
+    merge: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let url = |name: &str, given: &str| given.parse::<Url>().map_err(|bad| format!("{name} {bad}"));
+    let (from, to) = match (url("--from", &options.from), url("--to", &options.to)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => {
+            let mistakes: Vec<String> = [from.err(), to.err()].into_iter().flatten().collect();
+            say(&format!("lyftr cannot copy:\n{}", mistakes.join("\n")));
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if from == to {
+        return Err("--from and --to are the same".into());
+    }
+    if let Url::Sqlite(path) = &from
+        && !path.exists()
+    {
+        return Err(format!("there is no database {from}").into());
+    }
+    let source = store::open(&from, Settings::default())?;
+    let target = store::open(&to, Settings::default())?;
+    let done = copy(&Way { from, to, merge: options.merge }, source.as_ref(), target.as_ref());
+    source.close();
+    target.close();
+    done
+}
+
+fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure> {
+    let total = from.stats()?.total_messages;
+    let there = to.stats()?.total_messages;
+    if there > 0 && !way.merge {
+        say(&format!("the target has {there} messages; looking whether they are of an earlier try"));
+        if let Some(id) = copy::foreign(from, to)? {
+            return Err(format!(
+                "{} has messages that {} has not, {:?} for one; nothing was copied; --merge copies all the same, \
+                 and leaves those as they are",
+                way.to,
+                way.from,
+                id.as_str()
+            )
+            .into());
+        }
+    }
+    let bar = progress_bar(total, "copied");
+    let copied = copy::copy(from, to, |count| advance(&bar, count));
+    bar.finish();
+    let copied = copied.map_err(|error| format!("{error}; the same command goes on where this one ended"))?;
+    let bar = progress_bar(total, "compared");
+    let compared = copy::compare(from, to, copied.upto, |count| advance(&bar, count));
+    bar.finish();
+    let (source, target) = compared?;
+    let copy::Copied { created, duplicates, conflicts, .. } = copied;
+    print(&format!("copied {created} messages; {duplicates} were there already"));
+    print(&format!("{}: {}", way.from, told(source)));
+    print(&format!("{}: {}", way.to, told(target)));
+    if conflicts > 0 {
+        say(&format!("{conflicts} messages were not copied: the target has others under their ids"));
+    }
+    if source != target {
+        say("the two differ");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(checksum: Checksum) -> String {
+    format!("{} messages, checksum {:032x}", checksum.messages, checksum.sum)
+}
+
+fn advance(bar: &ProgressBar, count: usize) {
+    bar.inc(u64::try_from(count).unwrap_or(0));
+}
+
+/// Seen on a terminal only.
+fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:30} {percent:>3} %  {human_pos} {msg}  {elapsed} ({eta} left)");
+    ProgressBar::new(total)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
+}

@@ -1,0 +1,79 @@
+//! Reading on from an arrival number.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lyftr::message::MessageId;
+use lyftr::store::{Arrived, Store};
+
+use super::{CREATED, Place, message, plain};
+
+/// Reads on from where it is; every message once, in order.
+#[derive(Default)]
+struct Follower {
+    upto: i64,
+    seen: BTreeSet<String>,
+}
+
+impl Follower {
+    fn follow(&mut self, store: &dyn Store) -> usize {
+        let arrived = store.arrived(self.upto, 7).unwrap();
+        for Arrived { seq, message } in &arrived {
+            assert!(*seq > self.upto, "in the order of arrival");
+            self.upto = *seq;
+            assert!(self.seen.insert(message.message_id.as_str().to_owned()), "seen twice: {message:?}");
+        }
+        arrived.len()
+    }
+}
+
+pub(super) fn who_reads_on_in_the_order_of_arrival_misses_nothing(place: &Place) {
+    const WRITERS: usize = 6;
+    const BATCHES: usize = 40;
+    let first = place.open();
+    assert_eq!(first.arrived(0, 10).unwrap(), []);
+    let stores = [place.replica(&first), place.replica(&first), first];
+    let done = AtomicBool::new(false);
+    let mut follower = Follower::default();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let store = &stores[writer % stores.len()];
+                scope.spawn(move || {
+                    for batch in 0..BATCHES {
+                        let ids = (0..=batch % 7).map(|n| plain(&format!("{writer} {batch} {n}")));
+                        let outcomes = store.insert(&ids.collect::<Vec<_>>()).unwrap();
+                        assert!(outcomes.iter().all(|outcome| *outcome == CREATED));
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            done.store(true, Relaxed);
+        });
+        while !done.load(Relaxed) {
+            follower.follow(stores[0].as_ref());
+        }
+    });
+    while follower.follow(stores[0].as_ref()) > 0 {}
+    let total = stores[0].stats().unwrap().total_messages;
+    assert_eq!(u64::try_from(follower.seen.len()).unwrap(), total);
+}
+
+pub(super) fn messages_are_found_by_their_ids(place: &Place) {
+    let store = place.open();
+    let sent = [plain("a"), message("é'", "+2", "2025-01-15T12:00:00.50Z", None), plain("A")];
+    store.insert(&sent).unwrap();
+    let id = |id: &str| MessageId::new(id).unwrap();
+    let mut found = store.find(&[id("A"), id("none"), id("é'"), id("e")]).unwrap();
+    found.sort_by(|one, other| one.message_id.cmp(&other.message_id));
+    assert_eq!(found, [sent[2].clone(), sent[1].clone()]);
+    assert_eq!(store.find(&[]).unwrap(), []);
+    let arrived: Vec<_> = store.arrived(0, 10).unwrap().into_iter().map(|arrived| arrived.message).collect();
+    assert_eq!(arrived.len(), 3);
+    assert!(sent.iter().all(|message| arrived.contains(message)));
+}
