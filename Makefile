@@ -10,7 +10,7 @@ help: ## Say what can be done
 run: ## Build and run the service; needs WEBHOOK_SECRET
 	cargo run --release
 
-test: ## Run all tests; installs nginx and HAProxy for them where it may
+test: ## Run all tests; installs nginx, HAProxy and PostgreSQL for them where it may
 	scripts/test
 
 check: ## Check formatting, lints, documentation and dependencies
@@ -30,7 +30,7 @@ bench-scale: ## Measure reads, ingestion and restarts at ten thousand to ten mil
 	cargo build --release --workspace
 	target/release/lyftr-bench scale $(ARGS)
 
-torture: ## Kill, cut, fail, lock, slow down and flood the service; ROUNDS=30, SEED=… and MODES="kill power" choose how
+torture: ## Kill, cut, fail, lock, slow down and flood the service, and its PostgreSQL; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture
 
 up: ## Build the container and start it on http://localhost:8000; needs WEBHOOK_SECRET
