@@ -322,8 +322,8 @@ fn reads_of(kinds: &[(&'static str, Ask)]) -> impl Iterator<Item = (&'static str
 fn settling(plan: &Plan, settled: &Measured) -> String {
     let Measured { figures, log_kib, .. } = settled;
     format!(
-        "(a) on the large database, the first {:?} after a checkpoint, when each page that is touched is logged whole: \
-         {} req/s, {log_kib:.1} KiB of WAL a request. What is in the table came after that.",
+        "(a) on the large database, the first {:?} after a checkpoint, in which pages are logged whole when they are \
+         first touched: {} req/s, {log_kib:.1} KiB of WAL a request. What is in the table came after that.",
         plan.settle,
         thousands(figures.per_second)
     )

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::pin::pin;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
@@ -89,10 +90,13 @@ pub fn fill(database: &Database, messages: &Messages) -> Result<()> {
 fn fill_table(session: &Session, table: &Table, messages: &Messages) -> Result<()> {
     session.run(SETTLE)?;
     let indexes = take_indexes(session, table.name)?;
+    let begin = Instant::now();
     copy(session, table, messages)?;
+    eprintln!("{} copied in {:.1?}", table.name, begin.elapsed());
     for index in indexes {
-        eprintln!("{index}");
+        let begin = Instant::now();
         session.run(&index)?;
+        eprintln!("{index} in {:.1?}", begin.elapsed());
     }
     Ok(())
 }
