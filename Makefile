@@ -2,7 +2,7 @@
 
 compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help run test check schemathesis fuzz bench bench-scale torture up down logs
+.PHONY: help run test check schemathesis fuzz bench bench-scale bench-postgres torture up down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -10,7 +10,7 @@ help: ## Say what can be done
 run: ## Build and run the service; needs WEBHOOK_SECRET
 	cargo run --release
 
-test: ## Run all tests; installs nginx, HAProxy and PostgreSQL for them where it may
+test: ## Run all tests; installs nginx and HAProxy for them where it may
 	scripts/test
 
 check: ## Check formatting, lints, documentation and dependencies
@@ -29,6 +29,10 @@ bench: ## Measure the service, the same HTTP stack doing nothing, and the design
 bench-scale: ## Measure reads, ingestion and restarts at ten thousand to ten million messages; ARGS=--quick for a short run
 	cargo build --release --workspace
 	target/release/lyftr-bench scale $(ARGS)
+
+bench-postgres: ## Measure the service on PostgreSQL, next to one INSERT a request, and at ten million messages; ARGS=--quick for a short run
+	cargo build --release --workspace
+	target/release/lyftr-bench postgres $(ARGS)
 
 torture: ## Kill, cut, fail, lock, slow down and flood the service, and its PostgreSQL; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture

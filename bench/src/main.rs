@@ -1,11 +1,12 @@
 //! End-to-end load benchmark of Lyftr. Without a subcommand it measures Lyftr, the same HTTP stack
 //! doing nothing, and the design Lyftr replaces, and prints the comparison as Markdown; `scale`
-//! measures Lyftr on small and large stores; `load` fires at a server that is running already.
+//! measures Lyftr on small and large stores; `postgres` measures Lyftr on PostgreSQL; `load` fires at a server that is running already.
 //! What the figures mean stands in `README.md`.
 
 mod engine;
 mod fsync;
 mod load;
+mod postgres;
 mod procfs;
 mod report;
 mod request;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::load::{Load, Pace};
+use crate::postgres::PostgresArguments;
 use crate::procfs::Machine;
 use crate::report::{Figures, median, thousands};
 use crate::request::{Ids, Requests, Settings};
@@ -55,6 +57,8 @@ enum Command {
     Load(LoadArguments),
     /// Measure reads, ingestion and restarts on small and large stores
     Scale(ScaleArguments),
+    /// Measure Lyftr on PostgreSQL, next to one INSERT a request, and on a large database
+    Postgres(PostgresArguments),
 }
 
 /// Options of the comparison.
@@ -155,6 +159,7 @@ fn main() -> ExitCode {
         None => compare(&comparison),
         Some(Command::Load(arguments)) => load(&arguments),
         Some(Command::Scale(arguments)) => scale::run(&arguments),
+        Some(Command::Postgres(arguments)) => postgres::run(&arguments),
     };
     match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
@@ -189,8 +194,8 @@ fn plan(options: &Comparison, here: &Path, directory: &Path) -> Result<Plan> {
     let mut programs = Programs {
         lyftr: options.bench.lyftr(here)?,
         noop: here.join("noop"),
-        python: PathBuf::new(),
         reference: reference.clone(),
+        ..Programs::default()
     };
     let mut kinds = Vec::new();
     if options.only.contains(&Group::A) {

@@ -15,6 +15,21 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
+/// CPU time that a process and those it has started have used up to now, the ended ones among them included.
+pub fn family_cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let own = ticks_with_ended(&stat).with_context(|| format!("{path} has an unknown form"))?;
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // One may end meanwhile; then it is counted the next time, with those that have ended.
+    let stats = children
+        .split_whitespace()
+        .filter_map(|child| fs::read_to_string(format!("/proc/{child}/stat")).ok());
+    let all: u64 = own + stats.filter_map(|stat| ticks(&stat)).sum::<u64>();
+    Ok(Duration::from_secs_f64(all as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
 /// The most memory a process has held at once (`VmHWM`), in KiB.
 pub fn peak_memory_kib(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
@@ -78,6 +93,12 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(user + kernel)
 }
 
+/// The same and cutime + cstime, what children have used that have ended.
+fn ticks_with_ended(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').skip(11).take(4).map(|field| field.parse::<u64>().ok()).sum()
+}
+
 /// The value of the first line `name: value`.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
@@ -109,6 +130,8 @@ mod tests {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 0 0";
         assert_eq!(ticks(stat), Some(300));
         assert_eq!(ticks("42 nothing"), None);
+        let with_ended = stat.replace("250 50 0 0", "250 50 30 4");
+        assert_eq!(ticks_with_ended(&with_ended), Some(334));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Whether it costs the same at any size: reads, writing and restarts on stores of several sizes.
 
-mod chance;
+pub mod chance;
 mod ingest;
-mod messages;
-mod questions;
-mod reads;
+pub mod messages;
+pub mod questions;
+pub mod reads;
 mod report;
-mod store;
+pub mod store;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -31,13 +31,15 @@ use report::Results;
 /// Sizes when nothing is said.
 const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const SIZES_QUICK: [u64; 2] = [10_000, 100_000];
-const WINDOWS: Windows = Windows {
+/// How long a kind of read is measured.
+pub const WINDOWS: Windows = Windows {
     requests: 200,
     time: Duration::from_secs(3),
     cpu: Duration::from_millis(100),
     time_max: Duration::from_secs(5),
 };
-const WINDOWS_QUICK: Windows = Windows {
+/// The same, to see that everything works.
+pub const WINDOWS_QUICK: Windows = Windows {
     requests: 50,
     time: Duration::from_millis(500),
     cpu: Duration::from_millis(50),
@@ -146,7 +148,7 @@ fn plan(arguments: &ScaleArguments, here: &Path, directory: PathBuf) -> Result<P
     sizes.dedup();
     let measured = Duration::from_secs_f64(arguments.seconds.unwrap_or(if quick { 1.0 } else { 10.0 }));
     Ok(Plan {
-        programs: Programs { lyftr, noop: PathBuf::new(), python: PathBuf::new(), reference: PathBuf::new() },
+        programs: Programs { lyftr, ..Programs::default() },
         directory,
         sizes,
         rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 2 }).into(),
@@ -199,7 +201,7 @@ fn fill(plan: &Plan, size: u64) -> Result<(Results, Server)> {
 fn read(plan: &Plan, stores: &mut [(Results, Server)], faults: &mut Vec<String>) -> Result<()> {
     let readers: Vec<_> = stores
         .iter()
-        .map(|(results, server)| Reader::open(server, &plan.store(results.size)))
+        .map(|(results, server)| Reader::new(server, questions::open(&plan.store(results.size))?))
         .collect::<Result<_>>()?;
     let mut costs = vec![Vec::new(); readers.len()];
     for (index, (name, ask)) in (0..).zip(KINDS) {

@@ -37,15 +37,19 @@ pub enum Kind {
     Plain,
     /// (c) The same, tuned.
     Tuned,
+    /// Lyftr's HTTP stack, and one statement of PostgreSQL's per request.
+    Pool,
 }
 
 /// Where the programs are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Programs {
     /// The `lyftr` binary.
     pub lyftr: PathBuf,
     /// The `noop` binary.
     pub noop: PathBuf,
+    /// The `pool` binary.
+    pub pool: PathBuf,
     /// The Python of the reference's environment.
     pub python: PathBuf,
     /// The folder of `app.py`.
@@ -71,7 +75,7 @@ impl Kind {
     fn health(self) -> &'static str {
         match self {
             Self::Lyftr => "/health/ready",
-            Self::Noop | Self::Plain | Self::Tuned => "/health/live",
+            Self::Noop | Self::Plain | Self::Tuned | Self::Pool => "/health/live",
         }
     }
 
@@ -84,8 +88,9 @@ impl Kind {
                 command.env("DATABASE_URL", database).env("HOST", "127.0.0.1").env("PORT", port);
                 command
             }
-            Self::Noop => {
-                let mut command = Command::new(&programs.noop);
+            Self::Noop | Self::Pool => {
+                let program = if self == Self::Noop { &programs.noop } else { &programs.pool };
+                let mut command = Command::new(program);
                 command.args(["--port", &port]);
                 command
             }
@@ -112,6 +117,7 @@ impl fmt::Display for Kind {
             Self::Noop => "(b) noop",
             Self::Plain => "(c) reference, plain",
             Self::Tuned => "(c) reference, tuned",
+            Self::Pool => "(b) pool, one INSERT a request",
         })
     }
 }
@@ -121,18 +127,33 @@ impl Server {
     /// it is ready. Its log goes to a file there, so that every line is written for real.
     pub fn start(kind: Kind, programs: &Programs, directory: PathBuf) -> Result<Self> {
         fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        Self::launch(kind, programs, directory, false)
+        Self::launch(kind, programs, directory, false, None)
+    }
+
+    /// The same with a database of PostgreSQL's in place of a store in the directory.
+    pub fn start_on(url: &str, kind: Kind, programs: &Programs, directory: PathBuf) -> Result<Self> {
+        fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        Self::launch(kind, programs, directory, false, Some(url))
     }
 
     /// Starts Lyftr on the store in `directory`, or on a new one if there is none, and waits until it is ready.
     /// The directory must be there and stays.
     pub fn open(programs: &Programs, directory: &Path) -> Result<Self> {
-        Self::launch(Kind::Lyftr, programs, directory.to_owned(), true)
+        Self::launch(Kind::Lyftr, programs, directory.to_owned(), true, None)
     }
 
-    fn launch(kind: Kind, programs: &Programs, directory: PathBuf, keeps_directory: bool) -> Result<Self> {
+    fn launch(
+        kind: Kind,
+        programs: &Programs,
+        directory: PathBuf,
+        keeps_directory: bool,
+        database: Option<&str>,
+    ) -> Result<Self> {
         let port = free_port()?;
         let mut command = kind.command(programs, port, &directory);
+        if let Some(url) = database {
+            command.env("DATABASE_URL", url);
+        }
         // Nothing of the caller's environment changes what is measured.
         let path = env::var_os("PATH").unwrap_or_default();
         let given: Vec<_> = command

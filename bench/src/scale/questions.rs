@@ -4,7 +4,6 @@
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
-use rusqlite::types::ToSql;
 use rusqlite::{Connection, OpenFlags};
 
 use super::chance::Chance;
@@ -16,6 +15,18 @@ use super::texts::{ABSENT, COMMON, RARE, SELDOM};
 const TYPICAL_RANKS: (u64, u64) = (100, 1_000);
 /// Messages on a page when nothing is said.
 const PAGE: u64 = 50;
+
+/// Counts messages past the service, by looking at each of them.
+pub trait Counts {
+    /// How many messages match, whatever the page.
+    fn count(&self, question: &Question) -> Result<u64>;
+}
+
+impl Counts for Connection {
+    fn count(&self, question: &Question) -> Result<u64> {
+        Ok(self.query_row(&question.sql("LIKE"), (), |row| row.get(0))?)
+    }
+}
 
 /// What must be known of a store to ask about it, counted by plain SQL.
 #[derive(Debug)]
@@ -129,12 +140,12 @@ pub const KINDS: [(&str, Ask); 24] = [
 ];
 
 impl Known {
-    /// Counts in the store that `conn` reads.
-    pub fn count(conn: &Connection) -> Result<Self> {
+    /// Counts in a store.
+    pub fn count(store: &dyn Counts) -> Result<Self> {
         Ok(Self {
-            total: Question::default().count(conn)?,
-            heaviest: from_heaviest().count(conn)?,
-            main: Question { to: Some(RECIPIENTS[0].0), ..Question::default() }.count(conn)?,
+            total: store.count(&Question::default())?,
+            heaviest: store.count(&from_heaviest())?,
+            main: store.count(&Question { to: Some(RECIPIENTS[0].0), ..Question::default() })?,
         })
     }
 }
@@ -168,22 +179,19 @@ impl Question {
         target
     }
 
-    /// How many messages match, whatever the page, by looking at each of them. Case counts for ASCII only, which
-    /// is enough for what is searched for here.
-    pub fn count(&self, conn: &Connection) -> Result<u64> {
-        let like = self.search.map(|search| format!("%{search}%"));
-        let conditions: [(&str, Option<&dyn ToSql>); 5] = [
-            ("sender = ?", self.from.as_ref().map(|from| from as _)),
-            ("recipient = ?", self.to.as_ref().map(|to| to as _)),
-            ("ts_second >= ?", self.since.as_ref().map(|since| since as _)),
-            ("ts_second < ?", self.until.as_ref().map(|until| until as _)),
-            ("text LIKE ?", like.as_ref().map(|like| like as _)),
+    /// The statement that counts how many messages match, whatever the page. `like` compares without regard to the
+    /// case of ASCII letters at least, which is enough for what is searched for here. No value has a quotation mark.
+    pub fn sql(&self, like: &str) -> String {
+        let conditions = [
+            self.from.as_ref().map(|from| format!("sender = '{from}'")),
+            self.to.map(|to| format!("recipient = '{to}'")),
+            self.since.map(|since| format!("ts_second >= {since}")),
+            self.until.map(|until| format!("ts_second < {until}")),
+            self.search.map(|search| format!("text {like} '%{search}%'")),
         ];
-        let given = conditions.iter().filter_map(|(condition, value)| Some((*condition, (*value)?)));
-        let (conditions, values): (Vec<_>, Vec<_>) = given.unzip();
+        let conditions: Vec<_> = conditions.into_iter().flatten().collect();
         let filter = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
-        let sql = format!("SELECT count(*) FROM message WHERE {filter}");
-        Ok(conn.query_row(&sql, values.as_slice(), |row| row.get(0))?)
+        format!("SELECT count(*) FROM message WHERE {filter}")
     }
 
     /// How many messages are on the page of a question that `total` match.
@@ -294,9 +302,9 @@ mod tests {
             conn.execute(add, (n, sender(n.cast_unsigned()), END - n * 20 * DAY)).unwrap();
         }
         for question in questions() {
-            assert!(question.count(&conn).unwrap() <= 4, "{question:?}");
+            assert!(conn.count(&question).unwrap() <= 4, "{question:?}");
         }
-        let counted = |question: Question| question.count(&conn).unwrap();
+        let counted = |question: Question| conn.count(&question).unwrap();
         assert_eq!(counted(Question::default()), 4);
         assert_eq!(counted(search(RARE)), 4);
         assert_eq!(counted(from_heaviest()), 1);

@@ -2,14 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rusqlite::Connection;
 
 use super::chance::Chance;
-use super::questions::{self, Ask, Known};
+use super::questions::{Ask, Counts, Known};
 use crate::procfs;
 use crate::response::{self, Answer};
 use crate::target::{self, Server};
@@ -47,34 +45,32 @@ pub struct Cost {
 }
 
 /// A store that is read from.
-#[derive(Debug)]
 pub struct Reader<'a> {
     server: &'a Server,
-    conn: Connection,
+    store: Box<dyn Counts + 'a>,
     known: Known,
 }
 
 impl<'a> Reader<'a> {
-    /// For the store in `directory`, which `server` has open.
-    pub fn open(server: &'a Server, directory: &Path) -> Result<Self> {
-        let conn = questions::open(directory)?;
-        let known = Known::count(&conn)?;
-        Ok(Self { server, conn, known })
+    /// For a store that `server` has open, and that is looked at past it.
+    pub fn new(server: &'a Server, store: impl Counts + 'a) -> Result<Self> {
+        let known = Known::count(&store)?;
+        Ok(Self { server, store: Box::new(store), known })
     }
 
     /// Checks one answer of a kind, then measures it. The same seed asks the same.
     pub fn measure(&self, ask: Ask, mut chance: Chance, windows: Windows) -> Result<Cost> {
-        check(self.server, &self.conn, &self.known, ask, &mut chance)?;
+        check(self.server, &*self.store, &self.known, ask, &mut chance)?;
         Requests::open(self.server, &self.known, ask, chance)?.run(windows)
     }
 }
 
 /// Compares one answer with what plain SQL counts.
-fn check(server: &Server, conn: &Connection, known: &Known, ask: Ask, chance: &mut Chance) -> Result<()> {
+fn check(server: &Server, store: &dyn Counts, known: &Known, ask: Ask, chance: &mut Chance) -> Result<()> {
     let (path, name, total, rows) = match ask {
         Ask::Messages(ask) | Ask::Walk(ask) => {
             let question = ask(known, chance);
-            let total = question.count(conn)?;
+            let total = store.count(&question)?;
             (question.target(), "total", total, question.rows(total))
         }
         Ask::Stats => ("/stats".to_owned(), "total_messages", known.total, 0),

@@ -1,0 +1,159 @@
+//! What most services do that keep messages in PostgreSQL, and what Lyftr is compared with there: Lyftr's own HTTP
+//! stack, signature check and parser, and then one `INSERT … ON CONFLICT DO NOTHING` per request on a connection
+//! from a pool. Table and indexes are Lyftr's own, which `lyftr migrate` has made. It logs nothing, and does not
+//! look whether a message that is there already is the same.
+//!
+//! `DATABASE_URL` and `WEBHOOK_SECRET` come from the environment.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use clap::Parser;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use hyper::body::Incoming;
+use lyftr::message::{self, Message};
+use lyftr::metrics::Metrics;
+use lyftr::server::{self, Handler, Limits, Table};
+use lyftr::signature::{Key, Signature};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_postgres::NoTls;
+use tower::Service as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A message's arrival number is that of its batch, which here is the message alone, times 65,536.
+const INSERT: &str = "\
+    INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
+    VALUES ($1, nextval('message_batch') << 16, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (message_id) DO NOTHING";
+
+/// Verifies, parses and inserts what is posted to /webhook, each message by a statement of its own.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Port to listen on, on 127.0.0.1
+    #[arg(long)]
+    port: u16,
+    /// Connections to PostgreSQL
+    #[arg(long, default_value_t = 16)]
+    pool: usize,
+    /// The database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database: String,
+    /// The key of the signatures
+    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
+    secret: String,
+}
+
+struct App {
+    key: Key,
+    pool: Pool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config: tokio_postgres::Config = arguments.database.parse().context("DATABASE_URL")?;
+    let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let pool = Pool::builder(Manager::from_config(config, NoTls, how)).max_size(arguments.pool).build()?;
+    let app = Arc::new(App { key: Key::new(arguments.secret.as_bytes()), pool });
+    // Opened now, so that none is opened in the measured window.
+    open_all(&app.pool, arguments.pool).await?;
+
+    let router =
+        Router::new().route("/webhook", post(webhook)).with_state(app).route("/health/live", get(ok));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await?;
+    let table = Table::new(Limits::default(), Arc::new(Metrics::default()));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        terminate.recv().await;
+    };
+    server::serve(listener, Pooled(router), table, stop).await;
+    Ok(())
+}
+
+/// Opens all connections and prepares the statement on each.
+async fn open_all(pool: &Pool, size: usize) -> anyhow::Result<()> {
+    let mut all = Vec::with_capacity(size);
+    for _ in 0..size {
+        let client = pool.get().await?;
+        client.prepare_cached(INSERT).await?;
+        all.push(client);
+    }
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Pooled(Router);
+
+impl Handler for Pooled {
+    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+        match self.0.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn refuse(&self, status: StatusCode) -> Response<String> {
+        let mut response = Response::new("refused".to_owned());
+        *response.status_mut() = status;
+        response
+    }
+}
+
+async fn webhook(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let Some(signature) =
+        headers.get("x-signature").and_then(|value| Signature::parse(value.as_bytes()).ok())
+    else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    if app.key.verify(&body, &signature).is_err() {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let Ok(message) = message::parse(&body) else {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    };
+    match insert(&app.pool, &message).await {
+        Ok(()) => ok().await.into_response(),
+        Err(error) => {
+            eprintln!("not stored: {error:#}");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    }
+}
+
+/// The whole of the store: one statement, which is one transaction.
+async fn insert(pool: &Pool, message: &Message) -> anyhow::Result<()> {
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(INSERT).await?;
+    let Message { message_id, from, to, ts, text } = message;
+    let (second, nanosecond, digits) = (ts.second(), i32::try_from(ts.nanosecond())?, i16::from(ts.digits()));
+    client
+        .execute(
+            &statement,
+            &[
+                &message_id.as_str(),
+                &from.as_str(),
+                &to.as_str(),
+                &second,
+                &nanosecond,
+                &digits,
+                &text.as_deref(),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn ok() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
+}
