@@ -18,7 +18,7 @@ CREATE INDEX message_by_recipient ON message (recipient, ts_second, ts_nanosecon
 CREATE SEQUENCE message_batch;
 SELECT nextval('message_batch');
 
--- What follows is derived from the messages, behind the writers. Emptied, it is made anew.
+-- What follows is derived from the messages, behind the writers. It is made anew once derived.is_void is true.
 
 -- How far that has come, and the figures over all messages up to there.
 CREATE TABLE derived (

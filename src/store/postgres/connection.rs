@@ -19,6 +19,7 @@ const SETTLE: &str = "\
            set_config('synchronous_commit', current_setting('synchronous_commit'), false),
            set_config('default_transaction_isolation', 'read committed', false),
            set_config('jit', 'off', false),
+           set_config('plan_cache_mode', 'force_custom_plan', false),
            set_config('statement_timeout', $1, false)";
 /// The server is given a little less time than we wait for it, so that it is the one that ends a statement.
 const PATIENCE: Duration = Duration::from_millis(500);

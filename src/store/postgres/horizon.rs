@@ -13,9 +13,12 @@ use super::insert::PLACES;
 use super::locks;
 
 const LATEST: &str = "SELECT last_value FROM message_batch";
-/// The keys are the low 31 bits of batch numbers, of which the distance to the latest is told.
+/// The keys are the low 31 bits of batch numbers, of which the distance to the latest is told. A key beyond the latest,
+/// which looks like a very great distance, is of a batch that began after that was read, and does not matter.
 const UNDER_WAY: &str = "\
-    SELECT coalesce(max(($2 - objid::bigint) & 2147483647), 0) FROM pg_locks
+    SELECT coalesce(max(distance) FILTER (WHERE distance < 1073741824), 0) FROM (
+        SELECT ($2 - objid::bigint) & 2147483647 AS distance, * FROM pg_locks
+    ) AS locks
     WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint = $1
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
