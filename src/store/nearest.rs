@@ -115,3 +115,81 @@ impl<R: Rows> Matches for Nearest<'_, R> {
         self.rows.page(entries, wide(start - from), range.end - range.start)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::message;
+    use crate::query::Cursor;
+    use crate::store::matches::listing;
+
+    /// Messages whose arrival numbers are their places here.
+    struct All(Vec<Message>);
+
+    impl Rows for All {
+        type Error = Infallible;
+
+        fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Infallible> {
+            let mut found: Vec<Message> =
+                entries.iter().map(|entry| self.0[usize::try_from(entry.seq).unwrap()].clone()).collect();
+            found.sort_by_key(Position::of);
+            Ok(found.into_iter().skip(narrow(skip)).take(narrow(limit)).collect())
+        }
+    }
+
+    /// Far more than are kept, in no order, some of them of one moment.
+    fn all() -> All {
+        let message = |n: u64| {
+            let (minute, second) = (n * 7919 % 10_007 / 60 % 60, n * 7919 % 10_007 % 60);
+            let body = format!(
+                r#"{{"message_id":"{n:05}","from":"+1","to":"+2","ts":"2025-01-15T{:02}:{minute:02}:{second:02}Z"}}"#,
+                n * 7919 % 10_007 / 3600
+            );
+            message::parse(body.as_bytes()).unwrap()
+        };
+        All((0..3 * wide(KEPT_MIN)).map(message).collect())
+    }
+
+    fn page(all: &All, page: &Page) -> (Vec<String>, u64) {
+        let mut nearest = Nearest::new(all, page);
+        let anchor = Anchor::of(page).position;
+        for (seq, message) in all.0.iter().enumerate() {
+            let entry = Entry { moment: message.ts.moment(), seq: i64::try_from(seq).unwrap() };
+            nearest.offer(entry, anchor.map(|anchor| Position::of(message).cmp(anchor)));
+        }
+        assert!(nearest.kept.len() < all.0.len(), "some were dropped");
+        let Ok(listing) = listing(&nearest, page);
+        (listing.data.iter().map(|message| message.message_id.as_str().to_owned()).collect(), listing.total)
+    }
+
+    #[test]
+    fn every_page_is_right_though_most_matches_are_dropped() {
+        let all = all();
+        let mut sorted = all.0.clone();
+        sorted.sort_by_key(Position::of);
+        let total = wide(sorted.len());
+        for descending in [false, true] {
+            let mut wanted = sorted.clone();
+            if descending {
+                wanted.reverse();
+            }
+            let ids = |from: usize, count: usize| -> Vec<String> {
+                wanted[from..from + count].iter().map(|m| m.message_id.as_str().to_owned()).collect()
+            };
+            for offset in [0, 1, 49, 777] {
+                let asked = Page { limit: 50, offset: wide(offset), descending, cursor: None };
+                assert_eq!(page(&all, &asked), (ids(offset, 50), total), "{descending} {offset}");
+            }
+            for place in [1_000, 6_000, 11_000] {
+                let position = Position::of(&wanted[place]);
+                let asked = |cursor| Page { limit: 50, offset: 0, descending, cursor: Some(cursor) };
+                let after = page(&all, &asked(Cursor::After(position.clone())));
+                assert_eq!(after, (ids(place + 1, 50), total), "{descending} after {place}");
+                let before = page(&all, &asked(Cursor::Before(position)));
+                assert_eq!(before, (ids(place - 50, 50), total), "{descending} before {place}");
+            }
+        }
+    }
+}

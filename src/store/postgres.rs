@@ -41,6 +41,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 const TRIES_MAX: u32 = 3;
 
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT FROM message LIMIT 1) AS found";
+/// Fails where messages could not be added: on a server or for a user that only reads.
+const ADD_NONE: &str = "INSERT INTO message SELECT * FROM message WHERE false";
 /// Writes to the write-ahead log, and to nothing else; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
 
@@ -207,6 +209,7 @@ impl Store for Postgres {
         }
         let version: i64 = self.connections.lend_for(READY_TIMEOUT, |session| {
             session.row(ANY_ROW, &[])?;
+            session.query(ADD_NONE, &[])?;
             session.row(WRITE, &[])?;
             Ok(session.row(migrate::FOUND, &[])?.try_get(0)?)
         })?;

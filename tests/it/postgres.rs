@@ -205,3 +205,21 @@ fn a_statement_that_takes_too_long_is_ended_and_the_next_one_works() {
     assert_eq!(store.stats().unwrap().total_messages, 2);
     store.ready().unwrap();
 }
+
+#[test]
+fn a_database_that_only_reads_is_not_ready() {
+    let database = Database::new();
+    let store = open(&database);
+    store.ready().unwrap();
+    database
+        .query(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name()), &[]);
+    database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        &[],
+    );
+    eventually("it says why it is not ready", || match store.ready() {
+        Err(Error::Unavailable { reason: "the database cannot be written", .. }) => Some(()),
+        _ => None,
+    });
+}

@@ -21,9 +21,13 @@ use crate::telemetry::chain;
 /// Whoever holds this lock does the work, for one transaction.
 const TURN: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
 const STATE: &str = "SELECT is_void, figures_upto, texts_upto FROM derived";
+/// A portion of the texts, so that however many there are, each step ends in time.
+const FORGET_TEXTS: &str = "\
+    WITH gone AS (
+        DELETE FROM message_text WHERE seq IN (SELECT seq FROM message_text LIMIT $1) RETURNING true
+    ) SELECT count(*) FROM gone";
 const FORGET: &str = "\
     DELETE FROM sender_total; DELETE FROM recipient_total; DELETE FROM day_total; DELETE FROM minute_total;
-    DELETE FROM message_text;
     UPDATE derived SET is_void = false, figures_upto = 0, texts_upto = 0, messages = 0, senders = 0";
 /// The last of so many messages.
 const LAST_OF: &str = "\
@@ -60,6 +64,10 @@ const BEHIND: &str = "\
            (SELECT count(*) FROM (SELECT FROM message WHERE seq > texts_upto LIMIT $1) AS found),
            figures_upto, texts_upto
     FROM derived";
+/// Texts that are forgotten in one step.
+const FORGET_MAX: i64 = 50_000;
+/// After a step, so many times as long as it took belongs to the writers alone.
+const WAY: u32 = 3;
 /// How far behind the indexes are is counted up to here.
 const BEHIND_MAX: i64 = 1_000_000;
 
@@ -178,8 +186,8 @@ impl Work {
         match done {
             Ok(found) => {
                 self.failing.store(false, Relaxed);
-                // At most half of the time, so that what is derived gives way to what is stored.
-                if found.more { begin.elapsed() } else { self.tuning.index_pause }
+                // At most a quarter of the time, so that what is derived gives way to what is stored.
+                if found.more { begin.elapsed() * WAY } else { self.tuning.index_pause }
             }
             Err(Failed::Closed) => self.tuning.index_pause,
             Err(failed) => {
@@ -203,8 +211,11 @@ impl Work {
             }
             let state = session.row(STATE, &[])?;
             if state.try_get(0)? {
-                session.run(FORGET)?;
-                tracing::info!("messages were changed by hand; figures and indexes are made anew");
+                let forgotten: i64 = session.row(FORGET_TEXTS, &[&FORGET_MAX])?.try_get(0)?;
+                if forgotten < FORGET_MAX {
+                    session.run(FORGET)?;
+                    tracing::info!("messages were changed by hand; figures and indexes are made anew");
+                }
                 return Ok(Found { more: true });
             }
             let figures_more = self.add_figures(session, state.try_get(1)?, horizon)?;
