@@ -161,11 +161,13 @@ impl Environment {
     /// # Errors
     /// In words, if both `name` and `name_FILE` are set, or the file cannot be read.
     pub fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
-        let file = self.file_of(name)?;
-        match (self.present(name), file) {
-            (Some(_), Some(_)) => Err(format!("{name} and {name}_FILE are both set; set one of them")),
-            (Some(value), None) => Ok(Some(Secret(value.into_encoded_bytes()))),
-            (None, file) => Ok(file),
+        let value = self.present(name);
+        if value.is_some() && self.present(&format!("{name}_FILE")).is_some() {
+            return Err(format!("{name} and {name}_FILE are both set; set one of them"));
+        }
+        match value {
+            Some(value) => Ok(Some(Secret(value.into_encoded_bytes()))),
+            None => self.file_of(name),
         }
     }
 
