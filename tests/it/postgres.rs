@@ -8,7 +8,7 @@ use std::time::Duration;
 use lyftr::message::{self, Message};
 use lyftr::query::{Filter, Page};
 use lyftr::store::postgres::{Address, Postgres, Tuning};
-use lyftr::store::{Error, OpenError, Outcome, Store};
+use lyftr::store::{self, Error, OpenError, Outcome, Settings, Store};
 
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
@@ -165,31 +165,46 @@ fn the_url_may_come_from_a_file() {
 }
 
 #[test]
-fn what_a_hand_changes_is_noticed() {
+fn what_a_hand_changes_is_noticed_and_forgotten_in_portions() {
+    const LEFT: u64 = 19;
     let database = Database::new();
-    let store = open(&database);
-    store.insert(&["a", "b", "c"].map(message)).unwrap();
+    // Fewer than there are, so that forgetting and making anew take several steps.
+    let tuning = Tuning {
+        figures_batch: 4,
+        texts_batch: 4,
+        index_pause: Duration::from_millis(20),
+        ..Tuning::default()
+    };
+    let store = Postgres::open(&address(&database.url()), tuning).unwrap();
+    store.insert(&(0..=LEFT).map(|n| message(&format!("{n:02}"))).collect::<Vec<_>>()).unwrap();
     settle(&store);
-    database.query("DELETE FROM message WHERE message_id = 'b'", &[]);
+    database.query("DELETE FROM message WHERE message_id = '05'", &[]);
     let check = || {
         let all = store.list(&Filter::default(), &Page::default()).unwrap();
         let stats = store.stats().unwrap();
         let top = stats.messages_per_sender.first().map(|top| top.count);
-        assert_eq!((all.total, all.data.len(), stats.total_messages, top), (2, 2, 2, Some(2)));
+        assert_eq!((all.total, stats.total_messages, top), (LEFT, LEFT, Some(LEFT)));
+        assert_eq!(u64::try_from(all.data.len()).unwrap(), LEFT);
     };
     check();
+    let made = "SELECT (messages = 19 AND senders = 1 AND NOT is_void)::integer::bigint FROM derived";
     eventually("the figures are made anew", || {
         check();
-        (database.number("SELECT messages FROM derived") == 2).then_some(())
+        (database.number(made) == 1).then_some(())
     });
+    eventually("so are the texts", || {
+        check();
+        (database.number("SELECT count(*) FROM message_text") == 19).then_some(())
+    });
+    assert_eq!(database.number("SELECT sum(messages)::bigint FROM minute_total"), 19);
     check();
 }
 
 #[test]
 fn a_statement_that_takes_too_long_is_ended_and_the_next_one_works() {
     let database = Database::new();
-    let tuning = Tuning { timeout: Duration::from_millis(300), ..Tuning::default() };
-    let store = Postgres::open(&address(&database.url()), tuning).unwrap();
+    let settings = Settings { timeout: Duration::from_millis(300), ..Settings::default() };
+    let store = store::open(&database.url().parse().unwrap(), settings).unwrap();
     store.insert(&[message("a")]).unwrap();
     let other = database.session();
     other.run("BEGIN; LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
@@ -222,4 +237,92 @@ fn a_database_that_only_reads_is_not_ready() {
         Err(Error::Unavailable { reason: "the database cannot be written", .. }) => Some(()),
         _ => None,
     });
+}
+
+#[test]
+fn no_more_connections_are_made_than_may_be() {
+    let database = Database::new();
+    let settings = Settings { connections: 2, ..Settings::default() };
+    let store = store::open(&database.url().parse().unwrap(), settings).unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                for m in 0..5 {
+                    store.insert(&[message(&format!("{n} {m}"))]).unwrap();
+                    store.stats().unwrap();
+                }
+            });
+        }
+    });
+    let open = database.number(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lyftr'
+        AND datname = current_database()",
+    );
+    assert!((1..=2).contains(&open), "{open}");
+    assert_eq!(store.stats().unwrap().total_messages, 40);
+}
+
+/// Has every insert fail with an error code, or only the first ones.
+fn fail_inserts(database: &Database, code: &str, times: u32) {
+    let session = database.session();
+    session.run(&format!(
+        "CREATE SEQUENCE IF NOT EXISTS tries;
+         SELECT setval('tries', 1, false);
+         CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF nextval('tries') <= {times} THEN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END IF;
+             RETURN NEW;
+         END $$;
+         CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION fail()"
+    ));
+}
+
+#[test]
+fn a_batch_that_was_in_the_way_of_another_one_is_tried_again_a_few_times() {
+    let database = Database::new();
+    let store = open(&database);
+    for code in ["40001", "40P01"] {
+        fail_inserts(&database, code, 2);
+        assert_eq!(store.insert(&[message(code)]).unwrap(), [Outcome::Created]);
+        fail_inserts(&database, code, 3);
+        let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("other")]) else {
+            panic!("{code}")
+        };
+        assert_eq!(reason, "other writers were in the way");
+    }
+    assert_eq!(database.number("SELECT count(*) FROM message"), 2);
+}
+
+#[test]
+fn an_error_of_the_server_is_said_in_our_words() {
+    let database = Database::new();
+    let store = open(&database);
+    for (code, said) in [
+        ("53100", "the disk of the database is full"),
+        ("53200", "the database has not enough memory"),
+        ("53300", "the database has no connection left"),
+        ("57014", "the question took too long to answer"),
+        ("25006", "the database cannot be written"),
+        ("42501", "the user of the database lacks a right"),
+        ("3D000", "there is no such database"),
+        ("58030", "the disk of the database failed to read or write"),
+        ("55P03", "the database is locked by another process"),
+        ("XX001", "the database is damaged"),
+        ("XX002", "the database is damaged"),
+        ("42P01", "the schema of the database is not what it should be"),
+        ("42703", "the schema of the database is not what it should be"),
+        ("42883", "the schema of the database is not what it should be"),
+        ("08006", "the database cannot be reached"),
+        ("28000", "the database refuses the user or the password"),
+        ("57P01", "the database is starting or stopping"),
+    ] {
+        fail_inserts(&database, code, 100);
+        match store.insert(&[message("m")]) {
+            Err(Error::Unavailable { reason, .. }) => assert_eq!(reason, said, "{code}"),
+            other => panic!("{code}: {other:?}"),
+        }
+    }
+    fail_inserts(&database, "22012", 100);
+    assert!(matches!(store.insert(&[message("m")]), Err(Error::Failed(_))));
+    assert_eq!(database.number("SELECT count(*) FROM message"), 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
-use lyftr::store::{self, Error, OpenError, Outcome, Store, Url};
+use lyftr::store::{self, Error, OpenError, Outcome, Settings, Store, Url};
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    store::open(&Url::Sqlite(path.to_owned()), store::Settings::default())
+    store::open(&Url::Sqlite(path.to_owned()), Settings::default())
 }
 
 fn message(id: &str) -> Message {
@@ -163,8 +163,8 @@ fn the_first_questions_after_a_start_are_answered_from_the_index() {
 fn a_question_that_takes_too_long_is_given_up_and_the_next_one_answered() {
     let (_folder, path) = folder();
     let search = Filter { search: Some(Search::new("nowhere")), ..Filter::default() };
-    let tuning = Tuning { read_timeout: Duration::ZERO, ..Tuning::default() };
-    let store = Sqlite::open(&path, tuning).unwrap();
+    let settings = Settings { timeout: Duration::ZERO, ..Settings::default() };
+    let store = store::open(&Url::Sqlite(path.clone()), settings).unwrap();
     let messages: Vec<_> = (0..5000).map(|n| message(&n.to_string())).collect();
     store.insert(&messages).unwrap();
     for _ in 0..2 {

@@ -41,3 +41,22 @@ fn horizon_is_past(database: &Database, ids: &[&str], horizon: i64) -> bool {
     let listed = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
     horizon >= database.number(&format!("SELECT max(seq) FROM message WHERE message_id IN ({listed})"))
 }
+
+/// A batch that begins between the two looks of the horizon has a lock whose key is beyond the latest number.
+#[test]
+fn a_batch_that_begins_while_the_horizon_is_looked_for_does_not_throw_it_back() {
+    let database = Database::new();
+    let store = open(&database);
+    store.insert(&[message("before")]).unwrap();
+    let before = store.horizon().unwrap();
+    let other = database.session();
+    other.run(
+        "SELECT pg_advisory_lock_shared(x'4c796674'::integer, (last_value + 5)::integer) FROM message_batch",
+    );
+    assert_eq!(store.horizon().unwrap(), before);
+    assert_eq!(store.arrived(0, 10).unwrap().len(), 1);
+    other.run(
+        "SELECT pg_advisory_lock_shared(x'4c796674'::integer, (last_value - 1)::integer) FROM message_batch",
+    );
+    assert!(store.horizon().unwrap() < before, "while the lock of one that began earlier does");
+}
