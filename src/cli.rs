@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Args, Environment};
+use crate::config::{Args, Environment, Mistakes};
 
 mod copy;
 mod healthcheck;
@@ -93,7 +93,7 @@ pub fn run() -> ExitCode {
     let environment = Environment::of_process();
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args, environment),
-        Command::Migrate(args) => migrate::run(&args, environment),
+        Command::Migrate(args) => finish(migrate::run(&args, environment)),
         Command::Copy(options) => finish(copy::run(&options)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
@@ -106,6 +106,12 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
         say(&format!("lyftr: {failure}"));
         ExitCode::FAILURE
     })
+}
+
+/// Says what is wrong with the settings, all of it, and why that stops the command.
+fn mistaken(what: &str, mistakes: &Mistakes) -> ExitCode {
+    say(&format!("lyftr cannot {what}:\n{mistakes}"));
+    ExitCode::from(2)
 }
 
 /// Tells the person at the terminal, on standard error.

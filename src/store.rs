@@ -133,6 +133,17 @@ pub enum Error {
     Failed(#[source] Cause),
 }
 
+impl Error {
+    /// Whether a schema of this version is the one to work with.
+    fn unless_schema(found: i64, known: i64) -> Result<(), Self> {
+        if found == known {
+            return Ok(());
+        }
+        let reason = "the schema of the database is not the one this Lyftr works with";
+        Err(Self::Unavailable { reason, source: None })
+    }
+}
+
 /// A cause of any type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -157,16 +168,12 @@ impl Default for Settings {
 /// # Errors
 /// [`OpenError`], in words for who starts the service.
 pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Store>, OpenError> {
-    let Settings { connections, timeout } = settings;
     Ok(match url {
         Url::Sqlite(path) => {
-            let tuning = sqlite::Tuning { read_timeout: timeout, ..sqlite::Tuning::default() };
+            let tuning = sqlite::Tuning { read_timeout: settings.timeout, ..sqlite::Tuning::default() };
             Arc::new(sqlite::Sqlite::open(path, tuning)?)
         }
-        Url::Postgres(address) => {
-            let tuning = postgres::Tuning { connections, timeout, ..postgres::Tuning::default() };
-            Arc::new(postgres::Postgres::open(address, tuning)?)
-        }
+        Url::Postgres(address) => Arc::new(postgres::Postgres::open(address, settings.into())?),
     })
 }
 
@@ -177,11 +184,7 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Store>, OpenError> 
 pub fn migrate(url: &Url, settings: Settings) -> Result<i64, OpenError> {
     match url {
         Url::Sqlite(path) => sqlite::Sqlite::migrate(path),
-        Url::Postgres(address) => {
-            let Settings { connections, timeout } = settings;
-            let tuning = postgres::Tuning { connections, timeout, ..postgres::Tuning::default() };
-            postgres::Postgres::migrate(address, tuning)
-        }
+        Url::Postgres(address) => postgres::Postgres::migrate(address, settings.into()),
     }
 }
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, print, say};
+use super::{Failure, mistaken, print, say};
+use crate::config::Mistakes;
 use crate::store::copy::{self, Checksum};
 use crate::store::{self, Settings, Store, Url};
 
@@ -41,9 +42,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (from, to) = match (url("--from", &options.from), url("--to", &options.to)) {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
-            let mistakes: Vec<String> = [from.err(), to.err()].into_iter().flatten().collect();
-            say(&format!("lyftr cannot copy:\n{}", mistakes.join("\n")));
-            return Ok(ExitCode::from(2));
+            let mistakes = Mistakes([from.err(), to.err()].into_iter().flatten().collect());
+            return Ok(mistaken("copy", &mistakes));
         }
     };
     if from == to {

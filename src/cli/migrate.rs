@@ -2,26 +2,16 @@
 
 use std::process::ExitCode;
 
-use super::{print, say};
+use super::{Failure, mistaken, print};
 use crate::config::{Database, DatabaseArgs, Environment};
 use crate::store;
 
-pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> ExitCode {
+pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> Result<ExitCode, Failure> {
     let database = match Database::check(args, environment) {
         Ok(database) => database,
-        Err(mistakes) => {
-            say(&format!("lyftr cannot go to the database:\n{mistakes}"));
-            return ExitCode::from(2);
-        }
+        Err(mistakes) => return Ok(mistaken("go to the database", &mistakes)),
     };
-    match store::migrate(&database.url, database.settings) {
-        Ok(version) => {
-            print(&format!("{} has schema version {version}, which this Lyftr works with", database.url));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            say(&format!("lyftr: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    let version = store::migrate(&database.url, database.settings)?;
+    print(&format!("{} has schema version {version}, which this Lyftr works with", database.url));
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, say};
+use super::{Failure, mistaken, say};
 use crate::config::{Args, Config, Environment};
 use crate::http::{App, Service, Settings};
 use crate::inbox::Inbox;
@@ -22,10 +22,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     let config = match Config::check(args, environment) {
         Ok(config) => config,
-        Err(mistakes) => {
-            say(&format!("lyftr cannot start:\n{mistakes}"));
-            return ExitCode::from(2);
-        }
+        Err(mistakes) => return mistaken("start", &mistakes),
     };
     let (log, _flushed_at_the_end) = match Log::start(config.log_level, std::io::stdout()) {
         Ok(started) => started,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::matches::listing;
-use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Store};
+use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Settings, Store};
 use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
@@ -57,7 +57,7 @@ pub struct Tuning {
     pub writers: usize,
     /// Time between two looks at what has arrived, for the figures and indexes.
     pub index_pause: Duration,
-    /// Most messages that are added to the figures at once.
+    /// Most messages that are added to the figures at once, and most texts that are taken out of the index.
     pub figures_batch: i64,
     /// So few messages are looked at one by one for a text, when the other filters leave no more.
     pub few: u64,
@@ -76,6 +76,12 @@ impl Default for Tuning {
             figures_batch: 64 << 10,
             texts_batch: 2_000,
         }
+    }
+}
+
+impl From<Settings> for Tuning {
+    fn from(Settings { connections, timeout }: Settings) -> Self {
+        Self { connections, timeout, ..Self::default() }
     }
 }
 
@@ -213,13 +219,7 @@ impl Store for Postgres {
             session.row(WRITE, &[])?;
             Ok(session.row(migrate::FOUND, &[])?.try_get(0)?)
         })?;
-        if version == migrate::VERSION {
-            return Ok(());
-        }
-        Err(Error::Unavailable {
-            reason: "the schema of the database is not the one this Lyftr works with",
-            source: None,
-        })
+        Error::unless_schema(version, migrate::VERSION)
     }
 
     fn wal_bytes(&self) -> u64 {
@@ -256,11 +256,11 @@ fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result
         );
     }
     if filter.from.is_some() || filter.to.is_some() || figures.is_void {
-        return listing(&Plain { session, figures: &figures, filter }, page);
+        return listing(&Plain::new(session, &figures, filter)?, page);
     }
     let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
     let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
-    listing(&Timeline { session, figures: &figures, range: since..until }, page)
+    listing(&Timeline::new(session, &figures, since..until)?, page)
 }
 
 fn unusable(address: &Address, source: Cause) -> OpenError {

@@ -2,22 +2,14 @@
 //! included, that reads the same bodies and answers `{"status":"ok"}` to each. It checks no signature, parses
 //! no JSON, stores and logs nothing, so the difference to Lyftr is what Lyftr's own work costs.
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{Request, Response, StatusCode};
+use axum::body::Bytes;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::post;
 use clap::Parser;
-use hyper::body::Incoming;
-use lyftr::metrics::Metrics;
-use lyftr::server::{self, Handler, Limits, Table};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tower::Service as _;
+
+#[path = "../served.rs"]
+mod served;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,40 +25,10 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let router = Router::new().route("/webhook", post(webhook)).route("/health/live", get(ok));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await?;
-    let table = Table::new(Limits::default(), Arc::new(Metrics::default()));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let stop = async move {
-        terminate.recv().await;
-    };
-    server::serve(listener, Noop(router), table, stop).await;
-    Ok(())
-}
-
-#[derive(Clone)]
-struct Noop(Router);
-
-impl Handler for Noop {
-    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
-        match self.0.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    }
-
-    fn refuse(&self, status: StatusCode) -> Response<String> {
-        let mut response = Response::new("refused".to_owned());
-        *response.status_mut() = status;
-        response
-    }
+    served::serve(Router::new().route("/webhook", post(webhook)), arguments.port).await
 }
 
 /// Reads the whole body, as Lyftr has to, and forgets it.
 async fn webhook(_body: Bytes) -> impl IntoResponse {
-    ok().await
-}
-
-async fn ok() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
+    served::ok().await
 }

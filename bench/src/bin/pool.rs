@@ -5,28 +5,23 @@
 //!
 //! `DATABASE_URL` and `WEBHOOK_SECRET` come from the environment.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::post;
 use clap::Parser;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use hyper::body::Incoming;
 use lyftr::message::{self, Message};
-use lyftr::metrics::Metrics;
-use lyftr::server::{self, Handler, Limits, Table};
 use lyftr::signature::{Key, Signature};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::NoTls;
-use tower::Service as _;
+
+#[path = "../served.rs"]
+mod served;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -69,16 +64,7 @@ async fn main() -> anyhow::Result<()> {
     // Opened now, so that none is opened in the measured window.
     open_all(&app.pool, arguments.pool).await?;
 
-    let router =
-        Router::new().route("/webhook", post(webhook)).with_state(app).route("/health/live", get(ok));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await?;
-    let table = Table::new(Limits::default(), Arc::new(Metrics::default()));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let stop = async move {
-        terminate.recv().await;
-    };
-    server::serve(listener, Pooled(router), table, stop).await;
-    Ok(())
+    served::serve(Router::new().route("/webhook", post(webhook)).with_state(app), arguments.port).await
 }
 
 /// Opens all connections and prepares the statement on each.
@@ -90,24 +76,6 @@ async fn open_all(pool: &Pool, size: usize) -> anyhow::Result<()> {
         all.push(client);
     }
     Ok(())
-}
-
-#[derive(Clone)]
-struct Pooled(Router);
-
-impl Handler for Pooled {
-    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
-        match self.0.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
-    }
-
-    fn refuse(&self, status: StatusCode) -> Response<String> {
-        let mut response = Response::new("refused".to_owned());
-        *response.status_mut() = status;
-        response
-    }
 }
 
 async fn webhook(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
@@ -123,7 +91,7 @@ async fn webhook(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     };
     match insert(&app.pool, &message).await {
-        Ok(()) => ok().await.into_response(),
+        Ok(()) => served::ok().await.into_response(),
         Err(error) => {
             eprintln!("not stored: {error:#}");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
@@ -152,8 +120,4 @@ async fn insert(pool: &Pool, message: &Message) -> anyhow::Result<()> {
         )
         .await?;
     Ok(())
-}
-
-async fn ok() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
 }

@@ -1,5 +1,6 @@
 //! The connections to the server: a pool of them, what is settled on each, and what their errors mean.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
@@ -101,7 +102,8 @@ impl Connections {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
                 Failed::Server(error)
             }
-            PoolError::PostCreateHook(HookError::Message(why)) => Failed::Unfit(words(&why)),
+            PoolError::PostCreateHook(HookError::Message(Cow::Borrowed(why))) => Failed::Unfit(why),
+            PoolError::PostCreateHook(HookError::Message(Cow::Owned(why))) => Failed::Nonsense(why.into()),
             PoolError::Timeout(_) => Failed::TimedOut,
             PoolError::Closed | PoolError::NoRuntimeSpecified => Failed::Closed,
         })?;
@@ -211,11 +213,6 @@ fn unfit(settings: &Row) -> Option<&'static str> {
         .into_iter()
         .enumerate()
         .find_map(|(n, why)| (!is(n)).then_some(why))
-}
-
-/// The words that [`unfit`] gave.
-fn words(why: &str) -> &'static str {
-    [NO_FSYNC, NO_SYNC_AT_COMMIT].into_iter().find(|words| *words == why).unwrap_or(NO_UTF8)
 }
 
 impl Failed {

@@ -142,12 +142,28 @@ impl Figures {
 
 /// The messages of a range of time.
 pub(super) struct Timeline<'a> {
-    pub(super) session: &'a Session<'a>,
-    pub(super) figures: &'a Figures,
-    pub(super) range: Range<Moment>,
+    session: &'a Session<'a>,
+    figures: &'a Figures,
+    range: Range<Moment>,
+    /// How many messages come before the range …
+    before: u64,
+    /// … and how many are in it.
+    total: u64,
 }
 
-impl Timeline<'_> {
+impl<'a> Timeline<'a> {
+    /// Those of `range`; they are counted here.
+    pub(super) fn new(
+        session: &'a Session<'a>,
+        figures: &'a Figures,
+        range: Range<Moment>,
+    ) -> Result<Self, Failed> {
+        let mut timeline = Self { session, figures, range, before: 0, total: 0 };
+        timeline.before = timeline.rank(timeline.range.start, "")?;
+        timeline.total = timeline.rank(timeline.range.end, "")?.saturating_sub(timeline.before);
+        Ok(timeline)
+    }
+
     /// Messages before a moment, or at that moment and with a lesser id.
     fn rank(&self, moment: Moment, id: &str) -> Result<u64, Failed> {
         if moment == Moment::MIN {
@@ -180,31 +196,37 @@ impl Matches for Timeline<'_> {
     type Error = Failed;
 
     fn total(&self) -> Result<u64, Failed> {
-        Ok(self.rank(self.range.end, "")?.saturating_sub(self.rank(self.range.start, "")?))
+        Ok(self.total)
     }
 
     fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
-        let first = self.rank(self.range.start, "")?;
         if position.moment < self.range.start {
             return Ok(0);
         }
         if position.moment >= self.range.end {
-            return self.total();
+            return Ok(self.total);
         }
         // No id has a control character in it: this comes right after the id and before all that begin with it.
         let id = format!("{}{}", position.message_id.as_str(), if including { "\u{1}" } else { "" });
-        Ok(self.rank(position.moment, &id)?.saturating_sub(first))
+        Ok(self.rank(position.moment, &id)?.saturating_sub(self.before))
     }
 
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
-        let start = self.rank(self.range.start, "")? + range.start;
-        let Some((minute, before)) = self.minute_at(start)? else { return Ok(Vec::new()) };
+        let limit = bigint(range.end - range.start);
+        // The first page begins where the range does; the place of another one has to be found.
+        let (from, skipped) = if range.start == 0 {
+            (self.range.start, 0)
+        } else {
+            let start = self.before + range.start;
+            let Some((minute, before)) = self.minute_at(start)? else { return Ok(Vec::new()) };
+            (Moment { second: minute * SECONDS_A_MINUTE, nanosecond: 0 }, start.saturating_sub(before))
+        };
         let sql = format!(
-            "SELECT {COLUMNS} FROM message WHERE (ts_second, ts_nanosecond) >= ($1, 0)
-             ORDER BY ts_second, ts_nanosecond, message_id LIMIT $2 OFFSET $3"
+            "SELECT {COLUMNS} FROM message WHERE (ts_second, ts_nanosecond) >= ($1, $2)
+             ORDER BY ts_second, ts_nanosecond, message_id LIMIT $3 OFFSET $4"
         );
-        let (limit, offset) = (bigint(range.end - range.start), bigint(start.saturating_sub(before)));
-        let found = self.session.query(&sql, &[&(minute * SECONDS_A_MINUTE), &limit, &offset])?;
+        let (nanosecond, skipped) = (integer(from.nanosecond), bigint(skipped));
+        let found = self.session.query(&sql, &[&from.second, &nanosecond, &limit, &skipped])?;
         found.iter().map(rows::message).collect()
     }
 }

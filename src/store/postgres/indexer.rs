@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -64,10 +64,8 @@ const BEHIND: &str = "\
            (SELECT count(*) FROM (SELECT FROM message WHERE seq > texts_upto LIMIT $1) AS found),
            figures_upto, texts_upto
     FROM derived";
-/// Texts that are forgotten in one step.
-const FORGET_MAX: i64 = 50_000;
-/// After a step, so many times as long as it took belongs to the writers alone.
-const WAY: u32 = 3;
+/// After a step, so many times as long as it took belongs to the writers alone: what is derived gives way.
+const GIVE_WAY: u32 = 3;
 /// How far behind the indexes are is counted up to here.
 const BEHIND_MAX: i64 = 1_000_000;
 
@@ -142,7 +140,7 @@ impl Indexer {
         progress: Arc<Progress>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
-        let work = Work { connections, tuning, progress, failing: AtomicBool::new(false) };
+        let mut work = Work { connections, tuning, progress, failing: false };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("lyftr-index".into())
@@ -160,38 +158,31 @@ impl Drop for Indexer {
     }
 }
 
-/// What one step has found.
-struct Found {
-    /// There is more to do at once.
-    more: bool,
-}
-
 struct Work {
     connections: Arc<Connections>,
     tuning: Tuning,
     progress: Arc<Progress>,
     /// The last step failed, which has been said.
-    failing: AtomicBool,
+    failing: bool,
 }
 
 impl Work {
     /// Goes one step, and tells how long to wait until the next one.
-    fn step(&self) -> Duration {
+    fn step(&mut self) -> Duration {
         let begin = Instant::now();
         let done = self.connections.lend(|session| {
-            let found = self.derive(session)?;
+            let more = self.derive(session)?;
             self.look(session)?;
-            Ok(found)
+            Ok(more)
         });
         match done {
-            Ok(found) => {
-                self.failing.store(false, Relaxed);
-                // At most a quarter of the time, so that what is derived gives way to what is stored.
-                if found.more { begin.elapsed() * WAY } else { self.tuning.index_pause }
+            Ok(more) => {
+                self.failing = false;
+                if more { begin.elapsed() * GIVE_WAY } else { self.tuning.index_pause }
             }
             Err(Failed::Closed) => self.tuning.index_pause,
             Err(failed) => {
-                if !self.failing.swap(true, Relaxed) {
+                if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(
                         error = chain(&Error::from(failed)),
                         "the indexes cannot be brought up to date"
@@ -202,25 +193,26 @@ impl Work {
         }
     }
 
-    fn derive(&self, session: &Session<'_>) -> Result<Found, Failed> {
+    /// Adds what has arrived, if it is this process's turn, and tells whether there is more to do at once.
+    fn derive(&self, session: &Session<'_>) -> Result<bool, Failed> {
         let horizon = horizon(session)?;
         session.transaction(|| {
             let turn: bool = session.row(TURN, &[&locks::LYFTR, &locks::INDEXER])?.try_get(0)?;
             if !turn {
-                return Ok(Found { more: false });
+                return Ok(false);
             }
             let state = session.row(STATE, &[])?;
             if state.try_get(0)? {
-                let forgotten: i64 = session.row(FORGET_TEXTS, &[&FORGET_MAX])?.try_get(0)?;
-                if forgotten < FORGET_MAX {
+                let forgotten: i64 = session.row(FORGET_TEXTS, &[&self.tuning.figures_batch])?.try_get(0)?;
+                if forgotten < self.tuning.figures_batch {
                     session.run(FORGET)?;
                     tracing::info!("messages were changed by hand; figures and indexes are made anew");
                 }
-                return Ok(Found { more: true });
+                return Ok(true);
             }
             let figures_more = self.add_figures(session, state.try_get(1)?, horizon)?;
             let texts_more = self.add_texts(session, state.try_get(2)?, horizon)?;
-            Ok(Found { more: figures_more || texts_more })
+            Ok(figures_more || texts_more)
         })
     }
 

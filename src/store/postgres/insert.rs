@@ -1,6 +1,6 @@
 //! A batch of messages into the table: one statement, which is one transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::connection::{Failed, Session};
 use super::locks;
@@ -32,42 +32,28 @@ pub(super) fn insert(session: &Session<'_>, batch: &[Message]) -> Result<(Vec<Ou
     }
     // Sorted, so that two processes that store the same messages never wait for each other in a circle; and each
     // id once, the first of a batch.
-    let mut sorted: Vec<usize> = (0..batch.len()).collect();
-    let id = |n: &usize| batch.get(*n).map(|message| message.message_id.as_str());
-    sorted.sort_by_key(id);
-    sorted.dedup_by_key(|n| id(n));
-    let firsts: Vec<&Message> = sorted.iter().filter_map(|n| batch.get(*n)).collect();
+    let mut firsts: Vec<(usize, &Message)> = batch.iter().enumerate().collect();
+    firsts.sort_by_key(|&(_, message)| message.message_id.as_str());
+    firsts.dedup_by_key(|&mut (_, message)| message.message_id.as_str());
 
-    let created = insert_rows(session, &firsts)?;
+    let created = insert_rows(session, &firsts.iter().map(|&(_, message)| message).collect::<Vec<_>>())?;
     let latest = created.iter().max().copied().unwrap_or(0);
-    let mut stored: HashMap<&str, Message> = HashMap::new();
-    let mut is_new = vec![false; batch.len()];
-    for seq in created {
-        let place = usize::try_from(seq % PLACES).unwrap_or(usize::MAX);
-        if let (Some(first), Some(n)) = (firsts.get(place), sorted.get(place))
-            && let Some(is_new) = is_new.get_mut(*n)
-        {
-            *is_new = true;
-            stored.insert(first.message_id.as_str(), (*first).clone());
-        }
-    }
-    let known: Vec<&str> =
-        firsts.iter().map(|first| first.message_id.as_str()).filter(|id| !stored.contains_key(id)).collect();
+    let places: HashSet<i64> = created.iter().map(|seq| seq % PLACES).collect();
+    let (new, known): (Vec<_>, Vec<_>) = (0..).zip(firsts).partition(|(place, _)| places.contains(place));
+    let new: HashMap<usize, &Message> = new.into_iter().map(|(_, first)| first).collect();
+    let known: Vec<&str> = known.iter().map(|(_, (_, message))| message.message_id.as_str()).collect();
     let there = if known.is_empty() { Vec::new() } else { rows::with_ids(session, &known)? };
-    for message in there {
-        if let Some(id) = known.iter().find(|id| **id == message.message_id.as_str()) {
-            stored.insert(id, message);
-        }
-    }
-    let outcomes = batch.iter().zip(is_new).map(|(message, is_new)| {
-        if is_new {
+    let stored: HashMap<&str, &Message> =
+        new.values().copied().chain(&there).map(|message| (message.message_id.as_str(), message)).collect();
+    let outcome = |(n, message): (usize, &Message)| {
+        if new.contains_key(&n) {
             return Ok(Outcome::Created);
         }
         let stored = stored.get(message.message_id.as_str());
         let stored = stored.ok_or_else(|| Failed::Nonsense("neither stored nor there already".into()))?;
-        Ok(if stored == message { Outcome::Duplicate } else { Outcome::Conflict })
-    });
-    Ok((outcomes.collect::<Result<_, Failed>>()?, latest))
+        Ok(if *stored == message { Outcome::Duplicate } else { Outcome::Conflict })
+    };
+    Ok((batch.iter().enumerate().map(outcome).collect::<Result<_, Failed>>()?, latest))
 }
 
 /// Stores those whose id is new; their arrival numbers.

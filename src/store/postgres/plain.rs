@@ -60,33 +60,43 @@ impl Conditions {
 
 /// The messages that match.
 pub(super) struct Plain<'a> {
-    pub(super) session: &'a Session<'a>,
-    pub(super) figures: &'a Figures,
-    pub(super) filter: &'a Filter,
+    session: &'a Session<'a>,
+    filter: &'a Filter,
+    total: u64,
 }
 
-impl Plain<'_> {
-    /// How many meet the conditions.
-    fn count(&self, conditions: &Conditions) -> Result<u64, Failed> {
-        let sql = format!("SELECT count(*) FROM message WHERE {}", conditions.sql());
-        rows::count(&self.session.row(&sql, &conditions.given())?, 0)
+impl<'a> Plain<'a> {
+    /// Those that match `filter`, whose search is not looked at; they are counted here.
+    pub(super) fn new(
+        session: &'a Session<'a>,
+        figures: &Figures,
+        filter: &'a Filter,
+    ) -> Result<Self, Failed> {
+        let known = match filter {
+            Filter { from: Some(from), to: None, since: None, until: None, search: _ } => {
+                figures.of_sender(session, from)?
+            }
+            Filter { from: None, to: Some(to), since: None, until: None, search: _ } => {
+                figures.of_recipient(session, to)?
+            }
+            _ => None,
+        };
+        let total = known.map_or_else(|| count(session, &Conditions::of(filter)), Ok)?;
+        Ok(Self { session, filter, total })
     }
+}
+
+/// How many meet the conditions.
+fn count(session: &Session<'_>, conditions: &Conditions) -> Result<u64, Failed> {
+    let sql = format!("SELECT count(*) FROM message WHERE {}", conditions.sql());
+    rows::count(&session.row(&sql, &conditions.given())?, 0)
 }
 
 impl Matches for Plain<'_> {
     type Error = Failed;
 
     fn total(&self) -> Result<u64, Failed> {
-        let known = match self.filter {
-            Filter { from: Some(from), to: None, since: None, until: None, search: _ } => {
-                self.figures.of_sender(self.session, from)?
-            }
-            Filter { from: None, to: Some(to), since: None, until: None, search: _ } => {
-                self.figures.of_recipient(self.session, to)?
-            }
-            _ => None,
-        };
-        known.map_or_else(|| self.count(&Conditions::of(self.filter)), Ok)
+        Ok(self.total)
     }
 
     fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
@@ -98,14 +108,13 @@ impl Matches for Plain<'_> {
         conditions.add(format!(
             "(ts_second, ts_nanosecond, message_id) {comparison} ({second}, {nanosecond}, {id})"
         ));
-        self.count(&conditions)
+        count(self.session, &conditions)
     }
 
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
         // What lies nearer to the end is counted from there.
-        let total = self.total()?;
-        let from_end = range.end > total / 2;
-        let passed_over = if from_end { total - range.end } else { range.start };
+        let from_end = range.end > self.total / 2;
+        let passed_over = if from_end { self.total - range.end } else { range.start };
         let mut conditions = Conditions::of(self.filter);
         let limit = conditions.give(bigint(range.end - range.start));
         let offset = conditions.give(bigint(passed_over));

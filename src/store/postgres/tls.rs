@@ -34,11 +34,10 @@ pub(super) enum Protection {
 /// The file of the authorities cannot be read, or has none in it.
 pub(super) fn connector(protection: &Protection) -> Result<MakeRustlsConnect, Cause> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let any_host = |authorities| AnyHost { provider: Arc::clone(&provider), authorities };
     let verifier: Arc<dyn ServerCertVerifier> = match protection {
-        Protection::None | Protection::IfOffered | Protection::Encrypted => {
-            Arc::new(AnyServer(Arc::clone(&provider)))
-        }
-        Protection::Authority(root) => Arc::new(AnyHost(authorities(root, &provider)?)),
+        Protection::None | Protection::IfOffered | Protection::Encrypted => Arc::new(any_host(None)),
+        Protection::Authority(root) => Arc::new(any_host(Some(authorities(root, &provider)?))),
         Protection::Host(root) => authorities(root, &provider)?,
     };
     let config = ClientConfig::builder_with_provider(provider)
@@ -63,48 +62,13 @@ fn authorities(root: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPki
     Ok(builder.build()?)
 }
 
-/// Takes any certificate, as `libpq` does for `sslmode=require` without authorities.
+/// Takes a certificate of the right authorities whatever host it is for; any certificate where none are named, as
+/// `libpq` does for `sslmode=require`.
 #[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct AnyHost {
+    provider: Arc<CryptoProvider>,
+    authorities: Option<Arc<WebPkiServerVerifier>>,
 }
-
-/// Takes a certificate of the right authorities, whatever host it is for.
-#[derive(Debug)]
-struct AnyHost(Arc<WebPkiServerVerifier>);
 
 impl ServerCertVerifier for AnyHost {
     fn verify_server_cert(
@@ -115,7 +79,8 @@ impl ServerCertVerifier for AnyHost {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
+        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
+        match authorities.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
             // Looked at last, when everything else is right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -130,7 +95,8 @@ impl ServerCertVerifier for AnyHost {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -139,10 +105,11 @@ impl ServerCertVerifier for AnyHost {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -102,13 +102,7 @@ impl Writer {
             conn.pragma_update(None, "user_version", version)?;
             Ok(version)
         })?;
-        if version == migrate::VERSION {
-            return Ok(());
-        }
-        Err(Error::Unavailable {
-            reason: "the schema of the database is not the one this Lyftr works with",
-            source: None,
-        })
+        Error::unless_schema(version, migrate::VERSION)
     }
 
     /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case, once
