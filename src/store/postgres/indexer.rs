@@ -64,7 +64,7 @@ const BEHIND: &str = "\
            (SELECT count(*) FROM (SELECT FROM message WHERE seq > texts_upto LIMIT $1) AS found),
            figures_upto, texts_upto
     FROM derived";
-/// After a step, so many times as long as it took belongs to the writers alone: what is derived gives way.
+/// While messages are stored, so many times as long as a step took belongs to the writers alone: what is derived gives way.
 const GIVE_WAY: u32 = 3;
 /// How far behind the indexes are is counted up to here.
 const BEHIND_MAX: i64 = 1_000_000;
@@ -140,7 +140,7 @@ impl Indexer {
         progress: Arc<Progress>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
-        let mut work = Work { connections, tuning, progress, failing: false };
+        let mut work = Work { connections, tuning, progress, failing: false, horizon: 0, looked_at: None };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("lyftr-index".into())
@@ -164,21 +164,37 @@ struct Work {
     progress: Arc<Progress>,
     /// The last step failed, which has been said.
     failing: bool,
+    /// Where the horizon was: it moves while messages are stored, by whichever process.
+    horizon: i64,
+    /// When it was last looked how far the work has come, which costs as much as there is to do.
+    looked_at: Option<Instant>,
 }
 
 impl Work {
     /// Goes one step, and tells how long to wait until the next one.
     fn step(&mut self) -> Duration {
         let begin = Instant::now();
+        let look = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= self.tuning.index_pause);
         let done = self.connections.lend(|session| {
-            let more = self.derive(session)?;
-            self.look(session)?;
-            Ok(more)
+            let horizon = horizon(session)?;
+            let more = self.derive(session, horizon)?;
+            if look || !more {
+                self.look(session)?;
+            }
+            Ok((more, horizon))
         });
         match done {
-            Ok(more) => {
+            Ok((more, horizon)) => {
                 self.failing = false;
-                if more { begin.elapsed() * GIVE_WAY } else { self.tuning.index_pause }
+                if look || !more {
+                    self.looked_at = Some(Instant::now());
+                }
+                let others_write = std::mem::replace(&mut self.horizon, horizon) != horizon;
+                match (more, others_write) {
+                    (true, true) => begin.elapsed() * GIVE_WAY,
+                    (true, false) => Duration::ZERO,
+                    (false, _) => self.tuning.index_pause,
+                }
             }
             Err(Failed::Closed) => self.tuning.index_pause,
             Err(failed) => {
@@ -194,8 +210,7 @@ impl Work {
     }
 
     /// Adds what has arrived, if it is this process's turn, and tells whether there is more to do at once.
-    fn derive(&self, session: &Session<'_>) -> Result<bool, Failed> {
-        let horizon = horizon(session)?;
+    fn derive(&self, session: &Session<'_>, horizon: i64) -> Result<bool, Failed> {
         session.transaction(|| {
             let turn: bool = session.row(TURN, &[&locks::LYFTR, &locks::INDEXER])?.try_get(0)?;
             if !turn {
