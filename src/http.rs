@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use hyper::body::Incoming;
 use tower::Service as _;
 
 use crate::config::Secret;
 use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics};
-use crate::server::{Handler, Table};
+use crate::server::{Handler, RequestBody, Table};
 use crate::signature::Keys;
 use crate::store::Store;
 use crate::telemetry::Log;
@@ -139,7 +138,7 @@ impl Service {
 }
 
 impl Handler for Service {
-    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
         match self.router.clone().call(request).await {
             Ok(response) => response,
             Err(never) => match never {},

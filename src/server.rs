@@ -20,9 +20,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
+mod body;
 mod table;
 mod wire;
 
+pub use body::RequestBody;
 pub use table::Table;
 use table::{Phase, Place, TICK};
 use wire::{Refuse, Wire};
@@ -83,7 +85,7 @@ pub struct AmbiguousLength;
 /// What answers the requests.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Answers a request.
-    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+    fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send;
 
     /// Answers a header that cannot be read, with this status and a body that is not empty.
     fn refuse(&self, status: StatusCode) -> Response<String>;
@@ -209,6 +211,7 @@ impl<H: Handler> Server<H> {
             }
         }
         let ambiguous = wire.ambiguous();
+        let unread = Arc::<AtomicBool>::default();
         let service = service_fn(|mut request: Request<Incoming>| {
             entry.enter(Phase::Serving);
             if ambiguous.load(Relaxed) {
@@ -217,11 +220,11 @@ impl<H: Handler> Server<H> {
             // Where one body ends in chunks and the next request begins has been read in different ways by
             // different programs, so nothing comes after it.
             let last = request.headers().contains_key(TRANSFER_ENCODING);
-            let answer = self.handler.call(request);
-            let closing = &self.closing;
+            let answer = self.handler.call(request.map(|body| RequestBody::new(body, Arc::clone(&unread))));
+            let (closing, unread) = (&self.closing, &unread);
             async move {
                 let mut response = answer.await;
-                if last || closing.load(Relaxed) {
+                if last || unread.load(Relaxed) || closing.load(Relaxed) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 entry.enter(Phase::Idle);

@@ -9,9 +9,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use hyper::body::Incoming;
 use lyftr::metrics::Metrics;
-use lyftr::server::{self, Handler, Limits, Table};
+use lyftr::server::{self, Handler, Limits, RequestBody, Table};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::Service as _;
@@ -32,7 +31,7 @@ pub async fn serve(router: Router, port: u16) -> anyhow::Result<()> {
 struct Served(Router);
 
 impl Handler for Served {
-    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
         match self.0.clone().call(request).await {
             Ok(response) => response,
             Err(never) => match never {},

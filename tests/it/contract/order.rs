@@ -46,6 +46,30 @@ fn a_refusal_is_not_preceded_by_100_continue() {
     }
 }
 
+/// A proxy that learns of the end only by the end has perhaps sent the next client's request by then.
+#[test]
+fn an_answer_that_leaves_a_body_unread_says_that_it_ends_the_connection() {
+    let service = Service::start();
+    let cases: [(&str, &str, Headers<'_>, u16); 5] = [
+        ("POST", "/webhook", &[("Content-Length", "5")], 401),
+        ("POST", "/webhook", &[("Content-Length", "262145"), ("X-Signature", SOME_SIGNATURE)], 413),
+        ("PUT", "/webhook", &[("Content-Length", "5")], 405),
+        ("POST", "/nowhere", &[("Content-Length", "5")], 404),
+        ("GET", "/messages", &[("Content-Length", "5")], 200),
+    ];
+    for (method, target, headers, status) in cases {
+        for body in ["", "12345"] {
+            let mut connection = service.connect();
+            connection.write([request(method, target, headers, b"").as_slice(), body.as_bytes()].concat());
+            let reply = connection.reply(method, target);
+            let case = format!("{method} {target} {headers:?} {body:?}");
+            assert_eq!((reply.status, reply.header("connection")), (status, Some("close")), "{case}");
+            connection.write("1");
+            connection.expect_end();
+        }
+    }
+}
+
 #[test]
 fn a_body_that_is_wanted_is_asked_for() {
     let service = Service::start();
