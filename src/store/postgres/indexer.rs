@@ -60,10 +60,8 @@ const ADD_TEXTS: &str = "\
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[])";
 const TEXTS_ADDED: &str = "UPDATE derived SET texts_upto = $1 WHERE NOT is_void RETURNING true";
 const BEHIND: &str = "\
-    SELECT (SELECT count(*) FROM (SELECT FROM message WHERE seq > figures_upto LIMIT $1) AS found),
-           (SELECT count(*) FROM (SELECT FROM message WHERE seq > texts_upto LIMIT $1) AS found),
-           figures_upto, texts_upto
-    FROM derived";
+    SELECT (SELECT count(*) FROM (SELECT FROM message WHERE seq > $1 LIMIT $3) AS found),
+           (SELECT count(*) FROM (SELECT FROM message WHERE seq > $2 LIMIT $3) AS found)";
 /// While messages are stored, so many times as long as a step took belongs to the writers alone: what is derived gives way.
 const GIVE_WAY: u32 = 3;
 /// How far behind the indexes are is counted up to here.
@@ -276,11 +274,13 @@ impl Work {
 
     /// Notes how far the work has come, whoever did it.
     fn look(&self, session: &Session<'_>) -> Result<(), Failed> {
-        let row = session.row(BEHIND, &[&BEHIND_MAX])?;
+        let state = session.row(STATE, &[])?;
+        let (figures_upto, texts_upto): (i64, i64) = (state.try_get(1)?, state.try_get(2)?);
+        let row = session.row(BEHIND, &[&figures_upto, &texts_upto, &BEHIND_MAX])?;
         self.progress.figures_behind.store(rows::count(&row, 0)?, Relaxed);
         self.progress.texts_behind.store(rows::count(&row, 1)?, Relaxed);
-        self.progress.figures_upto.store(row.try_get(2)?, Relaxed);
-        self.progress.texts_upto.store(row.try_get(3)?, Relaxed);
+        self.progress.figures_upto.store(figures_upto, Relaxed);
+        self.progress.texts_upto.store(texts_upto, Relaxed);
         Ok(())
     }
 }

@@ -28,11 +28,15 @@ impl Conditions {
                 conditions.add(format!("{column} = {given}"));
             }
         }
-        for (comparison, bound) in [(">=", filter.since), ("<", filter.until)] {
+        for (comparison, comparison_of_seconds, bound) in
+            [(">=", ">=", filter.since), ("<", "<=", filter.until)]
+        {
             if let Some(bound) = bound {
                 let (second, nanosecond) =
                     (conditions.give(bound.second()), conditions.give(integer(bound.nanosecond())));
                 conditions.add(format!("(ts_second, ts_nanosecond) {comparison} ({second}, {nanosecond})"));
+                // For the planner, which does not see that two comparisons of rows are the ends of a range.
+                conditions.add(format!("ts_second {comparison_of_seconds} {second}"));
             }
         }
         conditions
@@ -106,7 +110,7 @@ impl Matches for Plain<'_> {
         let id = conditions.give(position.message_id.as_str().to_owned());
         let comparison = if including { "<=" } else { "<" };
         conditions.add(format!(
-            "(ts_second, ts_nanosecond, message_id) {comparison} ({second}, {nanosecond}, {id})"
+            "(ts_second, ts_nanosecond, message_id) {comparison} ({second}, {nanosecond}, {id}) AND ts_second <= {second}"
         ));
         count(self.session, &conditions)
     }
