@@ -4,11 +4,15 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{Args, Environment, Mistakes};
 
+mod backup;
 mod copy;
 mod healthcheck;
 mod migrate;
@@ -47,6 +51,12 @@ A URL with a password is better given as COPY_FROM or COPY_TO, which other users
 The service need not run. A SQLite database belongs to one process: stop the service that has it. What arrives
 in PostgreSQL meanwhile is copied by the next run.";
 
+/// What stands below the help of the command that backs up.
+const BACKUP_HINTS: &str = "\
+FILE is a SQLite database, whichever the store is, and is never overwritten. The service need not stop.
+To restore it, put it in the place of app.db, or give it to lyftr copy.
+DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
+
 /// What stands below the help of a command that signs.
 const SIGNING_SECRET: &str = "\
 The secret comes from the environment only, as NAME or, from a file, as NAME_FILE:
@@ -67,6 +77,9 @@ enum Command {
     /// Bring the schema of the database up to date, and do nothing else
     #[command(after_help = DATABASE_SECRET)]
     Migrate(crate::config::DatabaseArgs),
+    /// Write all messages into a new file, while the service goes on
+    #[command(after_help = BACKUP_HINTS)]
+    Backup(backup::Options),
     /// Copy all messages from one database to another, and compare the two
     #[command(after_help = COPY_SECRETS)]
     Copy(copy::Options),
@@ -94,6 +107,7 @@ pub fn run() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args, environment),
         Command::Migrate(args) => finish(migrate::run(&args, environment)),
+        Command::Backup(options) => finish(backup::run(&options, environment)),
         Command::Copy(options) => finish(copy::run(&options)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
@@ -112,6 +126,28 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
 fn mistaken(what: &str, mistakes: &Mistakes) -> ExitCode {
     say(&format!("lyftr cannot {what}:\n{mistakes}"));
     ExitCode::from(2)
+}
+
+/// Becomes true when the process is asked to end, by SIGTERM or Ctrl-C. It then has to end by itself.
+fn asked_to_stop() -> std::io::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signal = runtime.block_on(async { serve::stop_signal() })?;
+    let asked = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&asked);
+    std::thread::Builder::new().name("lyftr-signal".into()).spawn(move || {
+        runtime.block_on(signal);
+        tell.store(true, Ordering::Relaxed);
+    })?;
+    Ok(asked)
+}
+
+/// Seen on a terminal only.
+fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:30} {percent:>3} %  {human_pos} {msg}  {elapsed} ({eta} left)");
+    ProgressBar::new(total)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
 }
 
 /// Tells the person at the terminal, on standard error.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
+pub mod backup;
 pub mod copy;
 pub mod postgres;
 pub mod sqlite;
@@ -210,6 +211,30 @@ pub enum OpenError {
         path: String,
         /// Why.
         source: Cause,
+    },
+    /// It is to be read as it is, and is not there.
+    #[error("there is no database {path}; give DATABASE_URL the path of one")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// It is to be read as it is, and cannot be.
+    #[error(
+        "cannot read the database {path}: {source}; check that it is a database, and that this user may read it and write to its folder"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: Cause,
+    },
+    /// It is to be read as it is, and has no messages yet, nor tables for them.
+    #[error(
+        "the database {path} has no schema of Lyftr's; `lyftr migrate` or a start of the service makes it"
+    )]
+    Unmade {
+        /// The file, or the place on a server.
+        path: String,
     },
     /// Another process has the database open.
     #[error(

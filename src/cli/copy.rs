@@ -3,9 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::{Failure, mistaken, print, say};
+use super::{Failure, mistaken, print, progress_bar, say};
 use crate::config::Mistakes;
 use crate::store::copy::{self, Checksum};
 use crate::store::{self, Settings, Store, Url};
@@ -106,13 +106,4 @@ fn told(checksum: Checksum) -> String {
 
 fn advance(bar: &ProgressBar, count: usize) {
     bar.inc(u64::try_from(count).unwrap_or(0));
-}
-
-/// Seen on a terminal only.
-fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:30} {percent:>3} %  {human_pos} {msg}  {elapsed} ({eta} left)");
-    ProgressBar::new(total)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        .with_message(what)
 }

@@ -77,7 +77,7 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
 }
 
 /// Done when the process is asked to end, by SIGTERM or Ctrl-C.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

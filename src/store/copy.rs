@@ -11,7 +11,7 @@ use super::{Arrived, Error, Outcome, Store};
 use crate::message::{Message, MessageId};
 
 /// Messages that are read and written at once.
-const BATCH: u32 = 2_000;
+pub(super) const BATCH: u32 = 2_000;
 /// Batches that are read ahead of what is written.
 const AHEAD_MAX: usize = 2;
 
@@ -43,7 +43,7 @@ pub struct Checksum {
 /// [`Error`] of either store. What was copied until then stays.
 pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -> Result<Copied, Error> {
     let mut copied = Copied::default();
-    each_batch(from, i64::MAX, |batch| {
+    each_batch(arrived(from, i64::MAX), |batch| {
         let messages: Vec<Message> = batch.iter().map(|arrived| arrived.message.clone()).collect();
         for outcome in to.insert(&messages)? {
             *match outcome {
@@ -71,7 +71,7 @@ pub fn compare(
     mut progress: impl FnMut(usize),
 ) -> Result<(Checksum, Checksum), Error> {
     let (mut source, mut target) = (Checksum::default(), Checksum::default());
-    each_batch(from, upto, |batch| {
+    each_batch(arrived(from, upto), |batch| {
         for arrived in batch {
             source.add(&arrived.message);
         }
@@ -90,7 +90,7 @@ pub fn compare(
 /// [`Error`] of either store.
 pub fn foreign(from: &dyn Store, to: &dyn Store) -> Result<Option<MessageId>, Error> {
     let mut foreign = None;
-    each_batch(to, i64::MAX, |batch| {
+    each_batch(arrived(to, i64::MAX), |batch| {
         let there = from.find(&ids(batch))?;
         let there: HashMap<&MessageId, &Message> =
             there.iter().map(|message| (&message.message_id, message)).collect();
@@ -107,11 +107,19 @@ fn ids(batch: &[Arrived]) -> Vec<MessageId> {
     batch.iter().map(|arrived| arrived.message.message_id.clone()).collect()
 }
 
-/// Hands over what a store has up to an arrival number, batch by batch, until it is told to stop; the next batches
-/// are read meanwhile.
-fn each_batch(
-    store: &dyn Store,
-    upto: i64,
+/// Reads what a store has after an arrival number, and up to another one.
+fn arrived(store: &dyn Store, upto: i64) -> impl Fn(i64) -> Result<Vec<Arrived>, Error> + Send {
+    move |after| {
+        let mut batch = store.arrived(after, BATCH)?;
+        batch.retain(|arrived| arrived.seq <= upto);
+        Ok(batch)
+    }
+}
+
+/// Hands over what `read` finds after an arrival number, batch by batch, until it is told to stop or there is no
+/// more; the next batches are read meanwhile.
+pub(super) fn each_batch(
+    read: impl Fn(i64) -> Result<Vec<Arrived>, Error> + Send,
     mut each: impl FnMut(&[Arrived]) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     std::thread::scope(|scope| {
@@ -119,10 +127,7 @@ fn each_batch(
         scope.spawn(move || {
             let mut after = 0;
             loop {
-                let batch = store.arrived(after, BATCH).map(|mut batch| {
-                    batch.retain(|arrived| arrived.seq <= upto);
-                    batch
-                });
+                let batch = read(after);
                 let last = batch.as_ref().ok().and_then(|batch| batch.last()).map(|last| last.seq);
                 // Nobody takes it any more once the work is broken off.
                 if give.send(batch).is_err() {

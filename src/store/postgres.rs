@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::matches::listing;
 use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Settings, Store};
@@ -37,6 +37,11 @@ use plain::Plain;
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(1);
 /// Longest time that the server may take to prove itself.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time that batches which are under way may take to end, beyond that of one of ours: other processes may
+/// be more patient.
+const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Between two looks at whether they have.
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// So often is a batch tried that was in the way of another one.
 const TRIES_MAX: u32 = 3;
 
@@ -124,6 +129,32 @@ impl Postgres {
         Ok(migrate::VERSION)
     }
 
+    /// Goes to the server to read what is there, whose schema stays as it is. Nothing is derived.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for who runs the command.
+    pub fn look(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
+        let connections = Connections::new(address, tuning.connections, tuning.timeout)
+            .map_err(|cause| unusable(address, cause))?;
+        let path = || address.to_string();
+        match connections.lend(migrate::found) {
+            Ok(0) => return Err(OpenError::Unmade { path: path() }),
+            Ok(found) if found > migrate::VERSION => {
+                return Err(OpenError::Newer { path: path(), found, known: migrate::VERSION });
+            }
+            Ok(_) => {}
+            Err(Failed::Unfit(why)) => return Err(OpenError::Unfit { place: path(), why }),
+            Err(failed) => return Err(unusable(address, Error::from(failed).into())),
+        }
+        Ok(Self {
+            connections: Arc::new(connections),
+            tuning,
+            progress: Arc::default(),
+            indexer: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        })
+    }
+
     fn connect(address: &Address, tuning: Tuning) -> Result<Connections, OpenError> {
         let connections = Connections::new(address, tuning.connections, tuning.timeout)
             .map_err(|cause| unusable(address, cause))?;
@@ -158,6 +189,43 @@ impl Postgres {
     /// [`Error`]
     pub fn horizon(&self) -> Result<i64, Error> {
         Ok(self.connections.lend(horizon::horizon)?)
+    }
+
+    /// An arrival number that is at least that of each message stored before this call, and up to which no message
+    /// can still appear. Waits for the batches that are under way; none if `go_on` says not to.
+    ///
+    /// # Errors
+    /// [`Error`], also when they do not end.
+    pub fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
+        let latest = self.connections.lend(horizon::latest)?;
+        let begin = Instant::now();
+        while self.horizon()? < latest {
+            if !go_on() {
+                return Ok(None);
+            }
+            if begin.elapsed() > self.tuning.timeout + SETTLE_TIMEOUT {
+                let reason = "a batch of another process does not end";
+                return Err(Error::Unavailable { reason, source: None });
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+        }
+        Ok(Some(latest))
+    }
+
+    /// Messages after an arrival number and up to one that is [`settled`](Self::settled), in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn settled_messages(&self, after: i64, upto: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+        Ok(self.connections.lend(|session| rows::arrived(session, after, upto, limit))?)
+    }
+
+    /// How many messages there are.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn total(&self) -> Result<u64, Error> {
+        self.ask(|session| Figures::read(session)?.total(session))
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, Failed>) -> Result<T, Error> {

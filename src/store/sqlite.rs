@@ -11,9 +11,11 @@ use super::{Arrived, Behind, Error, OpenError, Outcome, Store};
 use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
+pub(super) mod backup;
 mod checkpoint;
 mod connection;
 mod crowd;
+mod existing;
 mod failed;
 mod files;
 mod index;
@@ -30,6 +32,7 @@ mod rows;
 mod search;
 mod writer;
 
+pub(super) use files::beside;
 use files::{NotOwned, Owner};
 use indexer::{Indexer, Shared};
 use reader::Readers;

@@ -13,7 +13,7 @@ use crate::support::client::{Client, Reply};
 use crate::support::process::Process;
 use crate::support::{eventually, message, message_with};
 
-mod disk;
+pub(crate) mod disk;
 mod faults;
 
 /// The ids that a service has, by its own account.

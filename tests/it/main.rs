@@ -13,6 +13,7 @@
     reason = "tests may fail loudly, also in their helpers, which clippy.toml's allow-…-in-tests does not reach"
 )]
 
+mod backup;
 mod cli;
 mod contract;
 mod copy;

@@ -104,6 +104,11 @@ impl Figures {
         Ok(Self { upto: row.try_get(0)?, texts_upto: row.try_get(1)?, is_void: row.try_get(2)? })
     }
 
+    /// All messages.
+    pub(super) fn total(&self, session: &Session<'_>) -> Result<u64, Failed> {
+        count(&session.row(if self.is_void { TOTAL_PLAINLY } else { TOTAL }, &[])?, 0)
+    }
+
     /// All messages of a sender; none if that is not known.
     pub(super) fn of_sender(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
         self.of(session, OF_SENDER, number)

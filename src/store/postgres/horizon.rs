@@ -22,6 +22,12 @@ const UNDER_WAY: &str = "\
     WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint = $1
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// An arrival number that is not less than any that has been given.
+pub(super) fn latest(session: &Session<'_>) -> Result<i64, Failed> {
+    let latest: i64 = session.row(LATEST, &[])?.try_get(0)?;
+    Ok(latest * PLACES + PLACES - 1)
+}
+
 /// An arrival number up to which any snapshot taken after this has all messages that will ever be.
 pub(super) fn horizon(session: &Session<'_>) -> Result<i64, Failed> {
     let latest: i64 = session.row(LATEST, &[])?.try_get(0)?;

@@ -32,6 +32,14 @@ pub(super) enum Refused {
     Failed(Failed),
 }
 
+/// The version of the schema that is there, zero if there is none.
+pub(super) fn found(session: &Session<'_>) -> Result<i64, Failed> {
+    if !session.row(IS_THERE, &[])?.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    Ok(session.row(FOUND, &[])?.try_get(0)?)
+}
+
 /// Applies what is missing in one transaction; how many migrations that were.
 pub(super) fn up(session: &Session<'_>) -> Result<usize, Refused> {
     let done = session.transaction(|| {

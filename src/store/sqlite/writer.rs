@@ -19,7 +19,7 @@ use crate::telemetry::chain;
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
-const INSERT: &str = "\
+pub(super) const INSERT: &str = "\
     INSERT INTO message (message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (message_id) DO NOTHING";
 const IS_SAME: &str = "\
@@ -221,7 +221,8 @@ fn transaction<T>(
     done
 }
 
-fn insert_one(
+/// Stores one message, unless there is one under its id. `insert` is [`INSERT`].
+pub(super) fn insert_one(
     conn: &Connection,
     insert: &mut CachedStatement<'_>,
     message: &Message,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -15,10 +16,10 @@ use crate::support::process::Process;
 use crate::support::{eventually, message, message_with, skip};
 
 /// A small file system of its own. Only root may mount one.
-struct Disk(TempDir);
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
-    fn mount(options: &str) -> Option<Self> {
+    pub(crate) fn mount(options: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let tried =
             Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output();
@@ -31,7 +32,11 @@ impl Disk {
         None
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn remount(&self, options: &str) {
         let status =
             Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.0.path()).status();
         assert!(status.unwrap().success());

@@ -1,0 +1,38 @@
+//! `lyftr backup`: all messages into a new file, while the service goes on.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use super::{Failure, asked_to_stop, mistaken, print, progress_bar};
+use crate::config::{Database, DatabaseArgs, Environment};
+use crate::store::Url;
+use crate::store::backup::{self, Progress};
+
+/// What can be asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The file to make; one that exists is not overwritten
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
+    let database = match Database::check(&options.database, environment) {
+        Ok(database) => database,
+        Err(mistakes) => return Ok(mistaken("go to the database", &mistakes)),
+    };
+    let stop = asked_to_stop()?;
+    let bar = progress_bar(0, if matches!(database.url, Url::Sqlite(_)) { "pages" } else { "messages" });
+    let done = backup::backup(&database.url, database.settings, &options.file, |Progress { done, total }| {
+        bar.set_length(total);
+        bar.set_position(done);
+        !stop.load(Ordering::Relaxed)
+    });
+    bar.finish_and_clear();
+    let backup::Done { messages, bytes } = done?;
+    print(&format!("{}: {messages} messages, {bytes} bytes", options.file.display()));
+    Ok(ExitCode::SUCCESS)
+}
