@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::config::{Args, Environment, Mistakes};
 
 mod backup;
+mod check;
 mod copy;
 mod healthcheck;
 mod migrate;
@@ -57,6 +58,12 @@ FILE is a SQLite database, whichever the store is, and is never overwritten. The
 To restore it, put it in the place of app.db, or give it to lyftr copy.
 DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
+/// What stands below the help of the command that checks.
+const CHECK_HINTS: &str = "\
+Nothing is changed, and the service need not stop. A backup is checked like any database:
+  lyftr check --database-url sqlite:////path/to/backup.db
+DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
+
 /// What stands below the help of a command that signs.
 const SIGNING_SECRET: &str = "\
 The secret comes from the environment only, as NAME or, from a file, as NAME_FILE:
@@ -80,6 +87,9 @@ enum Command {
     /// Write all messages into a new file, while the service goes on
     #[command(after_help = BACKUP_HINTS)]
     Backup(backup::Options),
+    /// Look whether the database is sound; exit code 0 if it is
+    #[command(after_help = CHECK_HINTS)]
+    Check(crate::config::DatabaseArgs),
     /// Copy all messages from one database to another, and compare the two
     #[command(after_help = COPY_SECRETS)]
     Copy(copy::Options),
@@ -108,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args, environment),
         Command::Migrate(args) => finish(migrate::run(&args, environment)),
         Command::Backup(options) => finish(backup::run(&options, environment)),
+        Command::Check(args) => finish(check::run(&args, environment)),
         Command::Copy(options) => finish(copy::run(&options)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),

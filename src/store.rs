@@ -8,6 +8,7 @@ use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
 pub mod backup;
+pub mod check;
 pub mod copy;
 pub mod postgres;
 pub mod sqlite;

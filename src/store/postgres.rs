@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::check::Tell;
 use super::matches::listing;
 use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Settings, Store};
 use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
 mod address;
+mod check;
 mod connection;
 mod figures;
 mod horizon;
@@ -40,6 +42,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time that batches which are under way may take to end, beyond that of one of ours: other processes may
 /// be more patient.
 const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest time that a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_hours(24);
 /// Between two looks at whether they have.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// So often is a batch tried that was in the way of another one.
@@ -226,6 +230,15 @@ impl Postgres {
     /// [`Error`]
     pub fn total(&self) -> Result<u64, Error> {
         self.ask(|session| Figures::read(session)?.total(session))
+    }
+
+    /// Checks what is there, in one snapshot; how many messages that are.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn check(&self, tell: &mut Tell<'_>) -> Result<u64, Error> {
+        let check = |session: &Session<'_>| session.snapshot(|| check::check(session, tell));
+        Ok(self.connections.lend_for(CHECK_TIMEOUT, check)?)
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, Failed>) -> Result<T, Error> {

@@ -12,6 +12,7 @@ use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
 pub(super) mod backup;
+pub(super) mod check;
 mod checkpoint;
 mod connection;
 mod crowd;

@@ -16,6 +16,8 @@ pub(super) const CACHE_KIB: u32 = 8 << 10;
 pub(super) struct Existing {
     /// In a transaction, from the opening on to the end.
     pub(super) conn: Connection,
+    /// The version of its schema.
+    pub(super) version: usize,
 }
 
 impl Existing {
@@ -40,6 +42,6 @@ impl Existing {
         if version == 0 {
             return Err(OpenError::Unmade { path: name() });
         }
-        Ok(Self { conn })
+        Ok(Self { conn, version })
     }
 }

@@ -21,7 +21,7 @@ use crate::store::matches::Entry;
 
 const SCHEMA: &str = include_str!("index/schema.sql");
 /// Counts up with every change of the schema; an index of another version is made anew.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 1;
 /// The write-ahead log is moved into the file at this size when there is time, at eight times this size in any
 /// case.
 const LOG_BYTES: u64 = 16 << 20;
@@ -29,8 +29,9 @@ const LOG_BYTES: u64 = 16 << 20;
 const NEW_STATE: &str = "INSERT INTO state VALUES (1, ?1, 0, 0)";
 const STATE: &str = "SELECT edition, numbers_upto, texts_upto FROM state";
 const SENDERS: &str = "SELECT number, messages FROM sender";
-const TIME_STEPS: &str = "SELECT ts_second, ts_nanosecond, entries FROM time_step";
-const NUMBER_STEPS: &str = "SELECT sender, recipient, ts_second, ts_nanosecond, entries FROM number_step";
+pub(super) const TIME_STEPS: &str = "SELECT ts_second, ts_nanosecond, entries FROM time_step";
+pub(super) const NUMBER_STEPS: &str =
+    "SELECT sender, recipient, ts_second, ts_nanosecond, entries FROM number_step";
 
 const ADD_NUMBER: &str = "INSERT INTO by_number VALUES (?1, ?2, ?3, ?4, ?5)";
 const ADD_TO_SENDER: &str = "\
@@ -382,7 +383,8 @@ fn open(path: &Path, tuning: Tuning) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-fn state(conn: &Connection) -> rusqlite::Result<State> {
+/// How far it has come; an error if it is of another version.
+pub(super) fn state(conn: &Connection) -> rusqlite::Result<State> {
     let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     if version != VERSION {
         return Err(damaged());
@@ -426,10 +428,12 @@ fn bounds(range: &Range<NumberKey>) -> Bounds {
     )
 }
 
-fn number_key(row: &Row<'_>) -> rusqlite::Result<NumberKey> {
+/// The key in the first four columns.
+pub(super) fn number_key(row: &Row<'_>) -> rusqlite::Result<NumberKey> {
     Ok(NumberKey { sender: Number(row.get(0)?), recipient: Number(row.get(1)?), moment: moment(row, 2)? })
 }
 
-fn moment(row: &Row<'_>, first: usize) -> rusqlite::Result<Moment> {
+/// The moment in two columns, from `first` on.
+pub(super) fn moment(row: &Row<'_>, first: usize) -> rusqlite::Result<Moment> {
     Ok(Moment { second: row.get(first)?, nanosecond: row.get(first + 1)? })
 }

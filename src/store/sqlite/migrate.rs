@@ -46,6 +46,15 @@ pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
     usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len()).ok_or(Refused::Newer(version))
 }
 
+/// An empty database of a version of the schema, to compare another one with.
+pub(super) fn example(version: usize) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_in_memory()?;
+    for migration in MIGRATIONS.iter().take(version) {
+        conn.execute_batch(migration)?;
+    }
+    Ok(conn)
+}
+
 /// Applies what is missing in one transaction, which also proves that the database can be written: the version
 /// is written even when it stays as it is. So a start never answers for rows that were never synced.
 pub(super) fn up(conn: &mut Connection) -> Result<(), Refused> {

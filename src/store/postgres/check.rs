@@ -1,0 +1,133 @@
+//! Whether each message can be read, and whether what is derived is what the messages give. What the server's files are
+//! like, only the server can tell.
+
+use super::connection::{Failed, Session};
+use super::figures::Figures;
+use super::migrate;
+use super::rows;
+use crate::query::fold;
+use crate::store::check::{Event, Tell, compare};
+
+/// Going through everything takes longer than other statements.
+const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
+const ROWS: &str = "SELECT count(*) FROM derived";
+/// What is kept in all, and what it should be.
+const DERIVED: &str = "\
+    SELECT derived.messages, (SELECT count(*) FROM message WHERE seq <= figures_upto),
+           derived.senders, (SELECT count(*) FROM sender_total)
+    FROM derived";
+/// The tables of totals: each with its key, and what that is of a message.
+const TOTALS: [(&str, &str, &str); 4] = [
+    ("sender_total", "number", "sender"),
+    ("recipient_total", "number", "recipient"),
+    ("day_total", "day", "floor(ts_second / 86400.0)::bigint"),
+    ("minute_total", "minute", "floor(ts_second / 60.0)::bigint"),
+];
+/// Each message, and its text as it is derived.
+const MESSAGES: &str = "\
+    SELECT message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond,
+           message.ts_digits, message.text, message.seq, folded,
+           (kept.message_id, kept.sender, kept.recipient, kept.ts_second, kept.ts_nanosecond)
+           IS NOT DISTINCT FROM
+           (message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond)
+    FROM message LEFT JOIN message_text AS kept ON kept.seq = message.seq
+    ORDER BY message.seq";
+const TEXTS: &str = "SELECT count(*) FROM message_text";
+
+/// Checks the snapshot of the session's transaction; how many messages there are.
+pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, Failed> {
+    session.run(TAKE_TIME)?;
+    let version = migrate::found(session)?;
+    if version != migrate::VERSION {
+        tell(Event::Remark(format!(
+            "schema: version {version}; a start of the service brings it to {}",
+            migrate::VERSION
+        )));
+    }
+    let figures = figures(session, tell)?;
+    if let Some(figures) = figures {
+        check_totals(session, figures, tell)?;
+    }
+    check_messages(session, figures.map(|figures| figures.texts_upto), tell)
+}
+
+/// How far what is derived has come; none if it is not to be compared, which is told.
+fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Figures>, Failed> {
+    let rows = rows::count(&session.row(ROWS, &[])?, 0)?;
+    compare("derived: rows", 1, rows, tell);
+    if rows != 1 {
+        return Ok(None);
+    }
+    let figures = Figures::read(session)?;
+    if figures.is_void {
+        let remark =
+            "derived: messages were changed by hand; it is void, and not compared; the service makes it anew";
+        tell(Event::Remark(remark.to_owned()));
+        return Ok(None);
+    }
+    Ok(Some(figures))
+}
+
+fn check_totals(session: &Session<'_>, figures: Figures, tell: &mut Tell<'_>) -> Result<(), Failed> {
+    tell(Event::Part("figures"));
+    let row = session.row(DERIVED, &[])?;
+    compare("derived: messages", rows::count(&row, 1)?, rows::count(&row, 0)?, tell);
+    compare("derived: senders", rows::count(&row, 3)?, rows::count(&row, 2)?, tell);
+    for (table, key, of_message) in TOTALS {
+        tell(Event::Part(table));
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE found.messages IS DISTINCT FROM kept.messages),
+                    coalesce(sum(found.messages), 0)::bigint, coalesce(sum(kept.messages), 0)::bigint
+             FROM (SELECT {of_message} AS key, count(*) AS messages FROM message WHERE seq <= $1 GROUP BY 1) AS found
+             FULL JOIN (SELECT {key} AS key, messages FROM {table}) AS kept USING (key)"
+        );
+        let row = session.row(&sql, &[&figures.upto])?;
+        compare(&format!("{table}: messages in all"), rows::count(&row, 1)?, rows::count(&row, 2)?, tell);
+        let wrong = format!("{table}: rows with another number of messages than there are");
+        compare(&wrong, 0, rows::count(&row, 0)?, tell);
+    }
+    Ok(())
+}
+
+/// Reads each message, and compares its text with the derived one if that should be there.
+fn check_messages(
+    session: &Session<'_>,
+    texts_upto: Option<i64>,
+    tell: &mut Tell<'_>,
+) -> Result<u64, Failed> {
+    tell(Event::Part("messages"));
+    let (mut messages, mut unreadable, mut doubled) = (0, 0, 0);
+    let (mut texts, mut missing, mut other) = (0, 0, 0);
+    let mut last = None;
+    session.each(MESSAGES, &[], |row| {
+        messages += 1;
+        let seq: i64 = row.try_get(7)?;
+        doubled += u64::from(last.replace(seq) == Some(seq));
+        let kept: Option<&str> = row.try_get(8)?;
+        let Ok(message) = rows::message(row) else {
+            unreadable += 1;
+            texts += u64::from(kept.is_some());
+            return Ok(());
+        };
+        let expected = message.text.filter(|_| texts_upto.is_some_and(|upto| seq <= upto));
+        match (expected, kept) {
+            (Some(text), Some(kept)) => {
+                texts += 1;
+                other += u64::from(!row.try_get(9)? || fold(&text) != kept);
+            }
+            (Some(_), None) => missing += 1,
+            // One that should not be there is counted below.
+            (None, _) => {}
+        }
+        Ok(())
+    })?;
+    compare("message: rows with an id, number or time that none can have", 0, unreadable, tell);
+    compare("message: arrival numbers that are given twice", 0, doubled, tell);
+    if texts_upto.is_some() {
+        let kept = rows::count(&session.row(TEXTS, &[])?, 0)?;
+        compare("message_text: texts that are missing", 0, missing, tell);
+        compare("message_text: texts that are not as their message gives them", 0, other, tell);
+        compare("message_text: texts of no message", 0, kept.saturating_sub(texts), tell);
+    }
+    Ok(messages)
+}

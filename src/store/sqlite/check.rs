@@ -1,0 +1,169 @@
+//! Whether a database is sound, and the index beside it. Both are gone through from one end to the other, in an order
+//! that they have, so that nothing large is kept in memory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::{Connection, Row};
+
+use super::connection::explain;
+use super::existing::Existing;
+use super::migrate;
+use super::number::{ANY, Number};
+use super::rows;
+use crate::store::check::{Error, Event, Sum, Tell};
+
+mod index;
+
+use index::Index;
+
+const INTEGRITY: &str = "PRAGMA integrity_check";
+const SCHEMA: &str = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%'";
+const MESSAGES: &str = "\
+    SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, seq FROM message ORDER BY seq";
+
+/// What the messages say that the index should hold.
+#[derive(Debug, Default)]
+struct Expected {
+    /// All messages.
+    messages: u64,
+    /// Those that the index of numbers should have.
+    indexed: u64,
+    /// Its entries.
+    numbers: Sum,
+    /// The groups of three characters in the texts that the index of texts should have.
+    texts: Sum,
+}
+
+/// Checks the database at `path`; how many messages it has.
+pub(in crate::store) fn check(path: &Path, tell: &mut Tell<'_>) -> Result<u64, Error> {
+    // Before the messages, so that these have all that the index has.
+    let index = Index::open(path);
+    let Existing { conn: messages, version } = Existing::open(path)?;
+    tell(Event::Part("pages of the database"));
+    part("database", tell, |tell| integrity(&messages, "database", tell))?;
+    part("database", tell, |tell| schema(&messages, version, tell))?;
+    let index = match index {
+        Ok(index) => index.of_these(&messages, tell),
+        Err(event) => {
+            tell(event);
+            None
+        }
+    };
+    let (numbers_upto, texts_upto) = index.as_ref().map_or((0, 0), Index::upto);
+    tell(Event::Part("messages"));
+    let mut expected = Expected::default();
+    part("database", tell, |tell| read_messages(&messages, numbers_upto, texts_upto, &mut expected, tell))?;
+    if let Some(index) = index {
+        index.check(&messages, &expected, tell)?;
+    }
+    Ok(expected.messages)
+}
+
+/// Does a part of the work. Damage that keeps SQLite from reading on is a problem like others; that it cannot be read
+/// for want of memory, say, is none.
+fn part(
+    place: &str,
+    tell: &mut Tell<'_>,
+    work: impl FnOnce(&mut Tell<'_>) -> rusqlite::Result<()>,
+) -> Result<(), Error> {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    let Err(error) = work(tell) else { return Ok(()) };
+    let is_damage = match error.sqlite_error_code() {
+        // The last is SQLITE_ERROR: no such table.
+        Some(code) => matches!(code, DatabaseCorrupt | NotADatabase | Unknown),
+        // A value of another type than its column's.
+        None => true,
+    };
+    let error = explain(error);
+    if !is_damage {
+        return Err(error.into());
+    }
+    tell(Event::Problem(format!("{place}: cannot be read further: {error}")));
+    Ok(())
+}
+
+/// What SQLite finds.
+fn integrity(conn: &Connection, place: &str, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare(INTEGRITY)?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        let found: String = row.get(0)?;
+        for line in found.lines().filter(|line| *line != "ok") {
+            tell(Event::Problem(format!("{place}: {line}")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether tables, indexes and triggers are those of the version that the database says it has.
+fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
+    let listed = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, String>> {
+        let mut statement = conn.prepare(SCHEMA)?;
+        statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let (expected, mut found) = (listed(&migrate::example(version)?)?, listed(messages)?);
+    for (name, sql) in expected {
+        match found.remove(&name) {
+            None => tell(Event::Problem(format!("database: there is no {name}"))),
+            Some(other) if other != sql => {
+                tell(Event::Problem(format!("database: the {name} is not as Lyftr makes it")));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in found.keys() {
+        tell(Event::Remark(format!("database: the {name} is not of Lyftr's making")));
+    }
+    Ok(())
+}
+
+fn read_messages(
+    messages: &Connection,
+    numbers_upto: i64,
+    texts_upto: i64,
+    expected: &mut Expected,
+    tell: &mut Tell<'_>,
+) -> rusqlite::Result<()> {
+    let mut statement = messages.prepare(MESSAGES)?;
+    let mut rows = statement.query(())?;
+    let (mut unreadable, mut groups) = (0_u64, Vec::new());
+    while let Some(row) = rows.next()? {
+        expected.messages += 1;
+        let seq: i64 = row.get(7)?;
+        expected.indexed += u64::from(seq <= numbers_upto);
+        let read = expect(row, seq, numbers_upto, texts_upto, expected, &mut groups);
+        unreadable += u64::from(read.is_err());
+    }
+    if unreadable > 0 {
+        tell(Event::Problem(format!(
+            "database: {unreadable} messages have an id, number or time that none can have"
+        )));
+    }
+    Ok(())
+}
+
+/// Adds what one message gives.
+fn expect(
+    row: &Row<'_>,
+    seq: i64,
+    numbers_upto: i64,
+    texts_upto: i64,
+    expected: &mut Expected,
+    groups: &mut Vec<u64>,
+) -> rusqlite::Result<()> {
+    let message = rows::message(row)?;
+    if seq <= numbers_upto {
+        let (from, to) = (Number::of(message.from.as_str()), Number::of(message.to.as_str()));
+        let (sender, recipient) = (from.unwrap_or(ANY), to.unwrap_or(ANY));
+        let moment = message.ts.moment();
+        for (sender, recipient) in [(sender, ANY), (ANY, recipient), (sender, recipient)] {
+            let nanosecond = i64::from(moment.nanosecond);
+            expected.numbers.add(&[sender.0, recipient.0, moment.second, nanosecond, seq]);
+        }
+    }
+    if let Some(text) = message.text.as_deref().filter(|_| seq <= texts_upto) {
+        expected.texts.add_text(text, groups);
+    }
+    Ok(())
+}

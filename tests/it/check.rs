@@ -1,0 +1,389 @@
+//! `lyftr check`: sound is what is sound, and nothing else is.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lyftr::message::{self, Message};
+use lyftr::store::{self, Settings, Url};
+use rusqlite::Connection;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::postgres::Database;
+use crate::support::process::{Finished, Process};
+use crate::support::{message_with, settle};
+
+const MANY: usize = 3_000;
+
+fn sqlite(path: &Path) -> String {
+    format!("sqlite:///{}", path.display())
+}
+
+fn messages() -> Vec<Message> {
+    let nth = |n: usize| {
+        let ts = format!("2025-01-{:02}T10:{:02}:00{}Z", n % 28 + 1, n * 7 % 60, ["", ".5", ".50"][n % 3]);
+        let text = (!n.is_multiple_of(5)).then(|| format!("Secret {n} ПРИВЕТ 😀 {}", "xyz".repeat(n % 40)));
+        let body = json!({"message_id": format!("m {:05}", n * 7919 % 100_003), "from": format!("+4917{}", n % 17),
+            "to": format!("+{}", n % 3), "ts": ts, "text": text});
+        message::parse(body.to_string().as_bytes()).unwrap()
+    };
+    (0..MANY).map(nth).collect()
+}
+
+/// Fills a store, and waits until everything is derived.
+fn fill(url: &str) {
+    let store = store::open(&url.parse::<Url>().unwrap(), Settings::default()).unwrap();
+    for batch in messages().chunks(500) {
+        store.insert(batch).unwrap();
+    }
+    settle(store.as_ref());
+    store.close();
+}
+
+fn filled() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    fill(&sqlite(&path));
+    (folder, path)
+}
+
+fn check(url: &str) -> Finished {
+    Process::builder().env("DATABASE_URL", url).args(&["check"]).run()
+}
+
+#[track_caller]
+fn assert_sound(url: &str, said: &str) {
+    let done = check(url);
+    assert_eq!((done.code(), done.stderr.as_str()), (Some(0), ""), "{}", done.stdout);
+    assert_eq!(done.stdout, said);
+}
+
+/// It finds something, says what, counts it, and says nothing of what the messages hold.
+#[track_caller]
+fn assert_found(url: &str, problems: &[&str]) {
+    let done = check(url);
+    assert_eq!((done.code(), done.stderr.as_str()), (Some(1), ""), "{}", done.stdout);
+    for problem in problems {
+        assert!(done.stdout.lines().any(|line| line.starts_with(problem)), "{problem}:\n{}", done.stdout);
+    }
+    let (found, last) = done.stdout.trim_end().rsplit_once('\n').unwrap();
+    let found = found.lines().count();
+    assert_eq!(last, format!("{found} {}", if found == 1 { "problem" } else { "problems" }));
+    assert!(!done.stdout.contains("ecret") && !done.stdout.contains("+4917"), "{}", done.stdout);
+}
+
+/// Runs statements that the index does not get to know of: the name of the messages stays.
+fn behind_the_index(path: &Path, sql: &str) {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(&format!(
+        "CREATE TEMP TABLE was AS SELECT name FROM edition; {sql}; UPDATE edition SET name = (SELECT name FROM was)"
+    ))
+    .unwrap();
+}
+
+#[test]
+fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
+    let (folder, path) = filled();
+    assert_sound(&sqlite(&path), "sound: 3000 messages\n");
+    let service = Process::builder().folder(folder.path()).start();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for sender in 0..3 {
+            let (service, stop) = (&service, &stop);
+            scope.spawn(move || {
+                let mut client = service.client();
+                for n in 0.. {
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                    let text = format!("Text {n}");
+                    let from = format!("+{}", n % 9);
+                    client.store(&message_with(
+                        &format!("{sender} {n}"),
+                        &from,
+                        "2025-01-15T10:00:00Z",
+                        Some(&text),
+                    ));
+                }
+            });
+        }
+        for _ in 0..4 {
+            let done = check(&sqlite(&path));
+            assert_eq!((done.code(), done.stderr.as_str()), (Some(0), ""), "{}", done.stdout);
+            assert!(done.stdout.starts_with("sound: "), "{}", done.stdout);
+        }
+        stop.store(true, Relaxed);
+    });
+    drop(service);
+    // Killed, so that its log is still there.
+    let done = check(&sqlite(&path));
+    assert!(done.stdout.starts_with("sound: "), "{}{}", done.stdout, done.stderr);
+    let backup = folder.path().join("backup.db");
+    let made = Process::builder()
+        .env("DATABASE_URL", &sqlite(&path))
+        .args(&["backup", backup.to_str().unwrap()])
+        .run();
+    assert_eq!(made.code(), Some(0), "{}", made.stderr);
+    let done = check(&sqlite(&backup));
+    assert_eq!(done.code(), Some(0), "{}", done.stdout);
+    assert!(done.stdout.starts_with("index: there is none"), "{}", done.stdout);
+    let beside = ["-wal", "-shm", "-journal", "-index", "-lock"];
+    assert!(!beside.iter().any(|ending| folder.path().join(format!("backup.db{ending}")).exists()));
+}
+
+#[test]
+fn a_row_that_was_taken_away_behind_the_index_is_found() {
+    let (_folder, path) = filled();
+    behind_the_index(&path, "DELETE FROM message WHERE seq = 1234");
+    assert_found(
+        &sqlite(&path),
+        &[
+            "index: entries of by_number: expected 8997, found 9000",
+            "index: entries in all steps of time_step: expected 2999, found 3000",
+            "index: steps of time_step with another number of entries than they have: expected 0, found 1",
+            "index: groups of three characters in by_text: expected ",
+        ],
+    );
+}
+
+#[test]
+fn a_row_that_was_changed_behind_the_index_is_found() {
+    let (_folder, path) = filled();
+    behind_the_index(&path, "UPDATE message SET sender = '+49999', text = 'zzz' WHERE seq = 1234");
+    assert_found(
+        &sqlite(&path),
+        &[
+            "index: entries of by_number: 9000, as expected, but others",
+            "index: groups of three characters in by_text: ",
+        ],
+    );
+}
+
+/// What a hand changes openly makes the index void, which is no damage.
+#[test]
+fn an_index_that_is_void_or_missing_is_no_problem() {
+    let (_folder, path) = filled();
+    Connection::open(&path).unwrap().execute("DELETE FROM message WHERE seq = 1234", ()).unwrap();
+    let void = "index: it was made from other messages, and is not compared; the service makes it anew\n";
+    assert_sound(&sqlite(&path), &format!("{void}sound: 2999 messages\n"));
+    let index = path.with_extension("db-index");
+    Connection::open(&index).unwrap().execute_batch("PRAGMA user_version = 77").unwrap();
+    let older = "index: it is of another version; the service makes it anew\n";
+    assert_sound(&sqlite(&path), &format!("{older}sound: 2999 messages\n"));
+    std::fs::remove_file(index).unwrap();
+    let none = "index: there is none; a start of the service makes it\n";
+    assert_sound(&sqlite(&path), &format!("{none}sound: 2999 messages\n"));
+}
+
+#[test]
+fn a_wrong_figure_is_found() {
+    for (sql, found) in [
+        (
+            "UPDATE sender SET messages = messages + 1 WHERE number = (SELECT max(number) FROM sender)",
+            &[
+                "index: messages of all senders: expected 3000, found 3001",
+                "index: senders with another number of messages than they have: expected 0, found 1",
+            ][..],
+        ),
+        (
+            "DELETE FROM sender WHERE number = (SELECT max(number) FROM sender)",
+            &["index: senders: expected 17, found 16"],
+        ),
+        ("INSERT INTO sender VALUES (99, 0)", &["index: senders: expected 17, found 18"]),
+        (
+            "DELETE FROM by_number WHERE seq = 7 AND sender = 0",
+            &["index: entries of by_number: expected 9000, found 8999"],
+        ),
+        (
+            "UPDATE time_step SET entries = entries - 1 WHERE rowid = 1",
+            &["index: entries in all steps of time_step: expected 3000, found 2999"],
+        ),
+        (
+            "UPDATE number_step SET entries = entries + 5 WHERE rowid = 1",
+            &["index: steps of number_step with another"],
+        ),
+        (
+            "UPDATE number_step SET sender = 5 WHERE rowid = 1",
+            &["index: the steps of number_step are not in order"],
+        ),
+        (
+            "INSERT INTO by_text (rowid, folded) VALUES (99999, 'xyzzy')",
+            &["index: groups of three characters in by_text: expected "],
+        ),
+    ] {
+        let (_folder, path) = filled();
+        let changed = Connection::open(path.with_extension("db-index")).unwrap().execute(sql, ()).unwrap();
+        assert_eq!(changed, 1, "{sql}");
+        assert_found(&sqlite(&path), found);
+    }
+}
+
+#[test]
+fn a_schema_that_was_changed_is_found() {
+    let (_folder, path) = filled();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("DROP TRIGGER message_was_deleted; DROP INDEX message_by_instant; CREATE INDEX mine ON message (text)")
+        .unwrap();
+    let done = check(&sqlite(&path));
+    assert_eq!(done.code(), Some(1));
+    for line in [
+        "database: there is no index message_by_instant",
+        "database: there is no trigger message_was_deleted",
+        "database: the index mine is not of Lyftr's making",
+        "2 problems",
+    ] {
+        assert!(done.stdout.lines().any(|found| found == line), "{line}:\n{}", done.stdout);
+    }
+    conn.execute_batch("PRAGMA user_version = 99").unwrap();
+    let newer = check(&sqlite(&path));
+    assert_eq!((newer.code(), newer.stdout.as_str()), (Some(1), ""));
+    assert!(newer.stderr.contains("schema version 99"), "{}", newer.stderr);
+}
+
+#[test]
+fn a_value_that_none_can_have_is_found() {
+    let (_folder, path) = filled();
+    behind_the_index(&path, "UPDATE message SET sender = 'nobody' WHERE seq IN (5, 6)");
+    assert_found(&sqlite(&path), &["database: 2 messages have an id, number or time that none can have"]);
+}
+
+#[test]
+fn a_damaged_page_is_found() {
+    for (ending, place) in [("db", "database: "), ("db-index", "index: ")] {
+        let (_folder, path) = filled();
+        let file = path.with_extension(ending);
+        let pages = std::fs::metadata(&file).unwrap().len() / 4096;
+        assert!(pages > 30, "{pages}");
+        // Each page in turn would take long; these are of all kinds.
+        for page in [2, 3, pages / 3, pages / 2, pages - 2] {
+            let open = std::fs::File::options().read(true).write(true).open(&file).unwrap();
+            let mut was = vec![0; 4096];
+            open.read_exact_at(&mut was, page * 4096).unwrap();
+            open.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+            assert_found(&sqlite(&path), &[place]);
+            open.write_all_at(&was, page * 4096).unwrap();
+        }
+        assert_sound(&sqlite(&path), "sound: 3000 messages\n");
+    }
+}
+
+#[test]
+fn what_cannot_be_checked_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("text"), "only some text\n".repeat(999)).unwrap();
+    std::fs::write(at("empty"), "").unwrap();
+    for (name, why) in [
+        ("missing", "there is no database"),
+        ("text", "cannot read the database"),
+        ("empty", "no schema of Lyftr's"),
+    ] {
+        let done = check(&sqlite(&at(name)));
+        assert_eq!((done.code(), done.stdout.as_str()), (Some(1), ""), "{name}");
+        assert!(done.stderr.contains(why), "{}", done.stderr);
+    }
+    assert!(!at("missing").exists(), "nothing is made");
+    let done = check("postgres://me:s3cret@localhost:1/none");
+    assert_eq!((done.code(), done.stdout.as_str()), (Some(1), ""));
+    assert!(!done.stderr.contains("s3cret"), "{}", done.stderr);
+    let bad = check("mysql://me:s3cret@localhost/none");
+    assert_eq!((bad.code(), bad.stdout.as_str()), (Some(2), ""));
+    assert!(
+        bad.stderr.contains("DATABASE_URL should be") && !bad.stderr.contains("s3cret"),
+        "{}",
+        bad.stderr
+    );
+    assert_eq!(Process::builder().args(&["check", "backup.db"]).run().code(), Some(2));
+}
+
+#[test]
+fn postgresql_is_sound_until_a_figure_is_wrong() {
+    let database = Database::new();
+    fill(&database.url());
+    assert_sound(&database.url(), "sound: 3000 messages\n");
+    for (break_it, found, mend_it) in [
+        (
+            "UPDATE sender_total SET messages = messages + 1 WHERE number = '+49175'",
+            &[
+                "sender_total: messages in all: expected 3000, found 3001",
+                "sender_total: rows with another number of messages than there are: expected 0, found 1",
+            ][..],
+            "UPDATE sender_total SET messages = messages - 1 WHERE number = '+49175'",
+        ),
+        (
+            "UPDATE recipient_total SET number = '+7' WHERE number = '+2'",
+            &["recipient_total: rows with another number of messages than there are: expected 0, found 2"],
+            "UPDATE recipient_total SET number = '+2' WHERE number = '+7'",
+        ),
+        (
+            "INSERT INTO day_total VALUES (1, 5)",
+            &["day_total: messages in all: expected 3000, found 3005"],
+            "DELETE FROM day_total WHERE day = 1",
+        ),
+        (
+            "UPDATE minute_total SET minute = -minute WHERE minute = (SELECT max(minute) FROM minute_total)",
+            &["minute_total: rows with another number of messages than there are: expected 0, found 2"],
+            "UPDATE minute_total SET minute = -minute WHERE minute < 0",
+        ),
+        (
+            "UPDATE derived SET messages = 7, senders = 8",
+            &["derived: messages: expected 3000, found 7", "derived: senders: expected 17, found 8"],
+            "UPDATE derived SET messages = 3000, senders = 17",
+        ),
+        (
+            "UPDATE message_text SET folded = folded || '!' WHERE seq = (SELECT min(seq) FROM message_text)",
+            &["message_text: texts that are not as their message gives them: expected 0, found 1"],
+            "UPDATE message_text SET folded = left(folded, -1) WHERE seq = (SELECT min(seq) FROM message_text)",
+        ),
+        (
+            "UPDATE message_text SET seq = -seq WHERE seq = (SELECT max(seq) FROM message_text)",
+            &[
+                "message_text: texts that are missing: expected 0, found 1",
+                "message_text: texts of no message: expected 0, found 1",
+            ],
+            "UPDATE message_text SET seq = -seq WHERE seq < 0",
+        ),
+    ] {
+        database.query(break_it, &[]);
+        assert_found(&database.url(), found);
+        database.query(mend_it, &[]);
+        assert_sound(&database.url(), "sound: 3000 messages\n");
+    }
+}
+
+#[test]
+fn a_row_that_was_taken_away_from_postgresql_behind_the_figures_is_found() {
+    let database = Database::new();
+    fill(&database.url());
+    let taken = "DELETE FROM message WHERE message_id = (SELECT message_id FROM message WHERE text IS NOT NULL LIMIT 1)";
+    // Openly: the figures are void, which is no damage.
+    database.query(taken, &[]);
+    let void =
+        "derived: messages were changed by hand; it is void, and not compared; the service makes it anew\n";
+    assert_sound(&database.url(), &format!("{void}sound: 2999 messages\n"));
+    database.query("UPDATE derived SET is_void = false", &[]);
+    assert_found(
+        &database.url(),
+        &[
+            "derived: messages: expected 2999, found 3000",
+            "sender_total: messages in all: expected 2999, found 3000",
+            "recipient_total: messages in all: expected 2999, found 3000",
+            "day_total: messages in all: expected 2999, found 3000",
+            "minute_total: messages in all: expected 2999, found 3000",
+            "message_text: texts of no message: expected 0, found 1",
+        ],
+    );
+    database.query(
+        "UPDATE message SET sender = 'nobody' WHERE message_id = (SELECT min(message_id) FROM message)",
+        &[],
+    );
+    database.query("UPDATE derived SET is_void = false", &[]);
+    assert_found(
+        &database.url(),
+        &["message: rows with an id, number or time that none can have: expected 0, found 1"],
+    );
+    database.query("DELETE FROM derived", &[]);
+    assert_found(&database.url(), &["derived: rows: expected 1, found 0"]);
+}
