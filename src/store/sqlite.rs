@@ -53,7 +53,8 @@ pub struct Tuning {
     /// So much of the log is moved at once beforehand, on a thread of its own, so that less than this is left for
     /// the checkpoint that the writer waits for.
     pub wal_step_bytes: u64,
-    /// Past this size, writing waits for the reader that keeps the log from starting anew.
+    /// Past this size, writing waits for the reader that keeps the log from starting anew; if it waited in vain,
+    /// again when the log has doubled.
     pub wal_bytes_max: u64,
     /// Page cache of the connection that writes.
     pub writer_cache_kib: u32,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Filter, Page, Search};
@@ -97,6 +97,45 @@ fn the_rows_survive_a_checkpoint_at_every_turn() {
         assert_eq!(total(&store), 2 * n + 2);
     }
     assert!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len() < 1 << 20, "the log grows");
+}
+
+/// A backup reads for minutes. The writer waits for it a few times, not every few pages, and the log begins anew
+/// once it has ended.
+#[test]
+fn whoever_reads_for_long_does_not_stop_the_writer_time_and_again() {
+    let (_folder, path) = folder();
+    let tuning = Tuning {
+        wal_bytes: 128 << 10,
+        wal_idle_bytes: 32 << 10,
+        wal_step_bytes: 64 << 10,
+        wal_bytes_max: 512 << 10,
+        ..Tuning::default()
+    };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let write = |n: usize| {
+        let ids: Vec<_> = (0..20).map(|m| format!("{}", (n * 20 + m) * 7919 % 100_003)).collect();
+        store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
+        let begin = Instant::now();
+        store.maintain(false);
+        // The writer waits for a second.
+        begin.elapsed() >= Duration::from_millis(900)
+    };
+    write(0);
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    let mut waited = 0;
+    let mut n = 1;
+    while store.wal_bytes() < 3 << 20 {
+        waited += u32::from(write(n));
+        n += 1;
+    }
+    assert!((1..=3).contains(&waited), "{waited} times");
+    reader.execute_batch("COMMIT").unwrap();
+    eventually("the log begins anew", || {
+        write(n);
+        n += 1;
+        (store.wal_bytes() < 512 << 10).then_some(())
+    });
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     /// The size of the log that the next checkpoint waits for; grows while a reader holds checkpoints up.
     checkpoint_at: u64,
+    /// No reader is waited for before the log has this size: the last time, waiting was in vain.
+    wait_at: u64,
     /// Moves most of the log, so that little is left for a checkpoint.
     steps: Steps,
 }
@@ -71,6 +73,7 @@ impl Writer {
             wal_bytes: Arc::default(),
             shared,
             checkpoint_at: 0,
+            wait_at: 0,
             steps,
         };
         writer.adopt(conn)?;
@@ -112,7 +115,7 @@ impl Writer {
         let left = wal.saturating_sub(self.steps.moved_bytes());
         let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
         // What is left costs the next batch the time that it takes to move it.
-        let quick = idle || left < self.tuning.wal_step_bytes || wal >= self.tuning.wal_bytes_max;
+        let quick = idle || left < self.tuning.wal_step_bytes || wal >= self.waits_from();
         if wal >= due.max(self.checkpoint_at) && quick {
             self.finish_checkpoint(wal);
         } else if left >= self.tuning.wal_step_bytes {
@@ -120,17 +123,28 @@ impl Writer {
         }
     }
 
+    /// The size of the log from which on readers are waited for.
+    fn waits_from(&self) -> u64 {
+        self.tuning.wal_bytes_max.max(self.wait_at)
+    }
+
     fn finish_checkpoint(&mut self, wal: u64) {
         // PASSIVE waits for nobody, but readers can hold it up; past a second bound we wait for them instead.
-        let mode = if wal < self.tuning.wal_bytes_max { "PASSIVE" } else { "RESTART" };
+        let waits = wal >= self.waits_from();
         let Some(open) = &self.open else { return };
-        match checkpoint::run(&open.conn, mode) {
+        match checkpoint::run(&open.conn, if waits { "RESTART" } else { "PASSIVE" }) {
             Ok(Checkpoint { complete: true, .. }) => {
-                self.checkpoint_at = 0;
+                (self.checkpoint_at, self.wait_at) = (0, 0);
                 self.wal_bytes.store(0, Ordering::Relaxed);
                 self.steps.begin_anew();
             }
-            Ok(_) => self.checkpoint_at = wal + self.tuning.wal_idle_bytes,
+            Ok(_) => {
+                self.checkpoint_at = wal + self.tuning.wal_idle_bytes;
+                if waits {
+                    // A backup reads for minutes. Senders must not pay for that with a pause every few MiB.
+                    self.wait_at = 2 * wal;
+                }
+            }
             Err(error) => {
                 self.checkpoint_at = wal + self.tuning.wal_idle_bytes;
                 tracing::warn!(error = chain(&error), "checkpoint failed");
@@ -197,7 +211,7 @@ impl Writer {
         }))
         .map_err(explain)?;
         let files = Files::at(&self.path).filter(|files| files.database == self.database).ok_or(REMOVED)?;
-        self.checkpoint_at = 0;
+        (self.checkpoint_at, self.wait_at) = (0, 0);
         self.open = Some(Open { conn, files });
         Ok(())
     }
