@@ -14,7 +14,7 @@ use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics};
 use crate::server::{Handler, RequestBody, Table};
 use crate::signature::Keys;
-use crate::store::Store;
+use crate::store::{Space, Store};
 use crate::telemetry::Log;
 
 mod body;
@@ -43,6 +43,7 @@ pub struct App {
     log: Log,
     request_ids: observe::RequestIds,
     readiness: health::Readiness,
+    measuring: metrics::Measuring,
     draining: AtomicBool,
 }
 
@@ -80,6 +81,7 @@ impl App {
             log,
             request_ids: observe::RequestIds::default(),
             readiness: health::Readiness::default(),
+            measuring: metrics::Measuring::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -89,8 +91,8 @@ impl App {
         self.draining.store(true, Relaxed);
     }
 
-    /// The figures of this moment.
-    fn gauges(&self) -> Gauges {
+    /// The figures of this moment. Asks nothing of the disk; what it told is `space`.
+    fn gauges(&self, space: Option<Space>) -> Gauges {
         let behind = self.store.behind();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Gauges {
@@ -98,6 +100,8 @@ impl App {
             queue_messages_max: count(self.settings.queue_max),
             connections_open: count(self.table.len()),
             wal_bytes: self.store.wal_bytes(),
+            store_bytes: space.map(|space| space.used),
+            disk_free_bytes: space.map(|space| space.free),
             index_behind: behind.index,
             search_behind: behind.search,
             log_lines_dropped: self.log.dropped(),

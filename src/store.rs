@@ -82,6 +82,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Bytes that wait to be moved from the write-ahead log into the database, where there is such a log.
     fn wal_bytes(&self) -> u64;
 
+    /// The space that the store takes, and what is left for it. None if that is not known: the messages are on a
+    /// server, or the disk does not tell.
+    fn space(&self) -> Option<Space>;
+
     /// How far what is derived from the messages lags behind them. Answers do not: what is not derived yet is
     /// looked at by itself, which takes a little longer.
     fn behind(&self) -> Behind;
@@ -117,6 +121,15 @@ pub struct Behind {
     pub index: u64,
     /// Not in the index of texts.
     pub search: u64,
+}
+
+/// Bytes on the disk of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// In all files of the store, those derived from the messages included.
+    pub used: u64,
+    /// Free on their file system, for a process without privileges.
+    pub free: u64,
 }
 
 /// The store could not do what it was asked.

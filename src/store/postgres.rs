@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::check::Tell;
 use super::matches::listing;
-use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Settings, Store};
+use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Settings, Space, Store};
 use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
@@ -305,6 +305,10 @@ impl Store for Postgres {
 
     fn wal_bytes(&self) -> u64 {
         0
+    }
+
+    fn space(&self) -> Option<Space> {
+        None
     }
 
     fn behind(&self) -> Behind {

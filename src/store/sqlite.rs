@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Arrived, Behind, Error, OpenError, Outcome, Store};
+use super::{Arrived, Behind, Error, OpenError, Outcome, Space, Store};
 use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 
@@ -98,6 +98,7 @@ pub struct Sqlite {
     indexer: Mutex<Option<Indexer>>,
     shared: Arc<Shared>,
     wal_bytes: Arc<AtomicU64>,
+    path: PathBuf,
     owner: Mutex<Option<Owner>>,
 }
 
@@ -123,6 +124,7 @@ impl Sqlite {
             readers,
             indexer: Mutex::new(Some(indexer)),
             shared,
+            path: path.to_owned(),
             owner: Mutex::new(Some(owner)),
         })
     }
@@ -141,7 +143,7 @@ impl Sqlite {
         if rusqlite::version_number() < SQLITE_MIN.0 {
             return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = files::folder(path);
         make_folder(folder)
             .map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
 
@@ -210,6 +212,10 @@ impl Store for Sqlite {
         self.wal_bytes.load(Ordering::Relaxed)
     }
 
+    fn space(&self) -> Option<Space> {
+        files::space(&self.path, &self.shared.path)
+    }
+
     fn behind(&self) -> Behind {
         self.shared.behind()
     }
@@ -234,8 +240,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
         folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     std::fs::create_dir_all(folder)?;
     for made in missing.iter().rev() {
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(parent)?.sync_all()?;
+        std::fs::File::open(files::folder(made))?.sync_all()?;
     }
     Ok(())
 }

@@ -87,6 +87,28 @@ fn after_close_nothing_waits_in_a_log() {
 }
 
 #[test]
+fn the_space_is_that_of_all_files_and_of_the_disk_they_are_on() {
+    let (folder, path) = folder();
+    let store = open(&path).unwrap();
+    store.insert(&batch(&["a"])).unwrap();
+    settle(store.as_ref());
+    // A checkpoint of the index may still be under way.
+    eventually("the space is the sum of the files", || {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap());
+        let files = files.filter(|file| file.file_name() != "app.db-lock");
+        let bytes: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+        (store.space().unwrap().used == bytes && bytes > 0).then_some(())
+    });
+    let free = store.space().unwrap().free;
+    let disk = rustix::fs::statvfs(folder.path()).unwrap();
+    assert!(free <= disk.f_blocks * disk.f_frsize, "{free} bytes");
+    store.close();
+    assert_eq!(store.space().map(|space| space.used > 0), Some(true), "it stays after the end");
+    drop(folder);
+    assert_eq!(store.space(), None, "the folder is gone");
+}
+
+#[test]
 fn the_rows_survive_a_checkpoint_at_every_turn() {
     let (_folder, path) = folder();
     let tuning = Tuning { wal_bytes: 0, wal_idle_bytes: 0, wal_bytes_max: 0, ..Tuning::default() };

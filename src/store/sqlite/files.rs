@@ -5,11 +5,43 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::store::Space;
+
 /// The file that stands beside `path` and is called as it is, with this ending.
 pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
+}
+
+/// The folder that holds the file at `path`.
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The space that the databases at these paths take together, and what is left on the disk of the first one.
+pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {
+    let disk = rustix::fs::statvfs(folder(database)).ok()?;
+    let files =
+        [database, index].into_iter().flat_map(|path| ["", "-wal", "-shm"].map(|end| beside(path, end)));
+    Some(Space {
+        used: files.map(|file| bytes(&file)).sum(),
+        free: disk.f_bavail.saturating_mul(disk.f_frsize),
+    })
+}
+
+/// The size of the file at `path`, 0 if there is none. Asks for nothing else, for the reason given at
+/// [`FileId::at`].
+#[cfg(target_os = "linux")]
+fn bytes(path: &Path) -> u64 {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    statx(CWD, path, AtFlags::empty(), StatxFlags::SIZE).map_or(0, |found| found.stx_size)
+}
+
+/// The size of the file at `path`, 0 if there is none.
+#[cfg(not(target_os = "linux"))]
+fn bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |found| found.len())
 }
 
 /// A database and its write-ahead log.

@@ -7,7 +7,7 @@ use lyftr::metrics::{METHODS, PATHS, RESULTS, STATUSES};
 use super::traffic;
 use crate::support::client::Client;
 use crate::support::service::{Fault, Service};
-use crate::support::{Numbers, eventually, message};
+use crate::support::{Numbers, eventually, message, on_sqlite};
 
 /// A sample: the name and labels as on the page, and the value.
 type Samples = BTreeMap<String, f64>;
@@ -126,6 +126,37 @@ fn counters_never_go_down() {
         }
         before = now;
     }
+}
+
+#[test]
+fn the_page_tells_what_the_store_takes_and_what_is_left_unless_it_is_on_a_server() {
+    let service = Service::start();
+    let mut client = service.client();
+    let before = scrape(&mut client);
+    if !on_sqlite() {
+        assert!(!before.contains_key("store_bytes") && !before.contains_key("store_disk_free_bytes"));
+        return;
+    }
+    for n in 0..50 {
+        client.send(&message(&format!("m{n}")));
+    }
+    let after = scrape(&mut client);
+    assert!(after["store_bytes"] > before["store_bytes"], "{before:?} {after:?}");
+    assert!(after["store_disk_free_bytes"] > 0.0);
+}
+
+#[test]
+fn the_page_comes_without_the_figures_of_a_disk_that_hangs() {
+    let service = Service::start();
+    let mut client = service.client();
+    service.faulty().spaces.all(Fault::Block);
+    for _ in 0..2 {
+        let samples = scrape(&mut client);
+        assert!(!samples.contains_key("store_bytes") && !samples.contains_key("store_disk_free_bytes"));
+    }
+    assert_eq!(service.faulty().spaces.blocked(), 1, "one thread waits, not one a scrape");
+    service.faulty().heal();
+    assert_eq!(scrape(&mut client).contains_key("store_disk_free_bytes"), on_sqlite());
 }
 
 /// A word as a scanner might guess it.

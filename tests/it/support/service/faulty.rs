@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lyftr::message::{Message, MessageId};
 use lyftr::query::{Filter, Listing, Page, Stats};
-use lyftr::store::{Arrived, Behind, Error, Outcome, Store};
+use lyftr::store::{Arrived, Behind, Error, Outcome, Space, Store};
 
 use crate::support::DEADLINE;
 
@@ -150,6 +150,8 @@ pub(crate) struct Faulty {
     pub(crate) reads: Calls,
     /// Calls of `ready`.
     pub(crate) checks: Calls,
+    /// Calls of `space`.
+    pub(crate) spaces: Calls,
 }
 
 impl Faulty {
@@ -160,6 +162,7 @@ impl Faulty {
             inserts: Calls::default(),
             reads: Calls::default(),
             checks: Calls::default(),
+            spaces: Calls::default(),
         }
     }
 
@@ -172,6 +175,7 @@ impl Faulty {
         self.inserts.heal();
         self.reads.heal();
         self.checks.heal();
+        self.spaces.heal();
     }
 }
 
@@ -210,6 +214,10 @@ impl Store for Faulty {
 
     fn wal_bytes(&self) -> u64 {
         self.inner.wal_bytes()
+    }
+
+    fn space(&self) -> Option<Space> {
+        self.spaces.call(|| Ok(self.inner.space())).ok().flatten()
     }
 
     fn behind(&self) -> Behind {
