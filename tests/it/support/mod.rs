@@ -11,7 +11,7 @@
 //!
 //! Nothing here sleeps until something is ready: [`eventually`] asks again until it is, for at most
 //! [`DEADLINE`].
-#![allow(dead_code, reason = "each face of the product uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each face of the product uses its own part of this")]
 
 use std::io::Write;
 use std::time::{Duration, Instant};
