@@ -16,3 +16,4 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod watch;

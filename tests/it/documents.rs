@@ -12,6 +12,8 @@ use crate::support::openapi;
 use crate::support::process::Process;
 use crate::support::service::Service;
 
+const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yml");
+const DASHBOARD: &str = include_str!("../../deploy/grafana/lyftr.json");
 const README: &str = include_str!("../../README.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const HTTP_API: &str = include_str!("../../docs/http-api.md");
@@ -133,6 +135,38 @@ fn every_metric_is_documented_and_no_other() {
     for name in mentioned {
         assert!(served.contains_key(name), "docs/operations.md speaks of {name}");
     }
+}
+
+#[test]
+fn every_alert_has_a_heading_that_it_names_and_there_is_no_other() {
+    let after = |key: &'static str| ALERTS.lines().filter_map(move |line| line.trim().strip_prefix(key));
+    let alerts: Vec<&str> = after("- alert: ").collect();
+    let section = OPERATIONS.split("\n## Alerts\n").nth(1).expect("a section").split("\n## ").next().unwrap();
+    let headings: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    assert_eq!(headings, alerts, "docs/operations.md and deploy/prometheus/alerts.yml, in the same order");
+    let runbooks: Vec<&str> = after("runbook: ").collect();
+    let anchor = |alert: &&str| format!("docs/operations.md#{}", alert.to_lowercase());
+    assert_eq!(runbooks, alerts.iter().map(anchor).collect::<Vec<_>>());
+    for key in ["expr: ", "for: ", "labels: {severity: ", "summary: ", "description: "] {
+        assert_eq!(after(key).count(), alerts.len(), "every alert has one: {key}");
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_there_are_and_the_dashboard_for_all() {
+    let service = Service::start();
+    let page = service.client().metrics();
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let served: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    let asked = |text: &'static str| -> BTreeSet<&str> {
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let ends = ["_bucket", "_sum", "_count"];
+        let names = words.map(|word| ends.iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word));
+        names.filter(|name| is_metric(name)).collect()
+    };
+    assert_eq!(asked(DASHBOARD), served, "deploy/grafana/lyftr.json");
+    let unknown: Vec<_> = asked(ALERTS).into_iter().filter(|name| !served.contains(name)).collect();
+    assert!(unknown.is_empty(), "deploy/prometheus/alerts.yml asks for {unknown:?}");
 }
 
 #[test]
