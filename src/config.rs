@@ -97,7 +97,7 @@ impl Database {
 
 fn database_url(given: &str, environment: Environment) -> Result<store::Url, String> {
     let (name, url) = match environment.file_of("DATABASE_URL")? {
-        Some(_) if given != DATABASE_URL => {
+        Some(_) if !given.is_empty() && given != DATABASE_URL => {
             return Err("DATABASE_URL and DATABASE_URL_FILE are both set; set one of them".to_owned());
         }
         Some(Secret(bytes)) => ("DATABASE_URL_FILE", String::from_utf8_lossy(&bytes).into_owned()),

@@ -226,6 +226,20 @@ pub enum OpenError {
         /// Why.
         source: Cause,
     },
+    /// The file, or the folder that it and its log are in, is closed to this process.
+    #[error(
+        "cannot write to {path}, where the database is: {source}; it belongs to user {owner}, and this process runs as user {user}"
+    )]
+    NotWritable {
+        /// The file or the folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+        /// Who it belongs to.
+        owner: u32,
+        /// Who this process runs as.
+        user: u32,
+    },
     /// It is to be read as it is, and is not there.
     #[error("there is no database {path}; give DATABASE_URL the path of one")]
     Missing {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here blocks a reader for the writer or the other way round: the database is in WAL mode.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,6 +147,10 @@ impl Sqlite {
         let folder = files::folder(path);
         make_folder(folder)
             .map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
+        may_write(folder)?;
+        if path.exists() {
+            may_write(path)?;
+        }
 
         let name = || path.display().to_string();
         let unusable = |source| unusable(path, source);
@@ -243,6 +248,17 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
         std::fs::File::open(files::folder(made))?.sync_all()?;
     }
     Ok(())
+}
+
+/// Whether this process may write to a file or folder. SQLite would only say that it cannot open the database.
+fn may_write(path: &Path) -> Result<(), OpenError> {
+    let Err(refused) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK) else { return Ok(()) };
+    Err(OpenError::NotWritable {
+        path: path.display().to_string(),
+        source: refused.into(),
+        owner: std::fs::metadata(path).map_or(0, |metadata| metadata.uid()),
+        user: rustix::process::geteuid().as_raw(),
+    })
 }
 
 /// Locks, also after another holder panicked: what the lock guards is valid between any two statements.
