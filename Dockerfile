@@ -27,3 +27,12 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/lyftr", "healthcheck"]
 ENTRYPOINT ["/lyftr"]
+# https://specs.opencontainers.org/image-spec/annotations/; last, since it is another one for each commit.
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Lyftr" \
+    org.opencontainers.image.description="A webhook inbox that answers 200 only when a message is on disk exactly once." \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.revision="$REVISION" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.source="https://github.com/lyftr/lyftr" \
+    org.opencontainers.image.documentation="https://github.com/lyftr/lyftr/blob/main/docs/operations.md"

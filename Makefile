@@ -1,8 +1,6 @@
 # What can be done here; `make` alone says so.
 
-compose := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
-
-.PHONY: help run test check schemathesis fuzz bench bench-scale bench-postgres torture up down logs
+.PHONY: help run test check schemathesis fuzz bench bench-scale bench-postgres torture test-containers up restart down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -37,13 +35,17 @@ bench-postgres: ## Measure the service on PostgreSQL, next to one INSERT a reque
 torture: ## Kill, cut, fail, lock, slow down and flood the service, and its PostgreSQL; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture
 
-up: ## Build the container and start it on http://localhost:8000; needs WEBHOOK_SECRET
-	@test -n "$$WEBHOOK_SECRET" || grep -qs '^WEBHOOK_SECRET=.' .env || { \
-	  echo 'WEBHOOK_SECRET is not set. For example: export WEBHOOK_SECRET=$$(openssl rand -hex 32)'; exit 1; }
-	$(compose) up -d --build
+test-containers: ## Run the containers' tests on the Docker engine that is here
+	scripts/test-containers
 
-down: ## Stop the container and delete its messages
-	$(compose) down -v
+up: ## Build the container, start it on http://localhost:8000 and wait until it is ready; needs WEBHOOK_SECRET. WITH="replicas prometheus" adds PostgreSQL, replicas and HAProxy, and Prometheus
+	scripts/compose up
 
-logs: ## Follow the container's log
-	$(compose) logs -f api
+restart: ## Put a newly built container in the place of each that runs, one after the other; WITH as it was started
+	scripts/compose restart
+
+down: ## Stop the containers and delete their messages
+	scripts/compose down
+
+logs: ## Follow the containers' log
+	scripts/compose logs

@@ -1,4 +1,8 @@
-//! The containers, on a real Docker engine. Not among what `cargo test` runs by itself, since it needs that engine.
+//! The containers, on a real Docker engine: `make test-containers`. Not among what `cargo test` runs by itself, since it
+//! needs that engine, and builds an image.
+//!
+//! Every container, volume and network has a name that begins with `lyftr-test-` and the number of this process, and is
+//! removed by that name, also when a test fails.
 #![allow(missing_docs, reason = "tests speak for themselves")]
 #![allow(
     clippy::as_conversions,
@@ -16,4 +20,9 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod alone;
+mod engine;
+mod evaluation;
+mod hardening;
+mod replicas;
 mod watch;

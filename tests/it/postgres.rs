@@ -360,8 +360,8 @@ fn a_range_of_time_is_read_by_an_index_and_not_by_going_through_all_messages() {
     let sender = Some("+3".to_owned());
     let mut totals = Vec::new();
     for filter in [
-        Filter { since: Some(middle.clone()), ..Filter::default() },
-        Filter { since: Some(middle.clone()), until: Some(end.clone()), ..Filter::default() },
+        Filter { since: Some(middle), ..Filter::default() },
+        Filter { since: Some(middle), until: Some(end), ..Filter::default() },
         Filter { since: Some(middle), until: Some(end), from: sender, ..Filter::default() },
     ] {
         for descending in [false, true] {

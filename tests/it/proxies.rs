@@ -1,6 +1,7 @@
 //! Lyftr behind nginx and behind HAProxy, which share a few connections to it among all their clients: what goes
 //! through comes out unchanged, and no request hides in another.
 
+use crate::support::certificates::Certificates;
 use crate::support::client::request;
 use crate::support::service::Service;
 use crate::support::{message, message_with, sign};
@@ -208,4 +209,33 @@ fn what_a_proxy_keeps_to_itself_has_no_second_spelling() {
 #[track_caller]
 fn statuses(answers: &[u8]) -> Vec<u16> {
     crate::support::client::statuses(answers).into_iter().filter(|status| *status != 100).collect()
+}
+
+#[test]
+fn tls_ends_at_the_proxy() {
+    let service = Service::start();
+    let certificates = Certificates::make();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (certificate, key) = (file("certificate", &certificates.certificate), file("key", &certificates.key));
+    let Some(proxy) = Proxy::with_tls(service.address(), &certificate, &key) else { return };
+    let url = format!("https://localhost:{}", proxy.address().port());
+    let agent = |certificates: &Certificates| -> ureq::Agent {
+        let authority = ureq::tls::Certificate::from_pem(certificates.authority.as_bytes()).unwrap();
+        let roots = ureq::tls::RootCerts::new_with_certs(&[authority]);
+        let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
+        ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into()
+    };
+    let ours = agent(&certificates);
+    let body = message("m1").to_string();
+    let post = ours.post(format!("{url}/webhook")).header("X-Signature", sign(body.as_bytes()));
+    assert_eq!(post.send(&body).unwrap().status(), 200);
+    let listing = ours.get(format!("{url}/messages")).call().unwrap().body_mut().read_to_string().unwrap();
+    assert!(listing.contains(r#""message_id":"m1""#), "{listing}");
+    assert_eq!(ours.get(format!("{url}/metrics")).call().unwrap().status(), 403);
+    assert!(agent(&Certificates::make()).get(&url).call().is_err(), "a certificate of somebody else's");
 }

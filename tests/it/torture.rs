@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
 use crate::support::eventually;
+use crate::support::senders::{Dice, Judgement, Load, SENDERS};
 
 mod clock;
 mod cut;
-mod dice;
 mod fault;
 mod kill;
-mod load;
 mod lock;
-mod oracle;
 mod overload;
 mod power;
 mod replicas;
@@ -27,10 +25,6 @@ mod shim;
 mod slow;
 
 pub(crate) use kill::lasting_port;
-
-use dice::Dice;
-use load::{Load, SENDERS};
-use oracle::Judgement;
 
 /// What a mode does, and what came of it.
 #[derive(Debug)]

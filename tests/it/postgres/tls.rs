@@ -3,30 +3,11 @@
 use std::path::Path;
 
 use lyftr::store::postgres::{Postgres, Tuning};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use super::address;
+use crate::support::certificates::Certificates;
 use crate::support::postgres::Cluster;
 use crate::torture::lasting_port;
-
-/// An authority, and a certificate that it gave out for `localhost`, with its key: all as PEM.
-struct Certificates {
-    authority: String,
-    certificate: String,
-    key: String,
-}
-
-impl Certificates {
-    fn make() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        Self { authority: authority.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
-    }
-}
 
 #[test]
 fn each_sslmode_protects_as_libpq_says() {

@@ -54,8 +54,7 @@ impl Program {
     /// Writes a line into the file `log` for each request it sees, with the address it passed it on to, if it did.
     fn config(self, listen: SocketAddr, upstream: SocketAddr) -> String {
         let documented = |language: &str| {
-            let (_, rest) = OPERATIONS.split_once(&format!("```{language}\n")).expect("docs/operations.md");
-            let text = rest.split("```").next().unwrap();
+            let text = documented(language, 0);
             assert!(text.contains(LYFTR) && text.contains(PROXY), "{text}");
             text.replace(LYFTR, &upstream.to_string())
         };
@@ -82,6 +81,12 @@ impl Program {
             }
         }
     }
+}
+
+/// The example in docs/operations.md in this language, of several the one with this number.
+fn documented(language: &str, number: usize) -> &'static str {
+    let example = OPERATIONS.split(&format!("```{language}\n")).nth(number + 1).expect("docs/operations.md");
+    example.split("```").next().unwrap()
 }
 
 /// A running proxy.
@@ -116,6 +121,22 @@ impl Proxy {
             format!("global\n    nbthread 1\n    maxconn 200\n    log stdout format raw local0\n{config}")
         };
         Self::start_with(Program::Haproxy, config, replicas[0])
+    }
+
+    /// Starts nginx with TLS, as docs/operations.md shows it, with this certificate and key.
+    #[track_caller]
+    pub(super) fn with_tls(upstream: SocketAddr, certificate: &Path, key: &Path) -> Option<Self> {
+        let config = |address: SocketAddr| {
+            let plain = Program::Nginx.config(address, upstream);
+            let listen = format!("    listen {address};\n");
+            assert!(plain.contains(&listen), "{plain}");
+            let tls = documented("nginx", 1)
+                .replace("443", &address.to_string())
+                .replace("/etc/lyftr/certificate.pem", &certificate.display().to_string())
+                .replace("/etc/lyftr/key.pem", &key.display().to_string());
+            plain.replace(&listen, &tls)
+        };
+        Self::start_with(Program::Nginx, config, upstream)
     }
 
     #[track_caller]

@@ -7,7 +7,9 @@
 //! - [`service`]: the whole service on a port of its own, with a store that can be told to fail
 //!   ([`service::Faulty`]).
 //! - [`postgres`]: a server of PostgreSQL's.
+//! - [`certificates`]: what a server needs for TLS.
 //! - [`process`]: the binary as a child, to be killed, stopped and read from.
+//! - [`senders`]: senders that go on whatever happens, and what they were promised.
 //!
 //! Nothing here sleeps until something is ready: [`eventually`] asks again until it is, for at most
 //! [`DEADLINE`].
@@ -19,10 +21,12 @@ use std::time::{Duration, Instant};
 use lyftr::store::{Behind, Store};
 use serde_json::{Value, json};
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod openapi;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod senders;
 pub(crate) mod service;
 
 /// The secret that every service in the tests is started with, unless told otherwise.

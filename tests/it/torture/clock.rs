@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Torture;
-use super::load::Load;
 use super::shim::Shim;
 use crate::support::eventually;
 use crate::support::process::Process;
+use crate::support::senders::Load;
 
 const YEAR_S: i64 = 365 * 24 * 3600;
 

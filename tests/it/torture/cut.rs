@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::load::Load;
 use super::{Torture, await_healing};
 use crate::support::eventually;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
+use crate::support::senders::Load;
 
 /// Everything goes through.
 const PASS: u8 = 0;

@@ -3,10 +3,10 @@
 use rustix::io::Errno;
 
 use super::kill::start;
-use super::load::Load;
 use super::shim::Shim;
 use super::{Torture, assert_alive_but_not_ready, await_healing};
 use crate::support::process::Process;
+use crate::support::senders::Load;
 
 #[test]
 fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {

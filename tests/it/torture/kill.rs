@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::dice::Dice;
-use super::load::Load;
-use super::oracle::Judgement;
 use super::{Torture, number};
 use crate::support::process::Process;
+use crate::support::senders::{Dice, Judgement, Load};
 use crate::support::{eventually, message};
 
 /// Reading everything back takes longer the more there is, so a new database is begun now and then.

@@ -2,9 +2,9 @@
 
 use rusqlite::Connection as Database;
 
-use super::load::Load;
 use super::{Torture, assert_alive_but_not_ready, await_healing};
 use crate::support::process::Process;
+use crate::support::senders::Load;
 use crate::support::{DEADLINE, eventually};
 
 #[test]

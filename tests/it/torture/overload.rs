@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::load::Load;
 use super::shim::Shim;
 use super::{Torture, number};
 use crate::support::client::Client;
 use crate::support::process::Process;
+use crate::support::senders::Load;
 
 /// Each sync takes so long that storing is what limits, not this machine's cores.
 const SYNC_MS: u32 = 100;

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::Torture;
 use super::kill::start;
-use super::load::Load;
 use super::shim::compile;
+use crate::support::senders::Load;
 use crate::support::skip;
 
 const IMAGE_BYTES: u64 = 256 << 20;

@@ -2,12 +2,12 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use super::load::Load;
 use super::{Torture, lasting_port};
 use crate::proxies::Proxy;
 use crate::support::eventually;
 use crate::support::postgres::Database;
 use crate::support::process::Process;
+use crate::support::senders::Load;
 
 const REPLICAS: usize = 3;
 

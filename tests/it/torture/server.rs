@@ -1,10 +1,10 @@
 //! PostgreSQL is killed as by a power cut, and comes back.
 
-use super::load::Load;
 use super::{Torture, await_healing};
 use crate::support::eventually;
 use crate::support::postgres::Cluster;
 use crate::support::process::Process;
+use crate::support::senders::Load;
 
 #[test]
 fn what_was_acknowledged_survives_a_killed_postgresql() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Torture;
-use super::load::{Load, SENDERS};
 use super::shim::Shim;
 use crate::support::eventually;
 use crate::support::process::Process;
+use crate::support::senders::{Load, SENDERS};
 
 /// So long that a message is not stored in time, and its sender is told so.
 const TOO_SLOW_MS: u32 = 7000;

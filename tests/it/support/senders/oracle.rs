@@ -15,7 +15,7 @@ const TOLD_CHARS_MAX: usize = 300;
 
 /// Remembers every message that was sent, and every 200.
 #[derive(Debug, Default)]
-pub(super) struct Oracle(Mutex<BTreeMap<String, Known>>);
+pub(crate) struct Oracle(Mutex<BTreeMap<String, Known>>);
 
 /// What is known of one id.
 #[derive(Debug, Default)]
@@ -28,20 +28,20 @@ struct Known {
 
 /// How what is stored differs from what must be.
 #[derive(Debug, Default)]
-pub(super) struct Judgement {
-    pub(super) lost: usize,
-    pub(super) doubled: usize,
-    pub(super) altered: usize,
-    pub(super) invented: usize,
+pub(crate) struct Judgement {
+    pub(crate) lost: usize,
+    pub(crate) doubled: usize,
+    pub(crate) altered: usize,
+    pub(crate) invented: usize,
     /// Stored, though never acknowledged: no wrong, but how one sees that a hurt hit something under way.
-    pub(super) unanswered: usize,
+    pub(crate) unanswered: usize,
     /// The first wrongs in words.
-    pub(super) told: Vec<String>,
+    pub(crate) told: Vec<String>,
 }
 
 impl Oracle {
     /// To be called before the first byte is sent.
-    pub(super) fn sending(&self, message: &Value) {
+    pub(crate) fn sending(&self, message: &Value) {
         let mut known = self.0.lock().unwrap();
         let known = known.entry(id(message).to_owned()).or_default();
         if !known.stored && !known.candidates.contains(message) {
@@ -49,19 +49,19 @@ impl Oracle {
         }
     }
 
-    pub(super) fn acknowledged(&self, message: &Value) {
+    pub(crate) fn acknowledged(&self, message: &Value) {
         self.0.lock().unwrap().get_mut(id(message)).unwrap().stored = true;
     }
 
     /// Something that was sent before, by anybody.
-    pub(super) fn any(&self, dice: &mut Dice) -> Option<Value> {
+    pub(crate) fn any(&self, dice: &mut Dice) -> Option<Value> {
         let known = self.0.lock().unwrap();
         let nth = usize::try_from(dice.roll(u64::try_from(known.len()).unwrap().max(1))).unwrap();
         known.values().nth(nth).map(|known| known.candidates[0].clone())
     }
 
     /// Holds everything that was read against everything that is known.
-    pub(super) fn judge(&self, rows: &[Value]) -> Judgement {
+    pub(crate) fn judge(&self, rows: &[Value]) -> Judgement {
         let mut known = self.0.lock().unwrap();
         let mut judgement = Judgement::default();
         let mut seen = HashSet::new();
@@ -95,7 +95,7 @@ impl Oracle {
 }
 
 impl Judgement {
-    pub(super) fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.lost + self.doubled + self.altered + self.invented == 0
     }
 
@@ -117,7 +117,7 @@ impl AddAssign for Judgement {
     }
 }
 
-pub(super) fn id(message: &Value) -> &str {
+pub(crate) fn id(message: &Value) -> &str {
     message["message_id"].as_str().unwrap()
 }
 

@@ -9,13 +9,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::dice::Dice;
-use super::oracle::{Judgement, Oracle, id};
-use crate::support::client::{Client, signed};
-use crate::support::{DEADLINE, message_with};
+use super::client::{Client, signed};
+use super::{DEADLINE, message_with};
+
+mod dice;
+mod oracle;
+
+pub(crate) use dice::Dice;
+pub(crate) use oracle::Judgement;
+use oracle::{Oracle, id};
 
 /// Senders at work at once.
-pub(super) const SENDERS: u64 = 6;
+pub(crate) const SENDERS: u64 = 6;
 
 /// How long a sender waits after a 503: far less than it is asked to, but so that the senders leave the service some
 /// of the machine that they share.
@@ -23,24 +28,24 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
 /// What all senders share.
 #[derive(Debug)]
-pub(super) struct Load {
-    pub(super) address: SocketAddr,
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
     oracle: Oracle,
     /// Held for reading while a request is under way, for writing while everything is read back.
     gate: RwLock<()>,
     stop: AtomicBool,
     count: AtomicU64,
-    pub(super) acknowledged: AtomicU64,
+    pub(crate) acknowledged: AtomicU64,
     /// The plug was pulled: what is answered now, nobody would hear.
     unplugged: AtomicBool,
     /// Requests that were answered 503.
-    pub(super) refused: AtomicU64,
+    pub(crate) refused: AtomicU64,
     /// Requests that were sent in full and never answered.
-    pub(super) broken_off: AtomicU64,
+    pub(crate) broken_off: AtomicU64,
 }
 
 impl Load {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self {
             address,
             oracle: Oracle::default(),
@@ -55,32 +60,32 @@ impl Load {
     }
 
     /// Requests that got no 200.
-    pub(super) fn unacknowledged(&self) -> u64 {
+    pub(crate) fn unacknowledged(&self) -> u64 {
         self.refused.load(Relaxed) + self.broken_off.load(Relaxed)
     }
 
     /// From now on a 200 is as good as no answer.
-    pub(super) fn unplug(&self) {
+    pub(crate) fn unplug(&self) {
         self.unplugged.store(true, SeqCst);
     }
 
     /// A 200 counts again, once nobody works on one from before.
-    pub(super) fn plug_in(&self) {
+    pub(crate) fn plug_in(&self) {
         let _gate = self.gate.write().unwrap();
         self.unplugged.store(false, SeqCst);
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Relaxed);
     }
 
     /// Sends one message after the other, each when the one before is answered or will not be.
-    pub(super) fn send_until_stopped(&self, dice: Dice) {
+    pub(crate) fn send_until_stopped(&self, dice: Dice) {
         self.send_while(dice, || !self.stop.load(Relaxed));
     }
 
     /// The same, for as long as `goes_on` says so.
-    pub(super) fn send_while(&self, mut dice: Dice, goes_on: impl Fn() -> bool) {
+    pub(crate) fn send_while(&self, mut dice: Dice, goes_on: impl Fn() -> bool) {
         let mut link = None;
         while goes_on() {
             // Poisoned when a check has failed, which says enough.
@@ -102,7 +107,8 @@ impl Load {
                     self.acknowledged.fetch_add(1, Relaxed);
                     link = Some(open);
                 }
-                Exchange::Answer(503, _) => {
+                // The others are a proxy's, where a process has not answered, and the proxy could not ask another one.
+                Exchange::Answer(502..=504, _) => {
                     self.refused.fetch_add(1, Relaxed);
                     link = Some(open);
                     std::thread::sleep(REFUSED_PAUSE);
@@ -135,7 +141,7 @@ impl Load {
     }
 
     /// Reads everything back, in pages, while nothing is sent.
-    pub(super) fn check(&self) -> Judgement {
+    pub(crate) fn check(&self) -> Judgement {
         let _gate = self.gate.write().unwrap();
         let mut client = Client::new(self.address);
         let mut rows: Vec<Value> = Vec::new();
