@@ -26,9 +26,11 @@ mod metrics;
 mod observe;
 mod reads;
 mod stats;
+mod turns;
 mod webhook;
 
 use reads::Reads;
+use turns::Turns;
 
 /// What the routes work with; one for each running service.
 #[derive(Debug)]
@@ -42,8 +44,9 @@ pub struct App {
     table: Arc<Table>,
     log: Log,
     request_ids: observe::RequestIds,
-    readiness: health::Readiness,
-    measuring: metrics::Measuring,
+    /// One readiness check at a time, and one look at how full the disk is.
+    readiness: Turns,
+    measuring: Turns,
     draining: AtomicBool,
 }
 
@@ -80,8 +83,8 @@ impl App {
             table,
             log,
             request_ids: observe::RequestIds::default(),
-            readiness: health::Readiness::default(),
-            measuring: metrics::Measuring::default(),
+            readiness: Turns::new(1),
+            measuring: Turns::new(1),
             draining: AtomicBool::new(false),
         }
     }

@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use super::{App, error};
 use crate::store::Error;
@@ -16,10 +15,6 @@ use crate::telemetry::chain;
 
 /// Longest time that the store may take to prove itself.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// One check of the store at a time: probes must not queue up behind a disk that hangs.
-#[derive(Debug, Default)]
-pub(super) struct Readiness(Arc<Mutex<()>>);
 
 #[derive(Serialize)]
 struct Health {
@@ -47,23 +42,16 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn check(app: &App) -> Result<(), String> {
-    let turn = Arc::clone(&app.readiness.0).lock_owned().await;
-    let store = Arc::clone(&app.store);
-    let checked = tokio::task::spawn_blocking(move || {
-        let checked = store.ready();
-        drop(turn);
-        checked
-    });
-    match checked.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => {
+    match app.readiness.next().await.ask(&app.store, |store| store.ready()).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => {
             tracing::warn!(error = chain(&error), "not ready");
             Err(match error {
                 Error::Unavailable { reason, .. } => reason.to_owned(),
                 Error::Failed(_) => "the database failed".to_owned(),
             })
         }
-        Err(_) => Err("the database failed".to_owned()),
+        None => Err("the database failed".to_owned()),
     }
 }
 

@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::middleware::Next;
-use tokio::sync::Semaphore;
 
+use super::turns::Turns;
 use super::{App, error};
 use crate::metrics::Metrics;
 use crate::signature::same_secret;
@@ -25,13 +25,13 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Reads {
     store: Arc<dyn Store>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     metrics: Arc<Metrics>,
 }
 
 impl Reads {
     pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        Self { store, turns: Arc::new(Semaphore::new(CONCURRENT_MAX)), metrics }
+        Self { store, turns: Turns::new(CONCURRENT_MAX), metrics }
     }
 
     /// Asks the store, on a thread that may wait.
@@ -42,17 +42,12 @@ impl Reads {
         &self,
         question: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Response<Body>> {
-        let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(error::unavailable("too many reads are under way")) };
-        let store = Arc::clone(&self.store);
-        let answer = tokio::task::spawn_blocking(move || {
-            let answer = question(store.as_ref());
-            drop(turn);
-            answer
-        });
-        match answer.await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(failure)) => {
+        let Ok(turn) = tokio::time::timeout(TURN_TIMEOUT, self.turns.next()).await else {
+            return Err(error::unavailable("too many reads are under way"));
+        };
+        match turn.ask(&self.store, question).await {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(failure)) => {
                 self.metrics.store_errors.increment();
                 tracing::error!(error = chain(&failure), "a read failed");
                 Err(error::unavailable(match failure {
@@ -60,8 +55,7 @@ impl Reads {
                     Error::Failed(_) => "the database failed",
                 }))
             }
-            // The panic has been logged.
-            Err(_) => Err(error::unavailable("the database failed")),
+            None => Err(error::unavailable("the database failed")),
         }
     }
 }
