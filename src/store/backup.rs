@@ -132,8 +132,7 @@ struct Partial {
 impl Partial {
     fn create(backup: &Path) -> Result<Self, Error> {
         let failed = |source| Error::File { path: backup.to_owned(), source };
-        let folder = backup.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).to_owned();
+        let folder = sqlite::folder(backup).to_owned();
         let name = backup.file_name().ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
         if backup.symlink_metadata().is_ok() {
             return Err(Error::Exists(backup.to_owned()));

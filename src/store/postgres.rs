@@ -140,15 +140,10 @@ impl Postgres {
     pub fn look(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
         let connections = Connections::new(address, tuning.connections, tuning.timeout)
             .map_err(|cause| unusable(address, cause))?;
-        let path = || address.to_string();
-        match connections.lend(migrate::found) {
-            Ok(0) => return Err(OpenError::Unmade { path: path() }),
-            Ok(found) if found > migrate::VERSION => {
-                return Err(OpenError::Newer { path: path(), found, known: migrate::VERSION });
-            }
-            Ok(_) => {}
-            Err(Failed::Unfit(why)) => return Err(OpenError::Unfit { place: path(), why }),
-            Err(failed) => return Err(unusable(address, Error::from(failed).into())),
+        match connections.lend(migrate::found).map_err(|failed| refused(address, failed))? {
+            0 => return Err(OpenError::Unmade { path: address.to_string() }),
+            found if found > migrate::VERSION => return Err(newer(address, found)),
+            _ => {}
         }
         Ok(Self {
             connections: Arc::new(connections),
@@ -178,11 +173,8 @@ impl Postgres {
                 }
                 Ok(connections)
             }
-            Ok(Err(found)) => {
-                Err(OpenError::Newer { path: address.to_string(), found, known: migrate::VERSION })
-            }
-            Err(Failed::Unfit(why)) => Err(OpenError::Unfit { place: address.to_string(), why }),
-            Err(failed) => Err(unusable(address, Error::from(failed).into())),
+            Ok(Err(found)) => Err(newer(address, found)),
+            Err(failed) => Err(refused(address, failed)),
         }
     }
 
@@ -346,6 +338,17 @@ fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result
     let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
     let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
     listing(&Timeline::new(session, &figures, since..until)?, page)
+}
+
+fn newer(address: &Address, found: i64) -> OpenError {
+    OpenError::Newer { path: address.to_string(), found, known: migrate::VERSION }
+}
+
+fn refused(address: &Address, failed: Failed) -> OpenError {
+    match failed {
+        Failed::Unfit(why) => OpenError::Unfit { place: address.to_string(), why },
+        failed => unusable(address, Error::from(failed).into()),
+    }
 }
 
 fn unusable(address: &Address, source: Cause) -> OpenError {

@@ -34,8 +34,8 @@ mod rows;
 mod search;
 mod writer;
 
-pub(super) use files::beside;
 use files::{NotOwned, Owner};
+pub(super) use files::{beside, folder};
 use indexer::{Indexer, Shared};
 use reader::Readers;
 use writer::Writer;

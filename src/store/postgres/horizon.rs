@@ -22,15 +22,24 @@ const UNDER_WAY: &str = "\
     WHERE locktype = 'advisory' AND objsubid = 2 AND classid::bigint = $1
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// The batch that began last.
+fn latest_batch(session: &Session<'_>) -> Result<i64, Failed> {
+    Ok(session.row(LATEST, &[])?.try_get(0)?)
+}
+
+/// The greatest arrival number that a message of this batch can have.
+fn last_of(batch: i64) -> i64 {
+    batch * PLACES + PLACES - 1
+}
+
 /// An arrival number that is not less than any that has been given.
 pub(super) fn latest(session: &Session<'_>) -> Result<i64, Failed> {
-    let latest: i64 = session.row(LATEST, &[])?.try_get(0)?;
-    Ok(latest * PLACES + PLACES - 1)
+    latest_batch(session).map(last_of)
 }
 
 /// An arrival number up to which any snapshot taken after this has all messages that will ever be.
 pub(super) fn horizon(session: &Session<'_>) -> Result<i64, Failed> {
-    let latest: i64 = session.row(LATEST, &[])?.try_get(0)?;
+    let latest = latest_batch(session)?;
     let distance: i64 = session.row(UNDER_WAY, &[&i64::from(locks::BATCHES), &latest])?.try_get(0)?;
-    Ok((latest - distance) * PLACES + PLACES - 1)
+    Ok(last_of(latest - distance))
 }

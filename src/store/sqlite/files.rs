@@ -15,7 +15,7 @@ pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// The folder that holds the file at `path`.
-pub(super) fn folder(path: &Path) -> &Path {
+pub(in crate::store) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
