@@ -390,16 +390,10 @@ fn a_backup_of_postgresql_waits_for_batches_that_began_before_it() {
     let file = folder.path().join("backup.db");
     let database = Database::new();
     let (slow, quick) = (open(&database.url()), open(&database.url()));
-    let waits = || database.number("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0;
-    let other = database.session();
-    other.run("BEGIN");
-    other.run(
-        "INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits)
-         VALUES ('slow', 0, '+1', '+2', 0, 0, 0)",
-    );
+    let other = database.session_that_stores("slow");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| slow.insert(&[made("slow", "")]).unwrap());
-        eventually("the batch waits", || waits().then_some(()));
+        database.until_a_batch_waits();
         quick.insert(&[made("acknowledged", "")]).unwrap();
         let url = database.url();
         let process =

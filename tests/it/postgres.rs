@@ -159,6 +159,10 @@ fn the_url_may_come_from_a_file() {
     let process = Process::builder().env_remove("DATABASE_URL").env("DATABASE_URL_FILE", file).start();
     process.client().store(&crate::support::message("m"));
     assert_eq!(database.number("SELECT count(*) FROM message"), 1);
+    drop(process);
+    // A variable that is empty is as good as none.
+    let process = Process::builder().env("DATABASE_URL", "").env("DATABASE_URL_FILE", file).start();
+    assert_eq!(process.client().json("/messages")["total"], 1);
     let both = Process::builder().env("DATABASE_URL", &database.url()).env("DATABASE_URL_FILE", file).run();
     assert_eq!(both.code(), Some(2));
     assert!(both.stderr.contains("both set"), "{}", both.stderr);

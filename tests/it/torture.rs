@@ -4,13 +4,12 @@
 //! Each mode hurts in its own way, a few times, or `LYFTR_ROUNDS` times; `LYFTR_SEED` repeats the choices of an
 //! earlier run. Each ends with one line that begins with `torture`; `make torture` runs them all and gathers those.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
 use crate::support::eventually;
-use crate::support::senders::{Dice, Judgement, Load, SENDERS};
+use crate::support::senders::{Dice, Judgement, Load};
 
 mod clock;
 mod cut;
@@ -60,28 +59,14 @@ impl Torture {
         rounds: u64,
         mut round: impl FnMut(u64, &mut Dice) -> (Duration, Judgement),
     ) {
-        std::thread::scope(|scope| {
-            let senders: Vec<_> = (0..SENDERS)
-                .map(|_| {
-                    let dice = Dice::new(self.dice.roll(u64::MAX));
-                    scope.spawn(move || load.send_until_stopped(dice))
-                })
-                .collect();
-            // Also when a round fails: the senders are waited for.
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                for number in 0..rounds {
-                    let before = load.unacknowledged();
-                    let (healing, judgement) = round(number, &mut self.dice);
-                    self.healing = self.healing.max(healing);
-                    self.judgement += judgement;
-                    self.hits += u64::from(load.unacknowledged() > before);
-                }
-            }));
-            load.stop();
-            for sender in senders {
-                sender.join().unwrap();
+        load.while_sending(&mut self.dice, Duration::ZERO, |dice| {
+            for number in 0..rounds {
+                let before = load.unacknowledged();
+                let (healing, judgement) = round(number, dice);
+                self.healing = self.healing.max(healing);
+                self.judgement += judgement;
+                self.hits += u64::from(load.unacknowledged() > before);
             }
-            done.unwrap_or_else(|panic| resume_unwind(panic));
         });
         self.acknowledged += load.acknowledged.load(Relaxed);
     }

@@ -3,7 +3,6 @@
 use lyftr::store::{Outcome, Store};
 
 use super::{message, open};
-use crate::support::eventually;
 use crate::support::postgres::Database;
 
 #[test]
@@ -13,18 +12,11 @@ fn a_batch_that_waits_holds_the_horizon_back_until_it_is_done() {
     let seq = |id: &str| database.number(&format!("SELECT seq FROM message WHERE message_id = '{id}'"));
     slow.insert(&[message("before")]).unwrap();
     assert!(slow.horizon().unwrap() >= seq("before"));
-    let other = database.session();
-    other.run("BEGIN");
-    other.run(
-        "INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits)
-         VALUES ('both', 0, '+1', '+2', 0, 0, 0)",
-    );
+    let other = database.session_that_stores("both");
     std::thread::scope(|scope| {
         // It has its number, and waits to see what becomes of the other's message.
         let waiting = scope.spawn(|| slow.insert(&[message("both"), message("slow")]).unwrap());
-        eventually("the batch waits", || {
-            (database.number("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0).then_some(())
-        });
+        database.until_a_batch_waits();
         quick.insert(&[message("quick")]).unwrap();
         let horizon = quick.horizon().unwrap();
         assert!(seq("before") <= horizon && horizon < seq("quick"), "{horizon}");

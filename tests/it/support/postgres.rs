@@ -233,6 +233,24 @@ impl Database {
         self.place.connect(&self.name).unwrap()
     }
 
+    /// A session that is about to store a message with this id: a batch with the same one waits for what becomes of it.
+    pub(crate) fn session_that_stores(&self, id: &str) -> Session {
+        let session = self.session();
+        session.run("BEGIN");
+        session.run(&format!(
+            "INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits)
+             VALUES ('{id}', 0, '+1', '+2', 0, 0, 0)"
+        ));
+        session
+    }
+
+    /// Waits until a batch waits for somebody else.
+    pub(crate) fn until_a_batch_waits(&self) {
+        eventually("the batch waits", || {
+            (self.number("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0).then_some(())
+        });
+    }
+
     /// For `DATABASE_URL`, of a database with another name on the same server.
     pub(crate) fn url_of(&self, name: &str) -> String {
         self.place.url(name)

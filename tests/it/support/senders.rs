@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::RwLock;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -33,7 +34,6 @@ pub(crate) struct Load {
     oracle: Oracle,
     /// Held for reading while a request is under way, for writing while everything is read back.
     gate: RwLock<()>,
-    stop: AtomicBool,
     count: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
     /// The plug was pulled: what is answered now, nobody would hear.
@@ -50,7 +50,6 @@ impl Load {
             address,
             oracle: Oracle::default(),
             gate: RwLock::default(),
-            stop: AtomicBool::new(false),
             count: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             unplugged: AtomicBool::new(false),
@@ -75,16 +74,27 @@ impl Load {
         self.unplugged.store(false, SeqCst);
     }
 
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Relaxed);
+    /// Lets senders work, each with a pause before its next message, until `work` is done. They are waited for also
+    /// when that fails.
+    pub(crate) fn while_sending(&self, dice: &mut Dice, pause: Duration, work: impl FnOnce(&mut Dice)) {
+        let done = AtomicBool::new(false);
+        let goes_on = || {
+            std::thread::sleep(pause);
+            !done.load(Relaxed)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..SENDERS {
+                let dice = Dice::new(dice.roll(u64::MAX));
+                scope.spawn(move || self.send_while(dice, goes_on));
+            }
+            let worked = catch_unwind(AssertUnwindSafe(|| work(dice)));
+            done.store(true, Relaxed);
+            worked.unwrap_or_else(|panic| resume_unwind(panic));
+        });
     }
 
-    /// Sends one message after the other, each when the one before is answered or will not be.
-    pub(crate) fn send_until_stopped(&self, dice: Dice) {
-        self.send_while(dice, || !self.stop.load(Relaxed));
-    }
-
-    /// The same, for as long as `goes_on` says so.
+    /// Sends one message after the other, each when the one before is answered or will not be, for as long as
+    /// `goes_on` says so.
     pub(crate) fn send_while(&self, mut dice: Dice, goes_on: impl Fn() -> bool) {
         let mut link = None;
         while goes_on() {
