@@ -1,13 +1,12 @@
 //! One container and its volume: stopped, killed, and given volumes that are of no use.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Stack, Thing, docker, image, text, try_docker};
 use crate::support::client::Client;
-use crate::support::senders::{Dice, Load, SENDERS};
+use crate::support::senders::{Dice, Load};
 use crate::support::{SECRET, eventually, message};
 
 const KILLS: usize = 5;
@@ -15,21 +14,8 @@ const KILLS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Lets senders work at `load` while `hurt` is done.
-pub(crate) fn under_load(load: &Load, hurt: impl FnOnce()) {
-    let ended = AtomicBool::new(false);
-    let goes_on = || {
-        std::thread::sleep(PAUSE);
-        !ended.load(Relaxed)
-    };
-    std::thread::scope(|scope| {
-        for seed in 0..SENDERS {
-            scope.spawn(move || load.send_while(Dice::new(seed), goes_on));
-        }
-        // Also when that fails: the senders are waited for.
-        let done = catch_unwind(AssertUnwindSafe(hurt));
-        ended.store(true, Relaxed);
-        done.unwrap_or_else(|panic| resume_unwind(panic));
-    });
+pub(crate) fn under_load(load: &Load, hurt: impl FnOnce(&mut Dice)) {
+    load.while_sending(&mut Dice::new(7), PAUSE, hurt);
 }
 
 /// Waits until something is stored again; how long that took.
@@ -52,8 +38,7 @@ fn what_was_acknowledged_outlives_docker_stop_and_docker_kill() {
     let stack = Stack::up("");
     let container = stack.container("api");
     let load = Load::new(stack.address());
-    under_load(&load, || {
-        let mut dice = Dice::new(7);
+    under_load(&load, |dice| {
         dice.pause(500);
         // Killed after these ten seconds, with another exit code, if it has not ended by then.
         docker(&["stop", "--time", "10", &container]);
@@ -73,7 +58,7 @@ fn what_was_acknowledged_outlives_docker_stop_and_docker_kill() {
         }
     });
     // A backup that was made at full work passes the check, and so does what is behind it.
-    under_load(&load, || {
+    under_load(&load, |_| {
         let acknowledged = load.acknowledged.load(Relaxed);
         eventually("something is stored", || (load.acknowledged.load(Relaxed) > acknowledged).then_some(()));
         docker(&["exec", &container, "/lyftr", "backup", "/data/backup.db"]);
@@ -100,6 +85,11 @@ fn run(volume: &str) -> Thing {
         "ALL",
     ];
     Thing::container(image(), &options, &[])
+}
+
+/// Does something in a volume, as root.
+fn in_volume(volume: &str, command: &str) {
+    docker(&["run", "--rm", "--volume", volume, "debian:bookworm-slim", "sh", "-c", command]);
 }
 
 /// It ends, with a code that says so and a line of the log that says what is wrong.
@@ -129,6 +119,13 @@ fn a_volume_that_cannot_be_written_is_refused_in_clear_words() {
     });
     drop(first);
     assert_refused(&run(&format!("{}:/data:ro", volume.name)), "ead-only");
+
+    // The file is somebody else's, in a folder that is ours.
+    let mount = format!("{}:/data", volume.name);
+    in_volume(&mount, "chown 0:0 /data/app.db && chmod 444 /data/app.db");
+    let container = run(&mount);
+    assert_refused(&container, "cannot write to /data/app.db");
+    assert!(container.log().contains("it belongs to user 0"), "{}", container.log());
 }
 
 #[test]
@@ -152,10 +149,7 @@ fn a_full_volume_is_503_and_heals() {
     };
     assert_eq!(send(&mut client).status, 200);
 
-    let in_volume = |command: &str| {
-        docker(&["run", "--rm", "--volume", &mount, "debian:bookworm-slim", "sh", "-c", command])
-    };
-    in_volume("dd if=/dev/zero of=/data/ballast bs=64k 2>/dev/null; true");
+    in_volume(&mount, "dd if=/dev/zero of=/data/ballast bs=64k 2>/dev/null; true");
     let refused = eventually("the volume is full", || {
         let reply = send(&mut client);
         (reply.status != 200).then_some(reply)
@@ -167,7 +161,7 @@ fn a_full_volume_is_503_and_heals() {
     let output = try_docker(&["exec", &container.name, "/lyftr", "healthcheck"]);
     assert!(!output.status.success() && text(&output).contains("the disk is full"), "{}", text(&output));
 
-    in_volume("rm /data/ballast");
+    in_volume(&mount, "rm /data/ballast");
     eventually("it stores again", || (send(&mut client).status == 200).then_some(()));
     eventually("it is ready again", || (client.get("/health/ready").status == 200).then_some(()));
     assert_eq!(client.json("/stats")["total_messages"], stored);

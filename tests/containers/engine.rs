@@ -1,7 +1,6 @@
 //! Docker, and the containers that `make up` starts, under names of their own.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -161,8 +160,8 @@ impl Stack {
     }
 
     /// Where Prometheus is published.
-    pub(crate) fn prometheus(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.prometheus_port).into()
+    pub(crate) fn prometheus(&self) -> String {
+        format!("http://127.0.0.1:{}", self.prometheus_port)
     }
 
     /// The containers of a service, running or not.
@@ -214,9 +213,4 @@ impl Drop for Stack {
             assert_eq!(self.remains(), "", "make down leaves something");
         }
     }
-}
-
-/// Whether a path of this machine leads somewhere.
-pub(crate) fn is_there(path: &str) -> bool {
-    Path::new(path).exists()
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::engine::{Stack, docker, is_there, text, try_docker};
+use crate::engine::{Stack, docker, image, text, try_docker};
 use crate::support::{SECRET, eventually, message, message_with};
 
 #[test]
@@ -91,6 +91,11 @@ fn the_way_of_somebody_who_tries_it() {
         (docker(&["inspect", "--format", "{{.State.Health.Status}}", &container]) == "healthy").then_some(())
     });
 
+    // The image says of which commit it is.
+    let revision = "{{index .Config.Labels \"org.opencontainers.image.revision\"}}";
+    let commit = stack.command("git").args(["rev-parse", "HEAD"]).output().unwrap();
+    assert_eq!(docker(&["inspect", "--format", revision, &container]), text(&commit).trim());
+
     // `make up` again changes nothing, and `make restart` puts a new container there with the old messages.
     assert!(stack.make("up", &[("WEBHOOK_SECRET", SECRET)]).status.success());
     assert_eq!(
@@ -107,11 +112,11 @@ fn the_way_of_somebody_who_tries_it() {
 /// The same file with the Compose that Debian 12 has, where it is there. The image is not built again.
 #[test]
 fn compose_1_29_understands_the_file_too() {
-    if !is_there("/usr/bin/docker-compose") {
+    if !std::path::Path::new("/usr/bin/docker-compose").exists() {
         println!("NOT RUN: there is no docker-compose");
         return;
     }
-    crate::engine::image();
+    image();
     let stack = Stack::new("");
     let compose = |arguments: &[&str]| {
         let mut command = stack.command("docker-compose");

@@ -4,12 +4,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::alone::{assert_kept, under_load};
 use crate::engine::{Stack, docker, text, try_docker};
 use crate::support::senders::{Load, SENDERS};
 use crate::support::{SECRET, eventually, message, shout};
+use crate::watch::{assert_every_query_answers, samples};
 
 /// How long each hurt lasts: longer than HAProxy takes to notice.
 const HURT: Duration = Duration::from_secs(3);
@@ -27,7 +26,7 @@ fn nothing_is_lost_whatever_is_killed_paused_cut_off_or_restarted() {
     assert_no_password_is_to_be_seen(&stack);
 
     let load = Load::new(stack.address());
-    under_load(&load, || {
+    under_load(&load, |_| {
         hurt(
             &load,
             "a replica is killed",
@@ -84,7 +83,7 @@ fn nothing_is_lost_whatever_is_killed_paused_cut_off_or_restarted() {
 fn a_rolling_restart_answers_every_request() {
     let stack = Stack::up("replicas");
     let load = Load::new(stack.address());
-    under_load(&load, || {
+    under_load(&load, |_| {
         for round in 0..ROLLING_RESTARTS {
             let before = stack.containers("api").iter().map(|replica| id(replica)).collect::<Vec<_>>();
             let restart = stack.make("restart", &[]);
@@ -97,24 +96,19 @@ fn a_rolling_restart_answers_every_request() {
     });
     assert_eq!(load.unacknowledged(), 0, "requests that failed");
     assert_kept(&load);
+
+    // A restart with another secret is all that it takes to change it.
+    assert_eq!(stack.client().send(&message("m1")).status, 200);
+    let restart = stack.make("restart", &[("WEBHOOK_SECRET", "another-secret-for-the-tests-of-lyftr")]);
+    assert!(restart.status.success(), "{}", text(&restart));
+    assert_eq!(stack.client().send(&message("m2")).status, 401);
 }
 
 /// What Prometheus has counted is what the client has.
 #[test]
 fn prometheus_sees_every_replica_and_counts_what_the_client_counts() {
     let stack = Stack::up("replicas prometheus");
-    let ask = |query: &str| -> Vec<(String, f64)> {
-        let target = format!(
-            "/api/v1/query?query={}",
-            query.replace('{', "%7B").replace('}', "%7D").replace('"', "%22")
-        );
-        let answer: Value = serde_json::from_str(&get(stack.prometheus(), &target)).unwrap();
-        let result =
-            answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{query}: {answer}")).clone();
-        let value = |sample: &Value| sample["value"][1].as_str().unwrap().parse().unwrap();
-        let instance = |sample: &Value| sample["metric"]["instance"].as_str().unwrap_or_default().to_owned();
-        result.iter().map(|sample| (instance(sample), value(sample))).collect()
-    };
+    let ask = |query: &str| samples(&stack.prometheus(), query);
     eventually("every replica is up", || {
         let up = ask("up{job=\"lyftr\"}");
         (up.len() == 3 && up.iter().all(|(_, value)| *value == 1.0)).then_some(())
@@ -147,7 +141,18 @@ fn prometheus_sees_every_replica_and_counts_what_the_client_counts() {
     let token = std::fs::read_to_string(stack.secrets.path().join("read_token")).unwrap();
     let reply = client.request("GET", "/messages", &[("Authorization", &format!("Bearer {token}"))], b"");
     assert_eq!(reply.json()["total"], 60);
-    crate::watch::assert_every_query_answers(&format!("http://{}", stack.prometheus()));
+    assert_every_query_answers(&stack.prometheus());
+}
+
+#[test]
+fn prometheus_watches_one_container_too() {
+    let stack = Stack::up("prometheus");
+    assert_eq!(stack.client().get("/stats").status, 401, "reads need the token");
+    eventually("it is up", || {
+        let up = samples(&stack.prometheus(), "up{job=\"lyftr\"}");
+        (up.len() == 1 && up[0].1 == 1.0).then_some(())
+    });
+    assert_every_query_answers(&stack.prometheus());
 }
 
 /// Does something to a part, takes that back after a while, and waits until messages are stored again.
@@ -192,14 +197,4 @@ fn assert_no_password_is_to_be_seen(stack: &Stack) {
             }
         }
     }
-}
-
-fn get(address: std::net::SocketAddr, target: &str) -> String {
-    let url = format!("http://{address}{target}");
-    ureq::get(&url)
-        .call()
-        .unwrap_or_else(|error| panic!("{url}: {error}"))
-        .body_mut()
-        .read_to_string()
-        .unwrap()
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::engine::{Thing, text};
 use crate::support::service::Service;
 use crate::support::{eventually, message, on_sqlite};
 
@@ -35,11 +36,6 @@ fn promtool(options: &[&str], arguments: &[&str], input: &str) -> Output {
     // It need not read what it is given.
     drop(child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
     child.wait_with_output().unwrap()
-}
-
-/// Everything that a command printed.
-fn text(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
 }
 
 #[track_caller]
@@ -152,11 +148,20 @@ fn ask(prometheus: &str, path: &str, query: &[(&str, &str)]) -> Value {
     answer["data"].clone()
 }
 
+/// What Prometheus answers to this: the values, each with the instance it is of, if it is of one.
+#[track_caller]
+pub(crate) fn samples(prometheus: &str, query: &str) -> Vec<(String, f64)> {
+    let data = ask(prometheus, "query", &[("query", query)]);
+    let value = |sample: &Value| sample["value"][1].as_str().unwrap().parse().unwrap();
+    let instance = |sample: &Value| sample["metric"]["instance"].as_str().unwrap_or_default().to_owned();
+    let found = data["result"].as_array().unwrap();
+    found.iter().map(|sample| (instance(sample), value(sample))).collect()
+}
+
 /// Whether Prometheus has an answer to this.
 #[track_caller]
 fn answers(prometheus: &str, query: &str) -> bool {
-    let data = ask(prometheus, "query", &[("query", query)]);
-    !data["result"].as_array().unwrap().is_empty()
+    !samples(prometheus, query).is_empty()
 }
 
 /// Every query of the dashboard has an answer of this Prometheus at, say, `http://127.0.0.1:9090`, soon: a rate needs two
@@ -168,15 +173,6 @@ pub(crate) fn assert_every_query_answers(prometheus: &str) {
     for query in queries_of_dashboard() {
         let of_disk = ["store_bytes", "store_disk_free_bytes"].iter().any(|name| query.contains(name));
         assert_eq!(answers(prometheus, &query), on_disk || !of_disk, "{query}");
-    }
-}
-
-/// A container; dropping it removes it.
-struct Container(String);
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        drop(Command::new("docker").args(["rm", "--force", "--volumes", &self.0]).output());
     }
 }
 
@@ -197,16 +193,14 @@ fn prometheus_answers_every_query_and_evaluates_every_rule_of_a_service_that_doe
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("prometheus.yml"), configuration(service.address())).unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let container = Container(format!("lyftr-watch-{}", std::process::id()));
-    let started = Command::new("docker")
-        .args(["run", "--detach", "--network=host", "--name", &container.0])
-        .args(["--volume", &format!("{}:/etc/prometheus:ro", folder.path().display())])
-        .args(["--volume", &format!("{FOLDER}:/rules:ro")])
-        .args([IMAGE, "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"])
-        .arg(format!("--web.listen-address={address}"))
-        .output()
-        .expect("docker");
-    assert_success(&started);
+    let (ours, rules) =
+        (format!("{}:/etc/prometheus:ro", folder.path().display()), format!("{FOLDER}:/rules:ro"));
+    let listen = format!("--web.listen-address={address}");
+    let _running = Thing::container(
+        IMAGE,
+        &["--network=host", "--volume", &ours, "--volume", &rules],
+        &["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus", &listen],
+    );
     let prometheus = format!("http://{address}");
     eventually("Prometheus is ready", || agent().get(format!("{prometheus}/-/ready")).call().ok());
     assert_every_query_answers(&prometheus);
