@@ -126,19 +126,26 @@ impl Cluster {
         self.as_other(&mut guard).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         self.server = Some(guard.spawn().unwrap());
         eventually("PostgreSQL takes connections", || {
+            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
+            let said = || std::fs::read_to_string(self.folder.path().join("log"));
+            assert!(ended.is_none(), "PostgreSQL ended: {:?}", said());
             self.place.query("postgres", "SELECT 1", &[]).ok().map(drop)
         });
     }
 
-    /// Kills all of the server as a power cut would, and waits until it is gone.
+    /// Kills all of the server as a power cut would, and waits until it is gone: a process of it that still ends
+    /// would keep the next server from starting on these files.
     pub(crate) fn kill9(&mut self) {
         let id = self.server_id();
-        let family = children(id);
-        for process in std::iter::once(id).chain(family) {
+        // Halted first, so that it starts no process that is not listed.
+        let _gone = kill_process(Pid::from_raw(id).unwrap(), Signal::STOP);
+        let family: Vec<_> = std::iter::once(id).chain(children(id)).collect();
+        for &process in &family {
             // One may have ended by itself.
             let _gone = kill_process(Pid::from_raw(process).unwrap(), Signal::KILL);
         }
         self.end();
+        eventually("all of PostgreSQL is gone", || family.iter().all(|&id| !runs(id)).then_some(()));
     }
 
     /// Stops the server in good order, without waiting for those who are connected.
@@ -336,4 +343,11 @@ fn children(id: i32) -> Vec<i32> {
     let file = format!("/proc/{id}/task/{id}/children");
     let listed = std::fs::read_to_string(file).unwrap_or_default();
     listed.split_whitespace().map(|id| id.parse().unwrap()).collect()
+}
+
+/// Whether a process has not ended; one that nobody has waited for has.
+fn runs(id: i32) -> bool {
+    let listed = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The state comes after the name, which stands in parentheses: proc_pid_stat(5).
+    listed.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
