@@ -1,6 +1,8 @@
 //! Each way to a page against the plain one: a few thousand messages with crowds and ties, cut into small steps,
 //! partly indexed and partly not, and every kind of question asked of them.
 
+use std::time::Duration;
+
 use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Cursor, Filter, Listing, Page, Position, Search};
 use lyftr::store::Store;
@@ -146,27 +148,40 @@ fn every_way_to_a_page_gives_what_the_plain_one_gives() {
 
 #[test]
 fn a_crowd_is_paged_through_while_it_grows() {
+    page_through_a_growing_crowd(&Filter::default());
+}
+
+#[test]
+fn a_senders_crowd_is_paged_through_while_it_grows_past_the_index() {
+    page_through_a_growing_crowd(&Filter { from: Some("+49150".to_owned()), ..Filter::default() });
+}
+
+/// The first messages are in the index, those that arrive meanwhile are not.
+fn page_through_a_growing_crowd(filter: &Filter) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&folder.path().join("app.db"), Tuning::default()).unwrap();
+    let tuning = Tuning { index_batch: 1000, index_pause: Duration::from_secs(3600), ..Tuning::default() };
+    let store = Sqlite::open(&folder.path().join("app.db"), tuning).unwrap();
     let mut numbers = Numbers(11);
     let ts = Timestamp::parse(CROWD).unwrap();
     let crowd = |numbers: &mut Numbers, n| Message { ts, ..some_message(numbers, n) };
-    let first: Vec<_> = (0..1000).map(|n| crowd(&mut numbers, n)).collect();
-    store.insert(&first).unwrap();
+    let mut stored: Vec<_> = (0..1000).map(|n| crowd(&mut numbers, n)).collect();
+    store.insert(&stored).unwrap();
+    settle(&store);
     let (mut page, mut seen) = (Page { limit: 97, ..Page::default() }, Vec::new());
-    for n in 0.. {
-        let listing = store.list(&Filter::default(), &page).unwrap();
-        assert_eq!(listing.total, 1000 + 20 * n);
+    loop {
+        let listing = store.list(filter, &page).unwrap();
+        let expected = stored.iter().filter(|message| matches(filter, message)).count();
+        assert_eq!(listing.total, u64::try_from(expected).unwrap());
         seen.extend(listing.data);
         let Some(next) = listing.next else { break };
         page.cursor = Some(next);
-        let more: Vec<_> =
-            (0..20).map(|m| crowd(&mut numbers, 1000 + usize::try_from(20 * n + m).unwrap())).collect();
+        let more: Vec<_> = (stored.len()..stored.len() + 20).map(|n| crowd(&mut numbers, n)).collect();
         store.insert(&more).unwrap();
+        stored.extend(more);
     }
     let ids: Vec<_> = seen.iter().map(|message| &message.message_id).collect();
     assert!(ids.is_sorted_by(|one, other| one < other), "out of order or twice");
-    for message in &first {
+    for message in stored[..1000].iter().filter(|message| matches(filter, message)) {
         assert!(ids.binary_search(&&message.message_id).is_ok(), "{message:?} was passed over");
     }
 }
