@@ -1,5 +1,6 @@
 //! What holds for SQLite only: its file, whose it is, and what happens when a statement fails in mid-batch.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -238,6 +239,33 @@ fn a_question_that_takes_too_long_is_given_up_and_the_next_one_answered() {
         0,
         "there is time for it"
     );
+}
+
+#[test]
+fn a_question_that_takes_too_long_in_the_index_does_not_cost_the_index() {
+    let (folder, path) = folder();
+    // Steps so large that a place in the index is far from where one begins.
+    let tuning = Tuning {
+        read_timeout: Duration::ZERO,
+        index_pause: Duration::ZERO,
+        step_size: 1 << 20,
+        ..Tuning::default()
+    };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let messages: Vec<_> = (0..10_000).map(|n| message(&n.to_string())).collect();
+    store.insert(&messages).unwrap();
+    settle(&store);
+    let index = folder.path().join("app.db-index");
+    // While this name stands, the number of the file is not given to another.
+    std::fs::hard_link(&index, folder.path().join("other-name")).unwrap();
+    let number = || std::fs::metadata(&index).unwrap().ino();
+    let before = number();
+    let of_sender = Filter { from: Some("+1".to_owned()), ..Filter::default() };
+    let error = store.list(&of_sender, &Page { offset: 9000, ..Page::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "the question took too long to answer");
+    store.insert(&batch(&["one more, which the index takes in next"])).unwrap();
+    settle(&store);
+    assert_eq!(number(), before, "the index was made anew");
 }
 
 #[test]
