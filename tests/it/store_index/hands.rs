@@ -1,11 +1,15 @@
 //! What hands do to the messages, to their file and to the index, and what has arrived and is not indexed yet.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
+use lyftr::message::Message;
+use lyftr::query::{Filter, Page};
 use lyftr::store::Store;
 use rusqlite::Connection;
 
-use super::{MANY, Place, made, messages};
+use super::{MANY, Place, assert_page, made, matches, messages};
 use crate::support::{eventually, settle};
 
 /// Changes the messages by hand, once while the store is closed and once while it is open.
@@ -53,6 +57,27 @@ fn a_message_that_a_hand_changes_is_changed_in_every_answer() {
     assert_agrees_after(
         "UPDATE message SET ts_second = ts_second + 86400, recipient = '+101' WHERE seq % 7 = 0",
     );
+}
+
+#[test]
+fn an_index_that_names_a_message_that_is_gone_gives_way() {
+    let place = Place::filled();
+    let held = File::open(place.index()).unwrap();
+    // The name of the messages stays, so that the index is believed to be theirs.
+    let behind_the_index = "CREATE TEMP TABLE was AS SELECT name FROM edition;
+        DELETE FROM message WHERE seq = 1000; UPDATE edition SET name = (SELECT name FROM was)";
+    let from = messages(999..1000)[0].from.as_str().to_owned();
+    let filter = Filter { from: Some(from), ..Filter::default() };
+    let before = place.rows().iter().filter(|row| matches(&filter, row)).count();
+    place.by_hand().execute_batch(behind_the_index).unwrap();
+    let rows = place.rows();
+    let matching: Vec<&Message> = rows.iter().filter(|row| matches(&filter, row)).collect();
+    assert_eq!(matching.len(), before - 1, "one of this sender's is gone");
+    let store = place.open();
+    assert_page(&store, &filter, &Page { limit: 1000, ..Page::default() }, &matching, 0);
+    eventually("it is noticed", || (held.metadata().unwrap().nlink() == 0).then_some(()));
+    settle(&store);
+    place.assert_heals(&store);
 }
 
 #[test]
