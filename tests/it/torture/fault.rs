@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use super::kill::start;
 use super::shim::Shim;
 use super::{Torture, assert_alive_but_not_ready, await_healing};
+use crate::support::message;
 use crate::support::process::Process;
 use crate::support::senders::Load;
 
@@ -36,4 +37,20 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
     again.terminate();
     assert!(again.log_values().iter().all(|line| line["message"] != "panic"));
     torture.end();
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_believed_of_the_connection() {
+    let shim = Shim::new();
+    let mut process = shim.under(Process::builder()).start();
+    let mut client = process.client();
+    client.store(&message("before"));
+    shim.fail_syncs(Errno::IO);
+    assert_eq!(client.send(&message("m")).status, 503);
+    shim.heal();
+    client.store(&message("m"));
+    assert_eq!(client.json("/messages")["total"], 2);
+    process.terminate();
+    let anew = "the database was opened anew after a failure";
+    assert!(process.log_values().iter().any(|line| line["message"] == anew));
 }
