@@ -69,6 +69,9 @@ pub struct Tuning {
     pub index_batch: usize,
     /// Fewer are written after this time, when there is time.
     pub index_pause: Duration,
+    /// The index's write-ahead log is moved into its file at this size when there is time, at eight times this size
+    /// in any case.
+    pub index_log_bytes: u64,
     /// Entries of an index that are counted one by one when a place in it is looked for.
     pub step_size: u64,
 }
@@ -86,6 +89,7 @@ impl Default for Tuning {
             index_cache_kib: 16 << 10,
             index_batch: 64 << 10,
             index_pause: Duration::from_secs(2),
+            index_log_bytes: 16 << 20,
             step_size: 1024,
         }
     }

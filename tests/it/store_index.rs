@@ -365,3 +365,16 @@ fn damage_is_noticed_by_what_arrives_too() {
     settle(&store);
     place.assert_agrees(&store);
 }
+
+#[test]
+fn the_log_of_the_index_does_not_grow_with_what_arrives() {
+    let place = Place::new();
+    let tuning = Tuning { index_pause: Duration::ZERO, index_log_bytes: 256 << 10, ..Tuning::default() };
+    let store = Sqlite::open(&place.database(), tuning).unwrap();
+    for round in 0..8 {
+        store.insert(&messages(round * MANY..(round + 1) * MANY)).unwrap();
+        settle(&store);
+        let log = std::fs::metadata(place.folder.path().join("app.db-index-wal")).unwrap().len();
+        assert!(log <= 8 * tuning.index_log_bytes, "{log} bytes after {round} rounds");
+    }
+}

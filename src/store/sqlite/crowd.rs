@@ -108,3 +108,72 @@ fn merge(messages: &Connection, sorted: &[i64], arrived: Vec<(Box<str>, i64)>) -
 fn id(messages: &Connection, seq: i64) -> rusqlite::Result<Box<str>> {
     messages.prepare_cached(ID)?.query_row([seq], |row| row.get(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+    use crate::store::sqlite::number::ANY;
+    use crate::store::sqlite::order::Each;
+
+    const MOMENT: Moment = Moment { second: 7, nanosecond: 0 };
+
+    /// The first so many messages of a crowd that arrives in the order of `ids`.
+    struct Arrived(i64);
+
+    impl Order for Arrived {
+        fn rank(&self, _moment: Moment) -> Result<u64, Failed> {
+            unreachable!("a crowd needs no ranks")
+        }
+
+        fn moment_at(&self, _rank: u64) -> Result<Moment, Failed> {
+            unreachable!("a crowd needs no ranks")
+        }
+
+        fn entries(&self, _range: Range<Moment>, _limit: i64, _each: Each<'_>) -> Result<(), Failed> {
+            unreachable!("a crowd is of one moment")
+        }
+
+        fn at(&self, moment: Moment, seq: i64, _limit: i64, each: Each<'_>) -> Result<(), Failed> {
+            (seq + 1..=self.0).try_for_each(|seq| each(Entry { moment, seq })).map_err(Failed::Database)
+        }
+    }
+
+    fn messages(ids: &[&str]) -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE message (seq INTEGER PRIMARY KEY, message_id TEXT)").unwrap();
+        for id in ids {
+            conn.execute("INSERT INTO message (message_id) VALUES (?1)", [id]).unwrap();
+        }
+        conn
+    }
+
+    #[test]
+    fn each_snapshot_has_its_own_messages_of_a_crowd() {
+        let messages = messages(&["d", "b", "e", "a", "c"]);
+        let of = Of { edition: Edition::default(), pair: (ANY, ANY), moment: MOMENT };
+        let crowds = Crowds::default();
+        let sorted = |latest| {
+            let Ok(sorted) = crowds.sorted(of, &messages, &Arrived(latest), latest) else {
+                panic!("it fails")
+            };
+            sorted.to_vec()
+        };
+        assert_eq!(sorted(3), [2, 1, 3]);
+        assert_eq!(sorted(5), [4, 2, 5, 1, 3], "what has arrived is put into its places");
+        assert_eq!(sorted(3), [2, 1, 3], "a snapshot that is older than what is kept");
+        assert_eq!(sorted(5), [4, 2, 5, 1, 3]);
+    }
+
+    #[test]
+    fn a_place_in_a_crowd_is_before_a_message_or_behind_it() {
+        let messages = messages(&["a", "c", "e"]);
+        let place = |wanted, including| before(&messages, &[1, 2, 3], wanted, including).unwrap();
+        for (wanted, at, past) in
+            [("A", 0, 0), ("a", 0, 1), ("b", 1, 1), ("c", 1, 2), ("e", 2, 3), ("f", 3, 3)]
+        {
+            assert_eq!((place(wanted, false), place(wanted, true)), (at, past), "{wanted}");
+        }
+    }
+}

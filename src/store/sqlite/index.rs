@@ -22,10 +22,6 @@ use crate::store::matches::Entry;
 const SCHEMA: &str = include_str!("index/schema.sql");
 /// Counts up with every change of the schema; an index of another version is made anew.
 pub(super) const VERSION: i64 = 1;
-/// The write-ahead log is moved into the file at this size when there is time, at eight times this size in any
-/// case.
-const LOG_BYTES: u64 = 16 << 20;
-
 const NEW_STATE: &str = "INSERT INTO state VALUES (1, ?1, 0, 0)";
 const STATE: &str = "SELECT edition, numbers_upto, texts_upto FROM state";
 const SENDERS: &str = "SELECT number, messages FROM sender";
@@ -73,7 +69,7 @@ pub(super) struct Index {
     path: PathBuf,
     file: FileId,
     conn: Connection,
-    step_size: u64,
+    tuning: Tuning,
     texts_upto: i64,
 }
 
@@ -122,7 +118,7 @@ impl Index {
     fn adopt(path: &Path, conn: Connection, state: State, tuning: Tuning) -> rusqlite::Result<Self> {
         let file = FileId::at(path).ok_or(rusqlite::Error::InvalidPath(path.to_owned()))?;
         let (path, texts_upto) = (path.to_owned(), state.texts_upto);
-        Ok(Self { path, file, conn, step_size: tuning.step_size, texts_upto })
+        Ok(Self { path, file, conn, tuning, texts_upto })
     }
 
     /// Whether the file that the path leads to is still the one that is written.
@@ -146,7 +142,7 @@ impl Index {
         let times = self.steps(TIME_STEPS, Moment::MIN, |row| Ok((moment(row, 0)?, row.get(2)?)))?;
         let ranks = self.steps(NUMBER_STEPS, NumberKey::MIN, |row| Ok((number_key(row)?, row.get(4)?)))?;
         let numbers = Numbers { upto: state.numbers_upto, ranks: ranks.into() };
-        Ok(Kept::new(state.edition, senders, times, numbers, self.step_size))
+        Ok(Kept::new(state.edition, senders, times, numbers, self.tuning.step_size))
     }
 
     fn steps<K: Copy + Ord>(
@@ -158,10 +154,12 @@ impl Index {
         let steps: Vec<_> = self
             .conn
             .prepare(sql)?
-            .query_map((), |row| step(row).map(|(first, count)| Step::new(first, count, self.step_size)))?
+            .query_map((), |row| {
+                step(row).map(|(first, count)| Step::new(first, count, self.tuning.step_size))
+            })?
             .collect::<Result<_, _>>()?;
         if steps.is_empty() {
-            return Ok(Ranks::empty(least, self.step_size));
+            return Ok(Ranks::empty(least, self.tuning.step_size));
         }
         Ranks::from_steps(steps, least).ok_or_else(damaged)
     }
@@ -176,7 +174,9 @@ impl Index {
         let Some(last) = batch.arrivals.last() else { return Ok(Some(())) };
         let upto = last.entry.seq;
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let Some(ranks) = write_numbers(&transaction, batch, self.step_size, stop)? else { return Ok(None) };
+        let Some(ranks) = write_numbers(&transaction, batch, self.tuning.step_size, stop)? else {
+            return Ok(None);
+        };
         write_senders(&transaction, &batch.arrivals)?;
         write_steps(&transaction, &batch.times, &ranks)?;
         transaction.execute(NUMBERS_UPTO, [upto])?;
@@ -201,7 +201,8 @@ impl Index {
 
     /// Moves the write-ahead log into the file, if it is large. `idle`: there is time.
     pub(super) fn checkpoint(&self, idle: bool) -> rusqlite::Result<()> {
-        if self.log_bytes() >= if idle { LOG_BYTES } else { 8 * LOG_BYTES } {
+        let due = self.tuning.index_log_bytes;
+        if self.log_bytes() >= if idle { due } else { 8 * due } {
             self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
         }
         Ok(())
@@ -209,7 +210,7 @@ impl Index {
 
     /// Leaves one file behind, if that is quickly done.
     pub(super) fn close(self) {
-        if self.log_bytes() < LOG_BYTES {
+        if self.log_bytes() < self.tuning.index_log_bytes {
             let _left_as_it_is = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
