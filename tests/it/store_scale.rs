@@ -117,9 +117,14 @@ fn ask(store: &dyn Store, messages: &[Message], numbers: &mut Numbers) {
         descending: numbers.below(2) == 0,
         cursor,
     };
-    let (data, total, before, after) = plainly(messages, &filter, &page);
-    let listing = store.list(&filter, &page).unwrap();
-    let expected = Listing::new(&page, data, total, before, after);
+    assert_page(store, messages, &filter, &page);
+}
+
+#[track_caller]
+fn assert_page(store: &dyn Store, messages: &[Message], filter: &Filter, page: &Page) {
+    let (data, total, before, after) = plainly(messages, filter, page);
+    let listing = store.list(filter, page).unwrap();
+    let expected = Listing::new(page, data, total, before, after);
     assert_eq!(listing, expected, "{filter:?} {page:?}");
 }
 
@@ -142,6 +147,40 @@ fn every_way_to_a_page_gives_what_the_plain_one_gives() {
         }
         for _ in 0..60 {
             ask(&store, &messages, &mut numbers);
+        }
+    }
+}
+
+#[test]
+fn a_page_may_begin_before_a_crowd_or_in_it_and_end_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&folder.path().join("app.db"), Tuning::default()).unwrap();
+    let mut numbers = Numbers(13);
+    let at = |n: usize| match n {
+        0..300 => format!("2025-01-15T11:{:02}:{:02}Z", n / 60, n % 60),
+        300..1500 => CROWD.to_owned(),
+        _ => format!("2025-01-15T13:{:02}:{:02}Z", n / 60 % 60, n % 60),
+    };
+    let mut messages: Vec<Message> = (0..1800)
+        .map(|n| Message { ts: Timestamp::parse(&at(n)).unwrap(), ..some_message(&mut numbers, n) })
+        .collect();
+    store.insert(&messages).unwrap();
+    messages.sort_by_key(Position::of);
+    for from in [None, Some("+49150".to_owned())] {
+        let filter = Filter { from, ..Filter::default() };
+        let matching = |part: &[Message]| part.iter().filter(|message| matches(&filter, message)).count();
+        let (begin, crowd) = (matching(&messages[..300]), matching(&messages[300..1500]));
+        assert!(crowd > 512, "{crowd}");
+        for place in [begin, begin + crowd] {
+            for offset in [place - 99, place - 50, place - 1, place, place + 1] {
+                for limit in [1, 2, 100] {
+                    let offset = u64::try_from(offset).unwrap();
+                    for descending in [false, true] {
+                        let page = Page { limit, offset, descending, cursor: None };
+                        assert_page(&store, &messages, &filter, &page);
+                    }
+                }
+            }
         }
     }
 }
