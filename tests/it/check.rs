@@ -299,6 +299,16 @@ fn what_cannot_be_checked_is_said() {
 }
 
 #[test]
+fn a_newer_schema_of_postgresql_is_not_checked() {
+    let database = Database::new();
+    fill(&database.url());
+    database.query("UPDATE lyftr_schema SET version = 77", &[]);
+    let done = check(&database.url());
+    assert_eq!((done.code(), done.stdout.as_str()), (Some(1), ""));
+    assert!(done.stderr.contains("start the newer Lyftr"), "{}", done.stderr);
+}
+
+#[test]
 fn postgresql_is_sound_until_a_figure_is_wrong() {
     let database = Database::new();
     fill(&database.url());
