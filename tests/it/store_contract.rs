@@ -112,6 +112,7 @@ contract! {
         the_order_is_total_and_by_time_then_by_bytes
         pages_of_every_size_give_each_row_once
         filters_are_combined_with_and
+        what_no_message_can_hold_is_asked_for_in_vain
         a_search_is_literal_and_ignores_case
         a_page_may_begin_anywhere
         an_empty_store_answers

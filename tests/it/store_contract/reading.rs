@@ -115,6 +115,20 @@ pub(super) fn filters_are_combined_with_and(place: &Place) {
     }
 }
 
+/// PostgreSQL takes no such text at all.
+pub(super) fn what_no_message_can_hold_is_asked_for_in_vain(place: &Place) {
+    let store = place.open();
+    store.insert(&[message("m", "+1", NOON, Some("a"))]).unwrap();
+    for filter in [
+        Filter { from: Some("+1\0".to_owned()), ..Filter::default() },
+        Filter { to: Some("\0".to_owned()), ..Filter::default() },
+        Filter { search: Some(Search::new("a\0")), ..Filter::default() },
+    ] {
+        let listing = list(store.as_ref(), &filter, 100, 0);
+        assert_eq!((listing.data.len(), listing.total), (0, 0), "{filter:?}");
+    }
+}
+
 pub(super) fn a_search_is_literal_and_ignores_case(place: &Place) {
     let store = place.open();
     let texts = ["100 %", "100_", "a*b?c[d]", "Straße", "ПРИВЕТ", "", "'quote'", "back\\slash"];
