@@ -2,7 +2,7 @@
 //! installed. It ends with the process that started it, however that ends.
 
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -18,12 +18,14 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use super::eventually;
 
-/// Runs the server until the standard input of the script ends.
+/// Runs the server until a line comes that says to end it, or the process that would say so has ended: then its files
+/// go too.
 const GUARD: &str = r#"
     "$0" "$@" & server=$!
-    read -r _
+    read -r told
     kill -QUIT $(head -1 "$PGDATA/postmaster.pid") 2>/dev/null
     wait $server
+    [ "$told" ] || rm -rf "${PGDATA%/*}"
 "#;
 
 /// A server.
@@ -187,7 +189,7 @@ impl Cluster {
 
     fn end(&mut self) {
         if let Some(mut server) = self.server.take() {
-            drop(server.stdin.take());
+            let _gone = server.stdin.take().unwrap().write_all(b"end\n");
             server.wait().unwrap();
         }
     }
