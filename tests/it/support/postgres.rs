@@ -128,9 +128,6 @@ impl Cluster {
         self.as_other(&mut guard).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         self.server = Some(guard.spawn().unwrap());
         eventually("PostgreSQL takes connections", || {
-            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
-            let said = || std::fs::read_to_string(self.folder.path().join("log"));
-            assert!(ended.is_none(), "PostgreSQL ended: {:?}", said());
             self.place.query("postgres", "SELECT 1", &[]).ok().map(drop)
         });
     }
