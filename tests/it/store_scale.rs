@@ -198,7 +198,7 @@ fn a_senders_crowd_is_paged_through_while_it_grows_past_the_index() {
 /// The first messages are in the index, those that arrive meanwhile are not.
 fn page_through_a_growing_crowd(filter: &Filter) {
     let folder = tempfile::tempdir().unwrap();
-    let tuning = Tuning { index_batch: 1000, index_pause: Duration::from_secs(3600), ..Tuning::default() };
+    let tuning = Tuning { index_batch: 1000, index_pause: Duration::from_hours(1), ..Tuning::default() };
     let store = Sqlite::open(&folder.path().join("app.db"), tuning).unwrap();
     let mut numbers = Numbers(11);
     let ts = Timestamp::parse(CROWD).unwrap();
