@@ -16,6 +16,7 @@
 mod backup;
 mod check;
 mod cli;
+mod compose;
 mod contract;
 mod copy;
 mod corpus;
