@@ -75,7 +75,7 @@ fn assert_found(url: &str, problems: &[&str]) {
 }
 
 /// Runs statements that the index does not get to know of: the name of the messages stays.
-fn behind_the_index(path: &Path, sql: &str) {
+pub(crate) fn behind_the_index(path: &Path, sql: &str) {
     let conn = Connection::open(path).unwrap();
     conn.execute_batch(&format!(
         "CREATE TEMP TABLE was AS SELECT name FROM edition; {sql}; UPDATE edition SET name = (SELECT name FROM was)"
