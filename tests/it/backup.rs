@@ -298,7 +298,7 @@ fn a_backup_that_is_killed_leaves_none_and_hinders_no_other() {
     assert_eq!((killed.code(), killed.stdout.as_str()), (None, ""));
     assert!(!file.exists());
     // As if it had been killed at the worst moment, too.
-    for ending in ["wal", "journal"] {
+    for ending in ["wal", "shm", "journal"] {
         std::fs::write(format!("{}.partial-{ending}", file.display()), "left over".repeat(9_999)).unwrap();
     }
     assert_made(&backup(&url, &file), &file, 300);
