@@ -383,6 +383,24 @@ fn a_backup_of_postgresql_goes_back_with_copy() {
     assert_eq!(other.number("SELECT count(*) FROM message"), 5_000);
 }
 
+#[test]
+fn a_backup_of_postgresql_tells_how_far_it_is() {
+    let (folder, database) = (tempfile::tempdir().unwrap(), Database::new());
+    fill(&database.url(), 0..5_000);
+    let mut steps = Vec::new();
+    let file = folder.path().join("backup.db");
+    backup::backup(&database.url().parse().unwrap(), Settings::default(), &file, |progress| {
+        steps.push(progress);
+        true
+    })
+    .unwrap();
+    // Before that it waits for batches that are under way.
+    let steps: Vec<_> = steps.into_iter().skip_while(|step| *step == Progress::default()).collect();
+    assert!(steps.len() > 2 && steps.is_sorted_by_key(|step| step.done), "{steps:?}");
+    assert!(steps.iter().all(|step| step.total == 5_000), "{steps:?}");
+    assert_eq!((steps[0].done, steps[steps.len() - 1].done), (0, 5_000));
+}
+
 /// A message that was acknowledged is in it even if another batch, which began before it, is still under way.
 #[test]
 fn a_backup_of_postgresql_waits_for_batches_that_began_before_it() {

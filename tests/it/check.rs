@@ -435,6 +435,7 @@ fn a_row_that_was_taken_away_from_postgresql_behind_the_figures_is_found() {
         &[
             "message: rows with an id, number or time that none can have: expected 0, found 1",
             "message: arrival numbers that are given twice: expected 0, found 1",
+            "message_text: texts of no message: expected 0, found 1",
         ],
     );
     database.query("DELETE FROM derived", &[]);

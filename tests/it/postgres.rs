@@ -325,6 +325,7 @@ fn an_error_of_the_server_is_said_in_our_words() {
             Err(Error::Unavailable { reason, .. }) => assert_eq!(reason, said, "{code}"),
             other => panic!("{code}: {other:?}"),
         }
+        assert_eq!(database.number("SELECT last_value FROM tries"), 1, "{code}: to try it again is no use");
     }
     fail_inserts(&database, "22012", 100);
     assert!(matches!(store.insert(&[message("m")]), Err(Error::Failed(_))));

@@ -106,7 +106,12 @@ impl Figures {
 
     /// All messages.
     pub(super) fn total(&self, session: &Session<'_>) -> Result<u64, Failed> {
-        count(&session.row(if self.is_void { TOTAL_PLAINLY } else { TOTAL }, &[])?, 0)
+        let row = if self.is_void {
+            session.row(TOTAL_PLAINLY, &[])?
+        } else {
+            session.row(TOTAL, &[&self.upto])?
+        };
+        count(&row, 0)
     }
 
     /// All messages of a sender; none if that is not known.
@@ -128,19 +133,17 @@ impl Figures {
 
     /// The answer to `GET /stats`.
     pub(super) fn stats(&self, session: &Session<'_>) -> Result<Stats, Failed> {
-        let (total, senders, top) = if self.is_void {
-            let top = session.query(TOP_SENDERS_PLAINLY, &[])?;
-            (session.row(TOTAL_PLAINLY, &[])?, session.row(SENDERS_PLAINLY, &[])?, top)
+        let (senders, top) = if self.is_void {
+            (session.row(SENDERS_PLAINLY, &[])?, session.query(TOP_SENDERS_PLAINLY, &[])?)
         } else {
-            let top = session.query(TOP_SENDERS, &[&self.upto])?;
-            (session.row(TOTAL, &[&self.upto])?, session.row(SENDERS, &[&self.upto])?, top)
+            (session.row(SENDERS, &[&self.upto])?, session.query(TOP_SENDERS, &[&self.upto])?)
         };
         let sender = |row| Ok(SenderCount { from: checked(row, 0, Phone::new)?, count: count(row, 1)? });
         let instant = |sql| -> Result<Option<Timestamp>, Failed> {
             session.query(sql, &[])?.first().map(|row| timestamp(row, 0)).transpose()
         };
         Ok(Stats {
-            total_messages: count(&total, 0)?,
+            total_messages: self.total(session)?,
             senders_count: count(&senders, 0)?,
             messages_per_sender: top.iter().map(sender).collect::<Result<_, Failed>>()?,
             first_message_ts: instant(FIRST)?,
@@ -179,7 +182,7 @@ impl<'a> Timeline<'a> {
             return Ok(0);
         }
         if moment == Moment::MAX {
-            return count(&self.session.row(TOTAL, &[&self.figures.upto])?, 0);
+            return self.figures.total(self.session);
         }
         let day = moment.second.div_euclid(SECONDS_A_DAY);
         let minute = moment.second.div_euclid(SECONDS_A_MINUTE);
