@@ -1,6 +1,6 @@
 # What can be done here; `make` alone says so.
 
-.PHONY: help run test check schemathesis fuzz bench bench-scale bench-postgres torture test-containers up restart down logs
+.PHONY: help run test check schemathesis fuzz bench bench-scale bench-postgres torture mutants test-containers up restart down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -34,6 +34,9 @@ bench-postgres: ## Measure the service on PostgreSQL, next to one INSERT a reque
 
 torture: ## Kill, cut, fail, lock, slow down and flood the service, and its PostgreSQL; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture
+
+mutants: ## Change the code in ways that some test should notice, and say what none did; takes hours, or ARGS="parsers inbox" for a part
+	scripts/mutants $(ARGS)
 
 test-containers: ## Run the containers' tests on the Docker engine that is here
 	scripts/test-containers
