@@ -297,6 +297,16 @@ fn a_batch_that_was_in_the_way_of_another_one_is_tried_again_a_few_times() {
     assert_eq!(database.number("SELECT count(*) FROM message"), 2);
 }
 
+/// Arrival numbers say the batch and the place in it.
+#[test]
+fn a_batch_of_more_messages_than_it_has_numbers_for_is_refused() {
+    let database = Database::new();
+    let store = open(&database);
+    let batch: Vec<Message> = (0..=1 << 16).map(|n| message(&n.to_string())).collect();
+    assert!(matches!(store.insert(&batch), Err(Error::Failed(_))));
+    assert_eq!(database.number("SELECT count(*) FROM message"), 0);
+}
+
 #[test]
 fn an_error_of_the_server_is_said_in_our_words() {
     let database = Database::new();
