@@ -266,6 +266,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::sqlite::migrate;
+
+    #[test]
+    fn figures_say_that_more_has_arrived_than_they_were_to_take_in() {
+        let conn = migrate::example(2).unwrap();
+        let (times, ranks) = (Ranks::empty(Moment::MIN, 8), Ranks::empty(NumberKey::MIN, 8));
+        let numbers = Numbers { upto: 0, ranks: ranks.into() };
+        let mut kept = Kept::new(edition(&conn).unwrap(), HashMap::new(), times, numbers, 8);
+        for seq in 1..=5 {
+            let sql = "INSERT INTO message VALUES (?1, ?1, '+1', '+2', ?1, 0, 0, NULL)";
+            conn.execute(sql, [seq]).unwrap();
+        }
+        for (upto, progress) in [(2, Progress::More), (4, Progress::More), (5, Progress::Done)] {
+            assert_eq!(kept.advance(&conn, 2).unwrap(), progress);
+            assert_eq!(kept.upto(), upto);
+        }
+    }
 
     proptest! {
         #[test]
