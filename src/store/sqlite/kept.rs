@@ -268,20 +268,36 @@ mod tests {
     use super::*;
     use crate::store::sqlite::migrate;
 
-    #[test]
-    fn figures_say_that_more_has_arrived_than_they_were_to_take_in() {
+    /// Figures of nothing, and a database with five messages.
+    fn five() -> (Kept, Connection) {
         let conn = migrate::example(2).unwrap();
         let (times, ranks) = (Ranks::empty(Moment::MIN, 8), Ranks::empty(NumberKey::MIN, 8));
         let numbers = Numbers { upto: 0, ranks: ranks.into() };
-        let mut kept = Kept::new(edition(&conn).unwrap(), HashMap::new(), times, numbers, 8);
+        let kept = Kept::new(edition(&conn).unwrap(), HashMap::new(), times, numbers, 8);
         for seq in 1..=5 {
             let sql = "INSERT INTO message VALUES (?1, ?1, '+1', '+2', ?1, 0, 0, NULL)";
             conn.execute(sql, [seq]).unwrap();
         }
+        (kept, conn)
+    }
+
+    #[test]
+    fn figures_say_that_more_has_arrived_than_they_were_to_take_in() {
+        let (mut kept, conn) = five();
         for (upto, progress) in [(2, Progress::More), (4, Progress::More), (5, Progress::Done)] {
             assert_eq!(kept.advance(&conn, 2).unwrap(), progress);
             assert_eq!(kept.upto(), upto);
         }
+    }
+
+    #[test]
+    fn what_arrives_while_the_index_is_written_stays_recent() {
+        let (mut kept, conn) = five();
+        assert_eq!(kept.advance(&conn, 9).unwrap(), Progress::Done);
+        kept.expect(Numbers { upto: 3, ..kept.indexed() });
+        kept.settle();
+        assert_eq!(kept.indexed().upto, 3);
+        assert_eq!(kept.recent().iter().map(|arrival| arrival.entry.seq).collect::<Vec<_>>(), [4, 5]);
     }
 
     proptest! {
