@@ -11,8 +11,8 @@ use tower::Service as _;
 
 use crate::config::Secret;
 use crate::inbox::Inbox;
-use crate::metrics::{Gauges, Metrics};
-use crate::server::{Handler, RequestBody, Table};
+use crate::metrics::{Gauges, Metrics, Process};
+use crate::server::{Handler, Registry, RequestBody};
 use crate::signature::Keys;
 use crate::store::{Space, Store};
 use crate::telemetry::Log;
@@ -26,11 +26,9 @@ mod metrics;
 mod observe;
 mod reads;
 mod stats;
-mod turns;
 mod webhook;
 
-use reads::Reads;
-use turns::Turns;
+use reads::{Limiter, Reads};
 
 /// What the routes work with; one for each running service.
 #[derive(Debug)]
@@ -41,12 +39,12 @@ pub struct App {
     keys: Keys,
     settings: Settings,
     metrics: Arc<Metrics>,
-    table: Arc<Table>,
+    connections: Arc<Registry>,
     log: Log,
     request_ids: observe::RequestIds,
     /// One readiness check at a time, and one look at how full the disk is.
-    readiness: Turns,
-    measuring: Turns,
+    readiness: Limiter,
+    measuring: Limiter,
     draining: AtomicBool,
 }
 
@@ -70,7 +68,7 @@ impl App {
         store: Arc<dyn Store>,
         inbox: Arc<Inbox>,
         metrics: Arc<Metrics>,
-        table: Arc<Table>,
+        connections: Arc<Registry>,
         log: Log,
     ) -> Self {
         Self {
@@ -80,11 +78,11 @@ impl App {
             keys: Keys::new(settings.webhook_secrets.iter().map(Secret::expose)),
             settings,
             metrics,
-            table,
+            connections,
             log,
             request_ids: observe::RequestIds::default(),
-            readiness: Turns::new(1),
-            measuring: Turns::new(1),
+            readiness: Limiter::new(1),
+            measuring: Limiter::new(1),
             draining: AtomicBool::new(false),
         }
     }
@@ -101,13 +99,14 @@ impl App {
         Gauges {
             queue_messages: count(self.inbox.waiting()),
             queue_messages_max: count(self.settings.queue_max),
-            connections_open: count(self.table.len()),
+            connections_open: count(self.connections.len()),
             wal_bytes: self.store.wal_bytes(),
             store_bytes: space.map(|space| space.used),
             disk_free_bytes: space.map(|space| space.free),
             index_behind: behind.index,
             search_behind: behind.search,
             log_lines_dropped: self.log.dropped(),
+            process: Process::read(),
         }
     }
 }

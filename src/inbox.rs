@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::message::Message;
 use crate::metrics::Metrics;
-use crate::store::{Error, Outcome, Store};
+use crate::store::{Outcome, Store};
 use crate::telemetry::chain;
 
 /// Most messages in one transaction.
@@ -195,12 +195,8 @@ impl Writer {
             Err(error) => {
                 self.metrics.store_errors.increment();
                 tracing::error!(messages = batch.len(), error = chain(&error), "a batch was not stored");
-                let reason = match error {
-                    Error::Unavailable { reason, .. } => reason,
-                    Error::Failed(_) => "the database failed",
-                };
                 for reply in replies {
-                    let _gone = reply.send(Err(reason));
+                    let _gone = reply.send(Err(error.public()));
                 }
             }
         }

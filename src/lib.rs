@@ -1,7 +1,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod cli;
-pub mod complaint;
+pub mod clock;
 pub mod config;
 pub mod http;
 pub mod inbox;
@@ -12,3 +12,4 @@ pub mod server;
 pub mod signature;
 pub mod store;
 pub mod telemetry;
+pub mod validation;

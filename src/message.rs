@@ -4,7 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::complaint::Complaint;
+use crate::validation::ValidationError;
 
 mod parse;
 mod timestamp;
@@ -44,7 +44,7 @@ pub struct Phone(Box<str>);
 
 /// Why a string is not what it was taken for: Pydantic's word for the rule, and the rule in plain words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Broken {
+pub struct RuleViolation {
     /// One word, e.g. `string_too_long`.
     pub kind: &'static str,
     /// The rule, e.g. "String should have at most 255 characters".
@@ -56,21 +56,21 @@ impl MessageId {
     ///
     /// # Errors
     /// Which rule it breaks.
-    pub fn new(value: &str) -> Result<Self, Broken> {
+    pub fn new(value: &str) -> Result<Self, RuleViolation> {
         if value.is_empty() {
-            return Err(Broken {
+            return Err(RuleViolation {
                 kind: "string_too_short",
                 reason: "String should have at least 1 character",
             });
         }
         if longer_than(value, MESSAGE_ID_CHARS_MAX) {
-            return Err(Broken {
+            return Err(RuleViolation {
                 kind: "string_too_long",
                 reason: "String should have at most 255 characters",
             });
         }
         if value.chars().any(char::is_control) {
-            return Err(Broken {
+            return Err(RuleViolation {
                 kind: "string_pattern_mismatch",
                 reason: "String should not contain control characters",
             });
@@ -89,10 +89,10 @@ impl Phone {
     ///
     /// # Errors
     /// Which rule it breaks.
-    pub fn new(value: &str) -> Result<Self, Broken> {
+    pub fn new(value: &str) -> Result<Self, RuleViolation> {
         let digits = value.strip_prefix('+').unwrap_or_default().as_bytes();
         if digits.is_empty() || digits.len() > PHONE_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(Broken {
+            return Err(RuleViolation {
                 kind: "string_pattern_mismatch",
                 reason: "String should be a plus sign and 1 to 15 digits, e.g. +14155550100",
             });
@@ -116,12 +116,15 @@ impl Serialize for Timestamp {
 ///
 /// # Errors
 /// Which rule it breaks.
-pub fn check_text(value: &str) -> Result<(), Broken> {
+pub fn check_text(value: &str) -> Result<(), RuleViolation> {
     if longer_than(value, TEXT_CHARS_MAX) {
-        return Err(Broken { kind: "string_too_long", reason: "String should have at most 4096 characters" });
+        return Err(RuleViolation {
+            kind: "string_too_long",
+            reason: "String should have at most 4096 characters",
+        });
     }
     if value.contains('\0') {
-        return Err(Broken {
+        return Err(RuleViolation {
             kind: "string_pattern_mismatch",
             reason: "String should not contain the character NUL",
         });
@@ -134,9 +137,9 @@ pub(crate) fn longer_than(value: &str, max: usize) -> bool {
     value.len() > max && value.chars().nth(max).is_some()
 }
 
-impl Broken {
-    fn at(self, field: &str, input: serde_json::Value) -> Complaint {
-        Complaint::field(self.kind, field, self.reason, input)
+impl RuleViolation {
+    fn at(self, field: &str, input: serde_json::Value) -> ValidationError {
+        ValidationError::field(self.kind, field, self.reason, input)
     }
 }
 

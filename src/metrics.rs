@@ -1,49 +1,33 @@
-//! Everything that is counted, typed, one [`Metrics`] for each running service, and its page in Prometheus'
-//! text format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! The metrics, typed, one [`Metrics`] for each running service, and the page that Prometheus reads.
 //!
-//! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric,
-//! and a test holds it to the list here.
+//! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric, and a
+//! test holds it to the page.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 mod histogram;
+mod labels;
 mod page;
+mod process;
+mod text;
 
-use histogram::{BATCH, COMMIT_SECONDS, LATENCY_MS};
+use histogram::{BATCH, COMMIT_SECONDS, DURATION_SECONDS, LATENCY_MS};
 pub use histogram::{Histogram, Observed};
-use page::Page;
+pub use labels::{CloseReason, METHODS, PATHS, STATUSES, WebhookResult};
+pub use process::Process;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Values of the label `method`; what is none of them is `other`.
-pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
-/// Values of the label `path`: the routes' templates; what is none of them is `other`.
-pub const PATHS: [&str; 7] =
-    ["/webhook", "/messages", "/stats", "/metrics", "/health/live", "/health/ready", "other"];
-/// Values of the label `status`. 499: the client left before it was answered.
-pub const STATUSES: [u16; 14] = [200, 400, 401, 404, 405, 408, 413, 414, 422, 431, 499, 500, 503, 505];
-/// Values of the label `result`.
-pub const RESULTS: [&str; 8] = [
-    "created",
-    "duplicate",
-    "conflict",
-    "invalid_signature",
-    "validation_error",
-    "too_large",
-    "overloaded",
-    "error",
-];
-/// Statuses that `POST /webhook` is known to give, whose series exist from the start.
-const WEBHOOK_STATUSES: [u16; 7] = [200, 401, 408, 413, 422, 499, 503];
-
 /// The metrics of one service.
 #[derive(Debug)]
 pub struct Metrics {
-    requests: [[[Counter; STATUSES.len()]; PATHS.len()]; METHODS.len()],
-    webhook: [Counter; RESULTS.len()],
-    /// One for each secret that is valid, the current one first.
+    /// By method and path, in the order of [`METHODS`] and [`PATHS`].
+    routes: [[Route; PATHS.len()]; METHODS.len()],
+    webhook: [Counter; WebhookResult::ALL.len()],
+    closed: [Counter; CloseReason::ALL.len()],
+    /// One for each valid secret, the current one first.
     keys: Vec<KeyUse>,
     /// From the complete header to the answer, all requests, in milliseconds.
     pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
@@ -55,8 +39,20 @@ pub struct Metrics {
     pub store_errors: Counter,
     /// Connections accepted.
     pub connections: Counter,
-    /// Connections closed for a limit: too slow, idle too long, or the table was full.
-    pub connections_cut: Counter,
+}
+
+/// The requests of one method to one path.
+#[derive(Debug)]
+struct Route {
+    /// In the order of [`STATUSES`]; the last one counts every other status.
+    statuses: [Counter; STATUSES.len() + 1],
+    duration_seconds: Histogram<{ DURATION_SECONDS.len() }>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { statuses: Default::default(), duration_seconds: Histogram::new(DURATION_SECONDS, 9) }
+    }
 }
 
 /// Figures that are read at the moment of the scrape.
@@ -80,6 +76,8 @@ pub struct Gauges {
     pub search_behind: u64,
     /// Log lines that were dropped, because standard output did not take them.
     pub log_lines_dropped: u64,
+    /// What the process uses. Not on the page where the operating system does not tell.
+    pub process: Option<Process>,
 }
 
 /// Only goes up.
@@ -105,15 +103,15 @@ impl Metrics {
     /// Nothing counted yet, for this many secrets.
     pub fn new(secrets: usize) -> Self {
         Self {
-            requests: Default::default(),
+            routes: Default::default(),
             webhook: Default::default(),
+            closed: Default::default(),
             keys: std::iter::repeat_with(KeyUse::default).take(secrets).collect(),
             request_latency_ms: Histogram::new(LATENCY_MS, 6),
             commit_seconds: Histogram::new(COMMIT_SECONDS, 9),
             batch_messages: Histogram::new(BATCH, 0),
             store_errors: Counter::default(),
             connections: Counter::default(),
-            connections_cut: Counter::default(),
         }
     }
 }
@@ -131,23 +129,37 @@ impl Counter {
 }
 
 impl Metrics {
-    /// Counts an answered request; what is not in the closed sets is counted as `other`, or as status 500.
-    pub fn request(&self, method: &str, path: Option<&str>, status: u16, latency: Duration) {
-        let method = index(&METHODS, &method);
-        let path = path.map_or(PATHS.len() - 1, |path| index(&PATHS, &path));
-        let status = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUS_500);
-        if let Some(counter) = self.requests.get(method).and_then(|m| m.get(path)).and_then(|p| p.get(status))
-        {
-            counter.increment();
+    /// Counts an answered request. A method, path or status outside the closed sets counts as `other`.
+    pub fn request(&self, method: &str, path: &str, status: u16, latency: Duration) {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        let path = PATHS.iter().position(|known| *known == path).unwrap_or(PATHS.len() - 1);
+        let status = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        if let Some(route) = self.routes.get(method).and_then(|paths| paths.get(path)) {
+            if let Some(counter) = route.statuses.get(status) {
+                counter.increment();
+            }
+            route.duration_seconds.observe(latency);
         }
         self.request_latency_ms.observe(latency);
     }
 
-    /// Counts what became of a `POST /webhook`; `result` is one of [`RESULTS`].
-    pub fn webhook(&self, result: &str) {
-        if let Some(counter) = self.webhook.get(index(&RESULTS, &result)) {
+    /// Counts a `POST /webhook` by its result.
+    pub fn webhook(&self, result: WebhookResult) {
+        if let Some(counter) = labels::counter(&WebhookResult::ALL, &self.webhook, &result) {
             counter.increment();
         }
+    }
+
+    /// Counts a connection that ended, or was told to.
+    pub fn connection_closed(&self, reason: CloseReason) {
+        if let Some(counter) = labels::counter(&CloseReason::ALL, &self.closed, &reason) {
+            counter.increment();
+        }
+    }
+
+    /// How many connections ended for this reason.
+    pub fn connections_closed(&self, reason: CloseReason) -> u64 {
+        labels::counter(&CloseReason::ALL, &self.closed, &reason).map_or(0, Counter::get)
     }
 
     /// Counts a request whose signature the `nth` secret verified, at this Unix time.
@@ -155,180 +167,6 @@ impl Metrics {
         if let Some(key) = self.keys.get(nth) {
             key.requests.increment();
             key.last_s.store(now_s, Relaxed);
-        }
-    }
-
-    /// The page that Prometheus reads.
-    pub fn page(&self, gauges: &Gauges) -> String {
-        let mut page = Page(String::with_capacity(8192));
-        page.head(
-            "http_requests_total",
-            "counter",
-            "HTTP requests answered, by method, route and status; 499 means that the client left first.",
-        );
-        for (method, paths) in METHODS.iter().zip(&self.requests) {
-            for (path, statuses) in PATHS.iter().zip(paths) {
-                for (status, counter) in STATUSES.iter().zip(statuses) {
-                    if counter.get() > 0 || expected(method, path, *status) {
-                        let labels = format!("{{method=\"{method}\",path=\"{path}\",status=\"{status}\"}}");
-                        page.line("http_requests_total", &labels, counter.get());
-                    }
-                }
-            }
-        }
-        page.head("webhook_requests_total", "counter", "POST /webhook by what became of it.");
-        for (result, counter) in RESULTS.iter().zip(&self.webhook) {
-            page.line("webhook_requests_total", &format!("{{result=\"{result}\"}}"), counter.get());
-        }
-        page.head("webhook_verified_total", "counter", "Requests verified, by the secret that signed them.");
-        for (nth, key) in self.keys.iter().enumerate() {
-            page.line("webhook_verified_total", &key_label(nth), key.requests.get());
-        }
-        page.head(
-            "webhook_key_last_used_timestamp_seconds",
-            "gauge",
-            "Unix time of the last request that the secret signed; 0 if there was none since the start.",
-        );
-        for (nth, key) in self.keys.iter().enumerate() {
-            page.line("webhook_key_last_used_timestamp_seconds", &key_label(nth), key.last_s.load(Relaxed));
-        }
-        page.histogram(
-            "request_latency_ms",
-            "Milliseconds from a request's complete header to its answer.",
-            &self.request_latency_ms,
-        );
-        page.histogram(
-            "store_commit_seconds",
-            "Seconds that the transaction of a batch took, until it was synced.",
-            &self.commit_seconds,
-        );
-        page.histogram(
-            "store_batch_messages",
-            "Messages stored together in one transaction.",
-            &self.batch_messages,
-        );
-        page.counter(
-            "store_errors_total",
-            "Times that the store failed to write or to read.",
-            self.store_errors.get(),
-        );
-        page.counter("connections_total", "Connections accepted.", self.connections.get());
-        page.counter(
-            "connections_cut_total",
-            "Connections closed for a limit: too slow, idle too long, or the table was full.",
-            self.connections_cut.get(),
-        );
-        page.counter(
-            "log_lines_dropped_total",
-            "Log lines dropped because standard output did not take them.",
-            gauges.log_lines_dropped,
-        );
-        page.gauge("connections_open", "Open connections.", gauges.connections_open);
-        page.gauge("inbox_queue_messages", "Messages waiting to be stored.", gauges.queue_messages);
-        page.gauge(
-            "inbox_queue_messages_max",
-            "Most messages that may wait; one more is answered 503.",
-            gauges.queue_messages_max,
-        );
-        page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
-        if let Some(bytes) = gauges.store_bytes {
-            page.gauge("store_bytes", "Bytes in all files of the store.", bytes);
-        }
-        if let Some(bytes) = gauges.disk_free_bytes {
-            let help = "Bytes that the store may still write to its file system.";
-            page.gauge("store_disk_free_bytes", help, bytes);
-        }
-        page.gauge(
-            "store_index_behind_messages",
-            "Messages that are not in the index of numbers yet; they are found all the same.",
-            gauges.index_behind,
-        );
-        page.gauge(
-            "store_search_behind_messages",
-            "Messages that are not in the index of texts yet; they are found all the same, more slowly.",
-            gauges.search_behind,
-        );
-        page.head("lyftr_build_info", "gauge", "The version that runs, as a label.");
-        page.line("lyftr_build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
-        page.0
-    }
-}
-
-const STATUS_500: usize = 11;
-
-/// The index of `value`, or the last one.
-fn index<T: PartialEq>(values: &[T], value: &T) -> usize {
-    values.iter().position(|known| known == value).unwrap_or(values.len() - 1)
-}
-
-/// The series that exist before the first request.
-fn expected(method: &str, path: &str, status: u16) -> bool {
-    match (method, path) {
-        ("POST", "/webhook") => WEBHOOK_STATUSES.contains(&status),
-        // An alert asks how often it was not ready, also when it never was.
-        ("GET", "/health/ready") => [200, 503].contains(&status),
-        ("GET", "/messages" | "/stats" | "/metrics" | "/health/live") => status == 200,
-        _ => false,
-    }
-}
-
-/// The secrets by their place in the settings, never by anything of themselves.
-fn key_label(nth: usize) -> String {
-    if nth == 0 { "{key=\"current\"}".to_owned() } else { format!("{{key=\"previous_{nth}\"}}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_series_of_the_contract_exist_before_the_first_request() {
-        let page = Metrics::default().page(&Gauges::default());
-        for line in [
-            "# TYPE http_requests_total counter",
-            "http_requests_total{method=\"POST\",path=\"/webhook\",status=\"200\"} 0",
-            "http_requests_total{method=\"POST\",path=\"/webhook\",status=\"401\"} 0",
-            "webhook_requests_total{result=\"created\"} 0",
-            "webhook_requests_total{result=\"error\"} 0",
-            "request_latency_ms_bucket{le=\"100\"} 0",
-            "request_latency_ms_bucket{le=\"500\"} 0",
-            "request_latency_ms_bucket{le=\"+Inf\"} 0",
-            "request_latency_ms_sum 0.000000",
-            "request_latency_ms_count 0",
-        ] {
-            assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
-        }
-    }
-
-    #[test]
-    fn what_is_in_no_set_is_other() {
-        let metrics = Metrics::default();
-        for i in 0..100 {
-            metrics.request("BREW", Some(&format!("/pot/{i}")), 418, Duration::from_millis(100));
-        }
-        let page = metrics.page(&Gauges::default());
-        assert!(page.contains("http_requests_total{method=\"other\",path=\"other\",status=\"500\"} 100\n"));
-        assert_eq!(STATUSES[STATUS_500], 500);
-    }
-
-    #[test]
-    fn a_bucket_holds_its_bound_and_all_below() {
-        let metrics = Metrics::default();
-        for ms in [1, 100, 101, 20_000] {
-            metrics.request("GET", None, 404, Duration::from_millis(ms));
-        }
-        let page = metrics.page(&Gauges::default());
-        for line in [
-            "request_latency_ms_bucket{le=\"0.5\"} 0",
-            "request_latency_ms_bucket{le=\"1\"} 1",
-            "request_latency_ms_bucket{le=\"100\"} 2",
-            "request_latency_ms_bucket{le=\"200\"} 3",
-            "request_latency_ms_bucket{le=\"10000\"} 3",
-            "request_latency_ms_bucket{le=\"+Inf\"} 4",
-            "request_latency_ms_sum 20202.000000",
-            "request_latency_ms_count 4",
-        ] {
-            assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
         }
     }
 }

@@ -21,12 +21,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 mod body;
-mod table;
+mod registry;
 mod wire;
 
 pub use body::RequestBody;
-pub use table::Table;
-use table::{Phase, Place, TICK};
+pub use registry::Registry;
+use registry::{Guard, Phase, TICK};
 use wire::{Refuse, Wire};
 
 use crate::telemetry::chain;
@@ -116,7 +116,7 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     handler: H,
-    table: Arc<Table>,
+    registry: Arc<Registry>,
     stop: impl Future<Output = ()>,
 ) {
     let server = Server {
@@ -125,11 +125,11 @@ pub async fn serve<H: Handler>(
             Arc::new(move |status| wire_form(&handler.refuse(status)))
         },
         handler,
-        table,
+        registry,
         stopping: Arc::default(),
         closing: Arc::default(),
     };
-    let ticker = tokio::spawn(tick(Arc::clone(&server.table), Arc::clone(&server.stopping)));
+    let ticker = tokio::spawn(tick(Arc::clone(&server.registry), Arc::clone(&server.stopping)));
     tokio::select! {
         () = server.accept(&listener) => {}
         () = stop => {}
@@ -143,12 +143,12 @@ pub async fn serve<H: Handler>(
 }
 
 /// Looks after the limits.
-async fn tick(table: Arc<Table>, stopping: Arc<AtomicBool>) {
+async fn tick(registry: Arc<Registry>, stopping: Arc<AtomicBool>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        table.tick(stopping.load(Relaxed));
+        registry.tick(stopping.load(Relaxed));
     }
 }
 
@@ -156,7 +156,7 @@ async fn tick(table: Arc<Table>, stopping: Arc<AtomicBool>) {
 struct Server<H> {
     handler: H,
     refuse: Refuse,
-    table: Arc<Table>,
+    registry: Arc<Registry>,
     /// Connections on which nothing is under way are ended.
     stopping: Arc<AtomicBool>,
     /// Every answer ends its connection.
@@ -180,21 +180,21 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Gives a connection a task of its own; waits while the table is full of requests being served.
+    /// Gives a connection a task of its own; waits while the registry is full of requests being served.
     async fn start(&self, stream: TcpStream) {
-        let place = loop {
-            match self.table.place() {
-                Some(place) => break place,
-                None => self.table.removal().await,
+        let guard = loop {
+            match self.registry.register() {
+                Some(guard) => break guard,
+                None => self.registry.removal().await,
             }
         };
         // Without it an answer could wait 40 ms for the client's acknowledgement of the one before.
         drop(stream.set_nodelay(true));
-        tokio::spawn(self.clone().connection(stream, place));
+        tokio::spawn(self.clone().connection(stream, guard));
     }
 
-    async fn connection(self, stream: TcpStream, place: Place) {
-        let entry = &place.connection;
+    async fn connection(self, stream: TcpStream, guard: Guard) {
+        let entry = &guard.connection;
         let mut wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
         // Whether a request may still come: not when the server stops before one has begun to.
         let mut wanted = true;
@@ -202,8 +202,8 @@ impl<H: Handler> Server<H> {
             tokio::select! {
                 // Hyper will meet an error, and the end, again.
                 _ = wire.first_header() => break,
-                cut = entry.ended() => {
-                    if cut {
+                aborted = entry.ended() => {
+                    if aborted {
                         return;
                     }
                     wanted = !entry.is_waiting();
@@ -244,8 +244,8 @@ impl<H: Handler> Server<H> {
             tokio::select! {
                 // What ends a connection with an error is the client's doing, and was answered if it could be.
                 _ = connection.as_mut() => break,
-                cut = entry.ended() => {
-                    if cut {
+                aborted = entry.ended() => {
+                    if aborted {
                         break;
                     }
                     // Not between two requests that came one behind the other.
@@ -260,15 +260,15 @@ impl<H: Handler> Server<H> {
     /// Lets what is under way come to its end.
     async fn drain(&self) {
         let begin = Instant::now();
-        while !self.table.is_empty() {
+        while !self.registry.is_empty() {
             let waited = begin.elapsed();
             self.stopping.store(waited >= ARRIVED, Relaxed);
             self.closing.store(waited >= PIPELINED, Relaxed);
-            if waited >= self.table.limits().drain_timeout {
-                self.table.cut_all();
+            if waited >= self.registry.limits().drain_timeout {
+                self.registry.abort_all();
                 break;
             }
-            self.table.removal().await;
+            self.registry.removal().await;
         }
     }
 }

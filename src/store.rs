@@ -148,7 +148,18 @@ pub enum Error {
     Failed(#[source] Cause),
 }
 
+/// What a client is told of [`Error::Failed`].
+pub const FAILED: &str = "the database failed";
+
 impl Error {
+    /// What a client may be told of it: plain words that name nothing internal.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::Unavailable { reason, .. } => reason,
+            Self::Failed(_) => FAILED,
+        }
+    }
+
     /// Whether a schema of this version is the one to work with.
     fn unless_schema(found: i64, known: i64) -> Result<(), Self> {
         if found == known {

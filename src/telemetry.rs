@@ -15,6 +15,9 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use crate::clock;
+use crate::metrics::WebhookResult;
+
 /// Most bytes of log that wait for standard output.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
 /// How long lines are gathered before they are written out together.
@@ -36,9 +39,9 @@ pub struct RequestLine<'a> {
     pub level: Level,
     /// The value of `X-Request-ID`.
     pub request_id: &'a str,
-    /// The method, as sent.
+    /// The method, or `other` for one that no route has.
     pub method: &'a str,
-    /// The path, as sent, without the query.
+    /// The route's path, or `other`; never the path as sent, which may hold a phone number or a secret.
     pub path: &'a str,
     /// The status answered.
     pub status: u16,
@@ -53,10 +56,8 @@ pub struct RequestLine<'a> {
 pub struct WebhookFields<'a> {
     /// The message's id, where it is known.
     pub message_id: Option<&'a str>,
-    /// Whether a message with this id was there already.
-    pub dup: bool,
-    /// As in the metric `webhook_requests_total`.
-    pub result: &'a str,
+    /// How the request ended, as in the metric `webhook_requests_total`.
+    pub result: WebhookResult,
 }
 
 impl Log {
@@ -114,8 +115,8 @@ impl Log {
             if let Some(id) = webhook.message_id {
                 member(&mut text, "message_id", id);
             }
-            let _infallible = write!(text, ",\"dup\":{}", webhook.dup);
-            member(&mut text, "result", webhook.result);
+            let _infallible = write!(text, ",\"dup\":{}", webhook.result.is_dup());
+            member(&mut text, "result", webhook.result.label());
         }
         text.push_str("}\n");
         self.sink.append(&text);
@@ -275,21 +276,10 @@ impl Visit for Fields {
     }
 }
 
-/// The time of day, for what is logged and counted.
-#[expect(clippy::disallowed_methods, reason = "this is where the time of day enters")]
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
-}
-
-/// Seconds since 1970-01-01T00:00:00Z, for the metrics.
-pub fn unix_seconds() -> u64 {
-    u64::try_from(now().as_second()).unwrap_or(0)
-}
-
 /// The begin of a line: the time and the level.
 fn begin(level: Level) -> String {
     let mut text = String::with_capacity(256);
-    let _infallible = write!(text, "{{\"ts\":\"{:.6}\",\"level\":\"{level}\"", now());
+    let _infallible = write!(text, "{{\"ts\":\"{:.6}\",\"level\":\"{level}\"", clock::now());
     text
 }
 

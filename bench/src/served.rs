@@ -10,7 +10,7 @@ use axum::http::{Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use lyftr::metrics::Metrics;
-use lyftr::server::{self, Handler, Limits, RequestBody, Table};
+use lyftr::server::{self, Handler, Limits, Registry, RequestBody};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::Service as _;
@@ -18,7 +18,7 @@ use tower::Service as _;
 /// Serves `router`, and a probe beside it, on this port of 127.0.0.1 until SIGTERM, as Lyftr does.
 pub async fn serve(router: Router, port: u16) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    let table = Table::new(Limits::default(), Arc::new(Metrics::default()));
+    let table = Registry::new(Limits::default(), Arc::new(Metrics::default()));
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         terminate.recv().await;

@@ -1,14 +1,14 @@
 //! A body: a message if and only if the contract says so, and otherwise every mistake in it is named.
 
-use lyftr::complaint::{Complaint, Place};
 use lyftr::message::{Invalid, Message, parse};
+use lyftr::validation::{Place, ValidationError};
 use serde_json::json;
 
 use super::json::{self, Value};
 use super::rules;
 
-/// Most complaints in one answer.
-const COMPLAINTS_MAX: usize = 32;
+/// Most errors in one answer.
+const ERRORS_MAX: usize = 32;
 /// A field's name and its rule.
 type Field = (&'static str, fn(&str) -> bool);
 /// The fields in the order in which they are complained about.
@@ -24,7 +24,7 @@ const FIELDS: [Field; 5] = [
 ///
 /// # Panics
 /// If a body is read as a message that is none, or the other way; if a message is not read as it was sent; if the
-/// complaints are not those that there should be.
+/// errors are not those that there should be.
 pub fn message(data: &[u8]) {
     let members = std::str::from_utf8(data).ok().and_then(json::members);
     let is_message = members
@@ -84,25 +84,25 @@ fn comes_back(message: &Message) {
 }
 
 fn names_every_mistake(invalid: &Invalid, length: usize, members: Option<&[(String, Value)]>) {
-    let complaints = &invalid.complaints;
-    complaints.iter().for_each(says_no_more_than_it_should);
+    let errors = &invalid.errors;
+    errors.iter().for_each(says_no_more_than_it_should);
     if let Some(id) = &invalid.message_id {
         assert_eq!(first(members.unwrap(), "message_id"), Some(&Value::Text(id.as_str().to_owned())));
     }
-    match (&complaints[0].place, members) {
+    match (&errors[0].place, members) {
         (Place::Offset(offset), members) => {
-            assert_eq!(complaints.len(), 1);
+            assert_eq!(errors.len(), 1);
             assert!(*offset <= length, "byte {offset} of {length}");
             // What is JSON for us and not for the service: half a surrogate pair, a nesting too deep or a number
             // too large in a field.
             let is_strange = |(name, _): &Field| {
                 matches!(first(members.unwrap_or_default(), name), Some(Value::Broken | Value::Other))
             };
-            assert!(members.is_none() || FIELDS.iter().any(is_strange), "this is JSON: {complaints:?}");
+            assert!(members.is_none() || FIELDS.iter().any(is_strange), "this is JSON: {errors:?}");
         }
         (Place::Whole, members) => {
-            assert_eq!(complaints.len(), 1);
-            assert!(members.is_none() && !complaints[0].input.is_object());
+            assert_eq!(errors.len(), 1);
+            assert!(members.is_none() && !errors[0].input.is_object());
         }
         (Place::Field(_), members) => {
             let members = members.expect("JSON, for its fields are complained about");
@@ -111,37 +111,37 @@ fn names_every_mistake(invalid: &Invalid, length: usize, members: Option<&[(Stri
                 .into_iter()
                 .map(|name| (false, name))
                 .chain(repeated.into_iter().map(|key| (true, key)))
-                .take(COMPLAINTS_MAX)
+                .take(ERRORS_MAX)
                 .collect();
-            assert_eq!(complaints.iter().map(named).collect::<Vec<_>>(), expected);
+            assert_eq!(errors.iter().map(named).collect::<Vec<_>>(), expected);
         }
     }
 }
 
-/// Whether the complaint is about a repeated key, and about which.
-fn named(complaint: &Complaint) -> (bool, &str) {
-    match &complaint.place {
-        Place::Field(name) => (complaint.kind == "repeated_key", name),
-        place => panic!("{place:?} beside complaints about fields"),
+/// Whether the error is about a repeated key, and about which.
+fn named(error: &ValidationError) -> (bool, &str) {
+    match &error.place {
+        Place::Field(name) => (error.kind == "repeated_key", name),
+        place => panic!("{place:?} beside errors about fields"),
     }
 }
 
-/// The words are ours, so that nothing of the input is in them, and it is the documented kind of complaint.
-fn says_no_more_than_it_should(complaint: &Complaint) {
-    let name = match &complaint.place {
-        Place::Field(name) if complaint.kind != "repeated_key" => name,
+/// The words are ours, so that nothing of the input is in them, and it is the documented kind of error.
+fn says_no_more_than_it_should(error: &ValidationError) {
+    let name = match &error.place {
+        Place::Field(name) if error.kind != "repeated_key" => name,
         _ => "",
     };
-    let reason = complaint.reason.strip_prefix("JSON decode error: ").unwrap_or(&complaint.reason);
-    let is_known = match complaint.kind {
-        "json_invalid" => JSON_REASONS.contains(&reason) && complaint.input == json!({}),
-        "repeated_key" => reason == "Key appears more than once" && complaint.input.is_null(),
+    let reason = error.reason.strip_prefix("JSON decode error: ").unwrap_or(&error.reason);
+    let is_known = match error.kind {
+        "json_invalid" => JSON_REASONS.contains(&reason) && error.input == json!({}),
+        "repeated_key" => reason == "Key appears more than once" && error.input.is_null(),
         "dict_type" => reason == "Input should be a valid dictionary",
         "missing" => reason == "Field required",
-        "string_type" => reason == "Input should be a valid string" && !complaint.input.is_string(),
-        kind => FIELD_REASONS.contains(&(kind, name, reason)) && complaint.input.is_string(),
+        "string_type" => reason == "Input should be a valid string" && !error.input.is_string(),
+        kind => FIELD_REASONS.contains(&(kind, name, reason)) && error.input.is_string(),
     };
-    assert!(is_known, "{complaint:?}");
+    assert!(is_known, "{error:?}");
 }
 
 const FIELD_REASONS: [(&str, &str, &str); 8] = [

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use lyftr::complaint::Place;
 use lyftr::query::{Filter, Page, Search, parse};
+use lyftr::validation::Place;
 
 use super::rules;
 
@@ -28,7 +28,7 @@ const REASONS: [&str; 10] = [
 pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let given = Given::read(text);
-    let expected = given.complaints();
+    let expected = given.errors();
     match parse(text) {
         Ok((filter, page)) => {
             assert!(expected.is_empty(), "is read as {filter:?} {page:?}, and not {expected:?}");
@@ -42,18 +42,18 @@ pub fn query(data: &[u8]) {
             assert!(filter.search.as_ref().is_none_or(|search| *search == Search::new(&given.q)));
             comes_back(&filter, &page);
         }
-        Err(complaints) => {
-            let found: Vec<_> = complaints
+        Err(errors) => {
+            let found: Vec<_> = errors
                 .iter()
-                .map(|complaint| match &complaint.place {
-                    Place::Field(name) => (complaint.kind, name.as_str()),
+                .map(|error| match &error.place {
+                    Place::Field(name) => (error.kind, name.as_str()),
                     place => panic!("{place:?} in a query"),
                 })
                 .collect();
             assert_eq!(found, expected);
-            for complaint in &complaints {
-                assert!(REASONS.contains(&complaint.reason.as_str()), "{complaint:?}");
-                assert!(complaint.input.as_str().is_some_and(|input| !input.is_empty()), "{complaint:?}");
+            for error in &errors {
+                assert!(REASONS.contains(&error.reason.as_str()), "{error:?}");
+                assert!(error.input.as_str().is_some_and(|input| !input.is_empty()), "{error:?}");
             }
         }
     }
@@ -124,35 +124,35 @@ impl Given {
         given
     }
 
-    fn complaints(&self) -> Vec<(&'static str, &'static str)> {
-        let mut complaints = Vec::new();
+    fn errors(&self) -> Vec<(&'static str, &'static str)> {
+        let mut errors = Vec::new();
         for (name, value, least, most) in
             [("limit", &self.limit, 1, 100), ("offset", &self.offset, 0, i128::from(u64::MAX))]
         {
             match number(value) {
                 _ if value.is_empty() => {}
-                None => complaints.push(("int_parsing", name)),
-                Some(n) if n < least => complaints.push(("greater_than_equal", name)),
-                Some(n) if n > most => complaints.push(("less_than_equal", name)),
+                None => errors.push(("int_parsing", name)),
+                Some(n) if n < least => errors.push(("greater_than_equal", name)),
+                Some(n) if n > most => errors.push(("less_than_equal", name)),
                 Some(_) => {}
             }
         }
         if !["", "asc", "desc"].contains(&self.order.as_str()) {
-            complaints.push(("literal_error", "order"));
+            errors.push(("literal_error", "order"));
         }
         let offset = number(&self.offset).filter(|n| (0..=i128::from(u64::MAX)).contains(n));
         if !self.cursor.is_empty() && (offset.is_some_and(|n| n > 0) || !is_cursor(&self.cursor)) {
-            complaints.push(("value_error", "cursor"));
+            errors.push(("value_error", "cursor"));
         }
         for (name, bound) in [("since", &self.since), ("until", &self.until)] {
             if !bound.is_empty() && !rules::is_timestamp(bound) {
-                complaints.push(("datetime_parsing", name));
+                errors.push(("datetime_parsing", name));
             }
         }
         if self.q.chars().count() > 4096 {
-            complaints.push(("string_too_long", "q"));
+            errors.push(("string_too_long", "q"));
         }
-        complaints
+        errors
     }
 
     fn page(&self) -> Page {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, print, say};
+use crate::clock;
 use crate::config::{self, Environment};
 use crate::signature::Key;
 
@@ -78,11 +79,7 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
 }
 
 fn send_one(sender: &Sender, options: &Options) -> Result<ExitCode, Failure> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line is an edge, where the time of day enters"
-    )]
-    let now = jiff::Timestamp::now();
+    let now = clock::now();
     let message_id = options.message_id.clone().unwrap_or_else(|| format!("m-{}", now.as_nanosecond()));
     let ts = options.ts.clone().unwrap_or_else(|| format!("{now:.3}"));
     // A text that is not given is left out; the keys stand in the contract's order.

@@ -12,7 +12,7 @@ use crate::config::{Args, Config, Environment};
 use crate::http::{App, Service, Settings};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::server::{self, Limits, Table};
+use crate::server::{self, Limits, Registry};
 use crate::store;
 use crate::telemetry::{Log, chain};
 
@@ -57,16 +57,22 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
         std::iter::once(&config.webhook_secret).chain(&config.webhook_secrets_previous).cloned().collect();
     let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
     let inbox = Arc::new(Inbox::start(&store, config.queue_max, &metrics)?);
-    let table = Table::new(limits, Arc::clone(&metrics));
+    let connections = Registry::new(limits, Arc::clone(&metrics));
     let settings = Settings {
         webhook_secrets,
         read_token: config.read_token.clone(),
         max_body_bytes: config.max_body_bytes,
         queue_max: config.queue_max,
     };
-    let app =
-        App::new(settings, Arc::clone(&store), Arc::clone(&inbox), metrics, Arc::clone(&table), log.clone());
-    let served = runtime.block_on(listen(config, Arc::new(app), table, stop));
+    let app = App::new(
+        settings,
+        Arc::clone(&store),
+        Arc::clone(&inbox),
+        metrics,
+        Arc::clone(&connections),
+        log.clone(),
+    );
+    let served = runtime.block_on(listen(config, Arc::new(app), connections, stop));
     // Whatever still runs answers nobody any more, and must not keep the program from ending.
     runtime.shutdown_background();
     inbox.close();
@@ -90,7 +96,7 @@ pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>>
 async fn listen(
     config: &Config,
     app: Arc<App>,
-    table: Arc<Table>,
+    connections: Arc<Registry>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let place = format!("{}:{}", config.host, config.port);
@@ -106,7 +112,7 @@ async fn listen(
             tracing::info!("stopping");
         }
     };
-    server::serve(listener, Service::new(app), table, stop).await;
+    server::serve(listener, Service::new(app), connections, stop).await;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::complaint::{Complaint, Place};
+use crate::validation::{Place, ValidationError};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -26,13 +26,13 @@ pub(super) fn unavailable(text: &str) -> Response<Body> {
     response
 }
 
-/// 422, with every complaint; `part` is the part of the request they are about.
-pub(super) fn unprocessable(part: &'static str, complaints: &[Complaint]) -> Response<Body> {
+/// 422, with every error; `part` is the part of the request they are about.
+pub(super) fn unprocessable(part: &'static str, errors: &[ValidationError]) -> Response<Body> {
     #[derive(Serialize)]
     struct Answer<'a> {
         detail: Vec<Item<'a>>,
     }
-    let detail = complaints.iter().map(|complaint| Item::new(part, complaint)).collect();
+    let detail = errors.iter().map(|error| Item::new(part, error)).collect();
     json(StatusCode::UNPROCESSABLE_ENTITY, &Answer { detail })
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn method_not_allowed() -> Response<Body> {
     detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
-/// A complaint in the form that FastAPI gives it.
+/// An error in the form that FastAPI gives it.
 #[derive(Serialize)]
 struct Item<'a> {
     r#type: &'a str,
@@ -82,13 +82,13 @@ struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn new(part: &str, complaint: &'a Complaint) -> Self {
+    fn new(part: &str, error: &'a ValidationError) -> Self {
         let mut loc = vec![Value::from(part)];
-        match &complaint.place {
+        match &error.place {
             Place::Whole => {}
             Place::Field(name) => loc.push(name.as_str().into()),
             Place::Offset(offset) => loc.push((*offset).into()),
         }
-        Self { r#type: complaint.kind, loc, msg: &complaint.reason, input: &complaint.input }
+        Self { r#type: error.kind, loc, msg: &error.reason, input: &error.input }
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::{App, error};
-use crate::store::Error;
+use crate::store;
 use crate::telemetry::chain;
 
 /// Longest time that the store may take to prove itself.
@@ -36,22 +36,19 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     }
     match tokio::time::timeout(READY_TIMEOUT, check(&app)).await {
         Ok(Ok(())) => error::json(StatusCode::OK, &Health { status: "ready", detail: None }),
-        Ok(Err(reason)) => not_ready(reason),
+        Ok(Err(reason)) => not_ready(reason.to_owned()),
         Err(_) => not_ready(format!("the database did not answer in {} seconds", READY_TIMEOUT.as_secs())),
     }
 }
 
-async fn check(app: &App) -> Result<(), String> {
-    match app.readiness.next().await.ask(&app.store, |store| store.ready()).await {
+async fn check(app: &App) -> Result<(), &'static str> {
+    match app.readiness.permit().await.run(&app.store, |store| store.ready()).await {
         Some(Ok(())) => Ok(()),
         Some(Err(error)) => {
             tracing::warn!(error = chain(&error), "not ready");
-            Err(match error {
-                Error::Unavailable { reason, .. } => reason.to_owned(),
-                Error::Failed(_) => "the database failed".to_owned(),
-            })
+            Err(error.public())
         }
-        None => Err("the database failed".to_owned()),
+        None => Err(store::FAILED),
     }
 }
 

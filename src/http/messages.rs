@@ -12,10 +12,10 @@ use crate::query;
 /// Answers the request.
 pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response<Body> {
     let (filter, page) = match query::parse(&query.unwrap_or_default()) {
-        Ok(question) => question,
-        Err(complaints) => return error::unprocessable("query", &complaints),
+        Ok(parsed) => parsed,
+        Err(errors) => return error::unprocessable("query", &errors),
     };
-    match app.reads.ask(move |store| store.list(&filter, &page)).await {
+    match app.reads.run(move |store| store.list(&filter, &page)).await {
         Ok(listing) => error::data(&listing),
         Err(response) => response,
     }

@@ -18,7 +18,7 @@ const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Answers the request.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
     // To ask how full a disk is takes microseconds, unless it hangs.
-    let space = async { app.measuring.next().await.ask(&app.store, |store| store.space()).await.flatten() };
+    let space = async { app.measuring.permit().await.run(&app.store, |store| store.space()).await.flatten() };
     let space = tokio::time::timeout(SPACE_TIMEOUT, space).await.ok().flatten();
     let mut response = Response::new(Body::from(app.metrics.page(&app.gauges(space))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use tracing::Level;
 
 use super::App;
-use super::webhook::Note;
+use super::webhook::Record;
 use super::{error, framing};
 use crate::message::MessageId;
 use crate::metrics::{METHODS, PATHS};
@@ -101,37 +101,36 @@ impl Observed {
 
     fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
         self.finished = true;
-        let note = response.extensions_mut().remove::<Note>();
-        let note = note.or_else(|| self.is_message().then(Note::unreadable));
-        self.record(response.status().as_u16(), note.as_ref());
+        let record = response.extensions_mut().remove::<Record>();
+        let record = record.or_else(|| self.is_webhook().then(Record::refused_header));
+        self.record(response.status().as_u16(), record.as_ref());
         if let Ok(id) = HeaderValue::try_from(std::mem::take(&mut self.id)) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response
     }
 
-    /// Whether this is a `POST /webhook`, each of which has a note.
-    fn is_message(&self) -> bool {
+    /// Whether this is a `POST /webhook`, each of which has a record.
+    fn is_webhook(&self) -> bool {
         self.path == "/webhook" && self.method == Method::POST.as_str()
     }
 
-    fn record(&self, status: u16, note: Option<&Note>) {
+    fn record(&self, status: u16, record: Option<&Record>) {
         let latency = self.begin.elapsed();
-        self.app.metrics.request(self.method, Some(self.path), status, latency);
-        if let Some(note) = note {
-            self.app.metrics.webhook(note.result);
+        self.app.metrics.request(self.method, self.path, status, latency);
+        if let Some(record) = record {
+            self.app.metrics.webhook(record.result);
         }
         self.app.log.request(&RequestLine {
-            level: note.map_or_else(|| level(status), |note| note.level),
+            level: record.map_or_else(|| level(status), |record| record.level),
             request_id: &self.id,
             method: self.method,
             path: self.path,
             status,
             latency,
-            webhook: note.map(|note| WebhookFields {
-                message_id: note.message_id.as_ref().map(MessageId::as_str),
-                dup: note.dup,
-                result: note.result,
+            webhook: record.map(|record| WebhookFields {
+                message_id: record.message_id.as_ref().map(MessageId::as_str),
+                result: record.result,
             }),
         });
     }
@@ -140,7 +139,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if !self.finished {
-            self.record(CLIENT_LEFT, self.is_message().then(Note::client_left).as_ref());
+            self.record(CLIENT_LEFT, self.is_webhook().then(Record::client_left).as_ref());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all reads share: who may read, how many at once, and what is answered when the store cannot.
+//! Calls of the store from requests: who may read, how many calls run at once, and the answer when the store fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,59 +8,95 @@ use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::middleware::Next;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::turns::Turns;
 use super::{App, error};
 use crate::metrics::Metrics;
 use crate::signature::same_secret;
-use crate::store::{Error, Store};
+use crate::store::{self, Store};
 use crate::telemetry::chain;
 
-/// Most questions that the store works on at once.
+/// Most reads that the store works on at once.
 const CONCURRENT_MAX: usize = 4;
-/// Longest time that a question waits for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that a read waits for its permit.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Questions to the store, a bounded number at once.
+/// Reads of the store, a bounded number at once.
 #[derive(Debug)]
 pub(super) struct Reads {
     store: Arc<dyn Store>,
-    turns: Turns,
+    limiter: Limiter,
     metrics: Arc<Metrics>,
 }
 
 impl Reads {
     pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        Self { store, turns: Turns::new(CONCURRENT_MAX), metrics }
+        Self { store, limiter: Limiter::new(CONCURRENT_MAX), metrics }
     }
 
-    /// Asks the store, on a thread that may wait.
+    /// Runs a read on a thread that may block.
     ///
     /// # Errors
-    /// The answer to give instead.
-    pub(super) async fn ask<T: Send + 'static>(
+    /// The response to give instead.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
+        read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Response<Body>> {
-        let Ok(turn) = tokio::time::timeout(TURN_TIMEOUT, self.turns.next()).await else {
+        let Ok(permit) = tokio::time::timeout(PERMIT_TIMEOUT, self.limiter.permit()).await else {
             return Err(error::unavailable("too many reads are under way"));
         };
-        match turn.ask(&self.store, question).await {
+        match permit.run(&self.store, read).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(failure)) => {
                 self.metrics.store_errors.increment();
                 tracing::error!(error = chain(&failure), "a read failed");
-                Err(error::unavailable(match failure {
-                    Error::Unavailable { reason, .. } => reason,
-                    Error::Failed(_) => "the database failed",
-                }))
+                Err(error::unavailable(failure.public()))
             }
-            None => Err(error::unavailable("the database failed")),
+            None => Err(error::unavailable(store::FAILED)),
         }
     }
 }
 
-/// Lets through who holds the read token, or everybody if there is none.
+/// Limits how many calls of one kind run at once, so that requests do not queue up threads behind a disk that hangs.
+#[derive(Debug)]
+pub(super) struct Limiter(Arc<Semaphore>);
+
+/// The right to one call.
+#[derive(Debug)]
+pub(super) struct Permit(#[expect(dead_code, reason = "it is held")] Option<OwnedSemaphorePermit>);
+
+impl Limiter {
+    /// A limiter with this many permits.
+    pub(super) fn new(permits: usize) -> Self {
+        Self(Arc::new(Semaphore::new(permits)))
+    }
+
+    /// Waits for a permit.
+    pub(super) async fn permit(&self) -> Permit {
+        // It fails only for a semaphore that is closed, which this one never is.
+        Permit(Arc::clone(&self.0).acquire_owned().await.ok())
+    }
+}
+
+impl Permit {
+    /// Calls the store on a thread that may block; `None` if the call panicked, which has been logged. The permit is
+    /// held until the call ends, whether or not the caller still waits for it.
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        store: &Arc<dyn Store>,
+        call: impl FnOnce(&dyn Store) -> T + Send + 'static,
+    ) -> Option<T> {
+        let store = Arc::clone(store);
+        let running = tokio::task::spawn_blocking(move || {
+            let result = call(store.as_ref());
+            drop(self);
+            result
+        });
+        running.await.ok()
+    }
+}
+
+/// Lets requests with the read token through, or all of them if there is none.
 pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let Some(token) = &app.settings.read_token else { return next.run(request).await };
     let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);

@@ -1,4 +1,4 @@
-//! `GET /stats`: figures over all messages.
+//! `GET /stats`: aggregates over all messages.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{App, error};
 
 /// Answers the request.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
-    match app.reads.ask(|store| store.stats()).await {
+    match app.reads.run(|store| store.stats()).await {
         Ok(stats) => error::data(&stats),
         Err(response) => response,
     }

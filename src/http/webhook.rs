@@ -4,44 +4,44 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_LENGTH, HeaderName};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 use tracing::Level;
 
 use super::body::{self, Unread};
 use super::{App, error};
+use crate::clock::unix_seconds;
 use crate::inbox::Refused;
 use crate::message::{self, Invalid, MessageId};
+use crate::metrics::WebhookResult;
 use crate::signature::{self, Signature};
 use crate::store::Outcome;
-use crate::telemetry::unix_seconds;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const OK: &str = r#"{"status":"ok"}"#;
 
-/// What became of a request; decides its status, its metric and its line in the log.
+/// How a request ended. One table ([`Verdict::record`]) gives each its status, its metric and its line of the log.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Stored, now or before.
+    /// The message is stored, now or before.
     Accepted(MessageId, Outcome),
     /// The signature is missing, malformed or wrong.
     InvalidSignature,
-    /// No message, or none that can be.
+    /// The body is no message, or one that breaks a rule.
     Invalid(Invalid),
     /// The body could not be read.
     Unread(Unread),
-    /// It may or may not be stored; the sender should try again.
+    /// The message may or may not be stored; the sender should try again.
     Refused(MessageId, Refused),
 }
 
-/// What the log and the metrics say of a verdict, on the response's way out.
+/// What the log and the metrics say of a request, handed to [`observe`](super::observe) with the response.
 #[derive(Debug, Clone)]
-pub(super) struct Note {
+pub(super) struct Record {
     pub(super) level: Level,
+    pub(super) result: WebhookResult,
     pub(super) message_id: Option<MessageId>,
-    pub(super) dup: bool,
-    pub(super) result: &'static str,
 }
 
 /// Answers the request.
@@ -87,46 +87,57 @@ fn only_signature(headers: &HeaderMap) -> Result<Signature, signature::Refused> 
 }
 
 impl Verdict {
-    fn note(&self) -> Note {
-        let note = |level, result, message_id: Option<&MessageId>, dup| Note {
-            level,
-            message_id: message_id.cloned(),
-            dup,
-            result,
-        };
-        match self {
-            Self::Accepted(id, Outcome::Created) => note(Level::INFO, "created", Some(id), false),
-            Self::Accepted(id, Outcome::Duplicate) => note(Level::INFO, "duplicate", Some(id), true),
-            Self::Accepted(id, Outcome::Conflict) => note(Level::WARN, "conflict", Some(id), true),
-            Self::InvalidSignature => note(Level::ERROR, "invalid_signature", None, false),
+    fn record(&self) -> (StatusCode, Record) {
+        use WebhookResult as Result;
+        let (status, level, result, message_id) = match self {
+            Self::Accepted(id, outcome) => {
+                let (level, result) = match outcome {
+                    Outcome::Created => (Level::INFO, Result::Created),
+                    Outcome::Duplicate => (Level::INFO, Result::Duplicate),
+                    Outcome::Conflict => (Level::WARN, Result::Conflict),
+                };
+                (StatusCode::OK, level, result, Some(id))
+            }
+            Self::InvalidSignature => {
+                (StatusCode::UNAUTHORIZED, Level::ERROR, Result::InvalidSignature, None)
+            }
             Self::Invalid(invalid) => {
-                note(Level::WARN, "validation_error", invalid.message_id.as_ref(), false)
+                let id = invalid.message_id.as_ref();
+                (StatusCode::UNPROCESSABLE_ENTITY, Level::WARN, Result::ValidationError, id)
             }
-            Self::Unread(Unread::TooLarge) => note(Level::WARN, "too_large", None, false),
-            Self::Unread(Unread::TooSlow | Unread::Broken) => {
-                note(Level::WARN, "validation_error", None, false)
+            Self::Unread(unread) => match unread {
+                Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Level::WARN, Result::TooLarge, None),
+                Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, Level::WARN, Result::ValidationError, None),
+                Unread::Broken => (StatusCode::BAD_REQUEST, Level::WARN, Result::ValidationError, None),
+            },
+            Self::Refused(id, refused) => {
+                let (level, result) = match refused {
+                    Refused::Overloaded => (Level::WARN, Result::Overloaded),
+                    Refused::Unavailable(_) => (Level::ERROR, Result::Error),
+                };
+                (StatusCode::SERVICE_UNAVAILABLE, level, result, Some(id))
             }
-            Self::Refused(id, Refused::Overloaded) => note(Level::WARN, "overloaded", Some(id), false),
-            Self::Refused(id, Refused::Unavailable(_)) => note(Level::ERROR, "error", Some(id), false),
-        }
+        };
+        (status, Record { level, result, message_id: message_id.cloned() })
     }
 
-    fn response(&self) -> Response<Body> {
+    fn response(&self, status: StatusCode) -> Response<Body> {
         match self {
             Self::Accepted(..) => {
                 let mut response = Response::new(Body::from(OK));
-                response.headers_mut().insert(axum::http::header::CONTENT_TYPE, error::JSON);
+                response.headers_mut().insert(CONTENT_TYPE, error::JSON);
                 response
             }
-            Self::InvalidSignature => error::detail(StatusCode::UNAUTHORIZED, "invalid signature"),
-            Self::Invalid(invalid) => error::unprocessable("body", &invalid.complaints),
-            Self::Unread(unread) => error::closing(match unread {
-                Unread::TooLarge => {
-                    error::detail(StatusCode::PAYLOAD_TOO_LARGE, "request body is larger than MAX_BODY_BYTES")
-                }
-                Unread::TooSlow => error::detail(StatusCode::REQUEST_TIMEOUT, "request body came too slowly"),
-                Unread::Broken => error::detail(StatusCode::BAD_REQUEST, "request body is malformed"),
-            }),
+            Self::InvalidSignature => error::detail(status, "invalid signature"),
+            Self::Invalid(invalid) => error::unprocessable("body", &invalid.errors),
+            Self::Unread(unread) => error::closing(error::detail(
+                status,
+                match unread {
+                    Unread::TooLarge => "request body is larger than MAX_BODY_BYTES",
+                    Unread::TooSlow => "request body came too slowly",
+                    Unread::Broken => "request body is malformed",
+                },
+            )),
             Self::Refused(_, refused) => error::unavailable(&refused.to_string()),
         }
     }
@@ -134,20 +145,21 @@ impl Verdict {
 
 impl IntoResponse for Verdict {
     fn into_response(self) -> Response<Body> {
-        let mut response = self.response();
-        response.extensions_mut().insert(self.note());
+        let (status, record) = self.record();
+        let mut response = self.response(status);
+        response.extensions_mut().insert(record);
         response
     }
 }
 
-impl Note {
-    /// Of a request whose client left before there was a verdict.
+impl Record {
+    /// The record of a request whose client left before it was answered.
     pub(super) fn client_left() -> Self {
-        Self { level: Level::WARN, message_id: None, dup: false, result: "error" }
+        Self { level: Level::WARN, result: WebhookResult::Error, message_id: None }
     }
 
-    /// Of a request whose header was refused before anybody judged it.
-    pub(super) fn unreadable() -> Self {
-        Self { level: Level::WARN, message_id: None, dup: false, result: "validation_error" }
+    /// The record of a request that was refused for its header, before this route saw it.
+    pub(super) fn refused_header() -> Self {
+        Self { level: Level::WARN, result: WebhookResult::ValidationError, message_id: None }
     }
 }

@@ -8,17 +8,17 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Broken, Message, MessageId, Phone, Timestamp, check_text};
-use crate::complaint::{Complaint, Place};
+use super::{Message, MessageId, Phone, RuleViolation, Timestamp, check_text};
+use crate::validation::{Place, ValidationError};
 
-/// Most complaints in one answer. The fields give fewer; a body may repeat any number of unknown keys.
-const COMPLAINTS_MAX: usize = 32;
+/// Most errors in one answer. The fields give fewer; a body may repeat any number of unknown keys.
+const ERRORS_MAX: usize = 32;
 
 /// Why a body is no message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
     /// Everything that is wrong, at least one and at most 32.
-    pub complaints: Vec<Complaint>,
+    pub errors: Vec<ValidationError>,
     /// The message's id where that much could be read, for the log.
     pub message_id: Option<MessageId>,
 }
@@ -67,37 +67,34 @@ impl<'a> Fields<'a> {
     }
 
     fn check(self, whole: &str) -> Result<Message, Invalid> {
-        let mut complaints = Vec::new();
-        let message_id = required(self.message_id, "message_id", whole, MessageId::new, &mut complaints);
-        let from = required(self.from, "from", whole, Phone::new, &mut complaints);
-        let to = required(self.to, "to", whole, Phone::new, &mut complaints);
-        let ts = required(self.ts, "ts", whole, timestamp, &mut complaints);
-        let text = optional_text(self.text, &mut complaints);
-        complaints.extend(
-            self.repeated
-                .into_iter()
-                .take(COMPLAINTS_MAX)
-                .map(|key| Complaint::field("repeated_key", &key, "Key appears more than once", Value::Null)),
-        );
-        complaints.truncate(COMPLAINTS_MAX);
+        let mut errors = Vec::new();
+        let message_id = required(self.message_id, "message_id", whole, MessageId::new, &mut errors);
+        let from = required(self.from, "from", whole, Phone::new, &mut errors);
+        let to = required(self.to, "to", whole, Phone::new, &mut errors);
+        let ts = required(self.ts, "ts", whole, timestamp, &mut errors);
+        let text = optional_text(self.text, &mut errors);
+        errors.extend(self.repeated.into_iter().take(ERRORS_MAX).map(|key| {
+            ValidationError::field("repeated_key", &key, "Key appears more than once", Value::Null)
+        }));
+        errors.truncate(ERRORS_MAX);
         match (message_id, from, to, ts, text) {
-            (Some(message_id), Some(from), Some(to), Some(ts), text) if complaints.is_empty() => {
+            (Some(message_id), Some(from), Some(to), Some(ts), text) if errors.is_empty() => {
                 Ok(Message { message_id, from, to, ts, text })
             }
-            (message_id, ..) => Err(Invalid { complaints, message_id }),
+            (message_id, ..) => Err(Invalid { errors, message_id }),
         }
     }
 }
 
-/// A required string field: its checked value, or a complaint.
+/// A required string field: its checked value, or an error.
 fn required<T>(
     given: Option<Given<'_>>,
     name: &str,
     whole: &str,
-    check: impl Fn(&str) -> Result<T, Broken>,
-    complaints: &mut Vec<Complaint>,
+    check: impl Fn(&str) -> Result<T, RuleViolation>,
+    errors: &mut Vec<ValidationError>,
 ) -> Option<T> {
-    let complaint = match given {
+    let error = match given {
         Some(Given::Text(value)) => match check(&value) {
             Ok(checked) => return Some(checked),
             Err(broken) => broken.at(name, Value::String(value.into_owned())),
@@ -105,15 +102,15 @@ fn required<T>(
         Some(Given::Other(value)) => not_a_string(name, value),
         None => {
             let object = serde_json::from_str(whole).unwrap_or(Value::Null);
-            Complaint::field("missing", name, "Field required", object)
+            ValidationError::field("missing", name, "Field required", object)
         }
     };
-    complaints.push(complaint);
+    errors.push(error);
     None
 }
 
-fn optional_text(given: Option<Given<'_>>, complaints: &mut Vec<Complaint>) -> Option<Box<str>> {
-    let complaint = match given {
+fn optional_text(given: Option<Given<'_>>, errors: &mut Vec<ValidationError>) -> Option<Box<str>> {
+    let error = match given {
         None | Some(Given::Other(Value::Null)) => return None,
         Some(Given::Text(value)) => match check_text(&value) {
             Ok(()) => return Some(value.into()),
@@ -121,26 +118,26 @@ fn optional_text(given: Option<Given<'_>>, complaints: &mut Vec<Complaint>) -> O
         },
         Some(Given::Other(value)) => not_a_string("text", value),
     };
-    complaints.push(complaint);
+    errors.push(error);
     None
 }
 
-fn timestamp(value: &str) -> Result<Timestamp, Broken> {
-    Timestamp::parse(value).map_err(|_| Broken {
+fn timestamp(value: &str) -> Result<Timestamp, RuleViolation> {
+    Timestamp::parse(value).map_err(|_| RuleViolation {
         kind: "value_error",
         reason: "Value error, should be a real date and time in UTC like 2025-01-15T10:00:00Z, with up to 9 digits of a second's fraction",
     })
 }
 
-fn not_a_string(name: &str, value: Value) -> Complaint {
-    Complaint::field("string_type", name, "Input should be a valid string", value)
+fn not_a_string(name: &str, value: Value) -> ValidationError {
+    ValidationError::field("string_type", name, "Input should be a valid string", value)
 }
 
-/// The complaint about a body that is not an object, or not JSON at all.
+/// The error about a body that is not an object, or not JSON at all.
 fn unreadable(text: &str, error: &serde_json::Error) -> Invalid {
     match serde_json::from_str::<Value>(text) {
         Ok(value) => Invalid {
-            complaints: vec![Complaint {
+            errors: vec![ValidationError {
                 kind: "dict_type",
                 place: Place::Whole,
                 reason: "Input should be a valid dictionary".into(),
@@ -156,13 +153,13 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Invalid {
 }
 
 fn not_json(offset: usize, reason: &str) -> Invalid {
-    let complaint = Complaint {
+    let error = ValidationError {
         kind: "json_invalid",
         place: Place::Offset(offset),
         reason: format!("JSON decode error: {reason}"),
         input: Value::Object(serde_json::Map::new()),
     };
-    Invalid { complaints: vec![complaint], message_id: None }
+    Invalid { errors: vec![error], message_id: None }
 }
 
 /// The byte at which reading stopped.
@@ -201,7 +198,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                         None => !unknown.insert(key.clone()),
                     };
                     map.next_value::<IgnoredAny>()?;
-                    if again && !fields.repeated.contains(&key) && fields.repeated.len() < COMPLAINTS_MAX {
+                    if again && !fields.repeated.contains(&key) && fields.repeated.len() < ERRORS_MAX {
                         fields.repeated.push(key);
                     }
                 }
@@ -295,10 +292,10 @@ mod tests {
 
     const GOOD: &str = r#"{"message_id":"m1","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T10:00:00Z","text":"Hello"}"#;
 
-    fn complaints(body: &str) -> Vec<String> {
+    fn errors(body: &str) -> Vec<String> {
         parse(body.as_bytes())
             .unwrap_err()
-            .complaints
+            .errors
             .iter()
             .map(|c| format!("{} {:?}", c.kind, c.place))
             .collect()
@@ -329,7 +326,7 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named_at_once() {
         assert_eq!(
-            complaints(r#"{"message_id":"","from":"1","ts":5,"text":["x"]}"#),
+            errors(r#"{"message_id":"","from":"1","ts":5,"text":["x"]}"#),
             [
                 r#"string_too_short Field("message_id")"#,
                 r#"string_pattern_mismatch Field("from")"#,
@@ -343,11 +340,11 @@ mod tests {
     #[test]
     fn a_repeated_key_is_refused_known_or_not_escaped_or_not() {
         let twice = GOOD.replace('}', r#","from":"+2"}"#);
-        assert_eq!(complaints(&twice), [r#"repeated_key Field("from")"#]);
+        assert_eq!(errors(&twice), [r#"repeated_key Field("from")"#]);
         let escaped = GOOD.replace('}', r#","\u0074s":1}"#);
-        assert_eq!(complaints(&escaped), [r#"repeated_key Field("ts")"#]);
+        assert_eq!(errors(&escaped), [r#"repeated_key Field("ts")"#]);
         let unknown = GOOD.replace('}', r#","x":1,"x":2,"x":3}"#);
-        assert_eq!(complaints(&unknown), [r#"repeated_key Field("x")"#]);
+        assert_eq!(errors(&unknown), [r#"repeated_key Field("x")"#]);
     }
 
     #[test]
@@ -365,25 +362,25 @@ mod tests {
             ("\"x\"", "dict_type"),
             ("1", "dict_type"),
         ] {
-            assert_eq!(parse(body.as_bytes()).unwrap_err().complaints[0].kind, kind, "{body:?}");
+            assert_eq!(parse(body.as_bytes()).unwrap_err().errors[0].kind, kind, "{body:?}");
         }
         let invalid = parse(b"{\"text\":\"\xff\"}").unwrap_err();
-        assert_eq!(invalid.complaints[0].place, Place::Offset(9));
+        assert_eq!(invalid.errors[0].place, Place::Offset(9));
     }
 
     #[test]
     fn a_syntax_error_says_at_which_byte() {
         let invalid = parse("{\n \"text\": nope}".as_bytes()).unwrap_err();
-        assert_eq!(invalid.complaints[0].place, Place::Offset(12));
-        assert_eq!(invalid.complaints[0].reason, "JSON decode error: expected ident");
+        assert_eq!(invalid.errors[0].place, Place::Offset(12));
+        assert_eq!(invalid.errors[0].reason, "JSON decode error: expected ident");
     }
 
     #[test]
     fn deep_nesting_neither_overflows_nor_is_stored() {
         let deep = "[".repeat(100_000);
-        assert_eq!(parse(deep.as_bytes()).unwrap_err().complaints[0].kind, "json_invalid");
+        assert_eq!(parse(deep.as_bytes()).unwrap_err().errors[0].kind, "json_invalid");
         let field = GOOD.replace(r#""Hello""#, &format!("{deep}{}", "]".repeat(100_000)));
-        assert_eq!(parse(field.as_bytes()).unwrap_err().complaints[0].kind, "json_invalid");
+        assert_eq!(parse(field.as_bytes()).unwrap_err().errors[0].kind, "json_invalid");
         let unknown = GOOD.replace('}', &format!(",\"x\":{deep}{}}}", "]".repeat(100_000)));
         assert!(parse(unknown.as_bytes()).is_ok());
     }
@@ -392,7 +389,7 @@ mod tests {
     fn a_flood_of_repeated_keys_gives_a_bounded_answer() {
         let keys: Vec<String> = (0..10_000).map(|i| format!("\"k{}\":0", i / 2)).collect();
         let body = format!("{{{}}}", keys.join(","));
-        assert_eq!(complaints(&body).len(), COMPLAINTS_MAX);
+        assert_eq!(errors(&body).len(), ERRORS_MAX);
     }
 
     proptest! {

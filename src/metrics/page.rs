@@ -1,43 +1,181 @@
-//! The page as Prometheus reads it, in the classic text format 0.0.4.
+//! The page that Prometheus reads: every metric with its help text.
 
-use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::Histogram;
+use super::text::Page;
+use super::{CloseReason, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, WebhookResult};
 
-/// The page as it is written.
-pub(super) struct Page(pub(super) String);
-
-impl Page {
-    pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    pub(super) fn line(&mut self, name: &str, labels: &str, value: u64) {
-        self.write(format_args!("{name}{labels} {value}\n"));
-    }
-
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, "counter", help);
-        self.line(name, "", value);
-    }
-
-    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.head(name, "gauge", help);
-        self.line(name, "", value);
-    }
-
-    pub(super) fn histogram<const N: usize>(&mut self, name: &str, help: &str, histogram: &Histogram<N>) {
-        self.head(name, "histogram", help);
-        for (bound, total) in histogram.cumulative() {
-            self.write(format_args!("{name}_bucket{{le=\"{bound}\"}} {total}\n"));
+impl Metrics {
+    /// The page, in Prometheus' text format 0.0.4.
+    pub fn page(&self, gauges: &Gauges) -> String {
+        let mut page = Page(String::with_capacity(16 << 10));
+        self.write_requests(&mut page);
+        self.write_webhook(&mut page);
+        self.write_store(&mut page, gauges);
+        self.write_connections(&mut page, gauges);
+        let help = "Log lines dropped because standard output did not take them.";
+        page.counter("log_lines_dropped_total", help, gauges.log_lines_dropped);
+        page.head("lyftr_build_info", "gauge", "The version that runs, as a label.");
+        page.line("lyftr_build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
+        if let Some(process) = &gauges.process {
+            process.write(&mut page);
         }
-        let (total, sum) = (histogram.total(), histogram.sum());
-        self.write(format_args!(
-            "{name}_bucket{{le=\"+Inf\"}} {total}\n{name}_sum {sum}\n{name}_count {total}\n"
-        ));
+        page.0
     }
 
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        let _infallible = self.0.write_fmt(text);
+    fn write_requests(&self, page: &mut Page) {
+        let help =
+            "HTTP requests answered, by method, route and status; 499 means that the client left first.";
+        page.head("http_requests_total", "counter", help);
+        for (method, path, route) in self.routes() {
+            let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".to_owned()]);
+            for (status, counter) in statuses.zip(&route.statuses) {
+                if counter.get() > 0 || expected(method, path, &status) {
+                    let labels = format!("{{method=\"{method}\",path=\"{path}\",status=\"{status}\"}}");
+                    page.line("http_requests_total", &labels, counter.get());
+                }
+            }
+        }
+        let help = "Seconds from a request's complete header to its answer, by method and route.";
+        page.head("http_request_duration_seconds", "histogram", help);
+        for (method, path, route) in self.routes() {
+            if route.duration_seconds.total() > 0 || expected(method, path, "200") {
+                let labels = format!("method=\"{method}\",path=\"{path}\"");
+                page.series("http_request_duration_seconds", &labels, &route.duration_seconds);
+            }
+        }
+        let help = "Milliseconds from a request's complete header to its answer, all requests.";
+        page.histogram("request_latency_ms", help, &self.request_latency_ms);
+    }
+
+    fn write_webhook(&self, page: &mut Page) {
+        page.head("webhook_requests_total", "counter", "Requests to POST /webhook, by result.");
+        for (result, counter) in WebhookResult::ALL.iter().zip(&self.webhook) {
+            let labels = format!("{{result=\"{}\"}}", result.label());
+            page.line("webhook_requests_total", &labels, counter.get());
+        }
+        page.head("webhook_verified_total", "counter", "Requests verified, by the secret that signed them.");
+        for (nth, key) in self.keys.iter().enumerate() {
+            page.line("webhook_verified_total", &key_label(nth), key.requests.get());
+        }
+        let help =
+            "Unix time of the last request that the secret signed; 0 if there was none since the start.";
+        page.head("webhook_key_last_used_timestamp_seconds", "gauge", help);
+        for (nth, key) in self.keys.iter().enumerate() {
+            page.line("webhook_key_last_used_timestamp_seconds", &key_label(nth), key.last_s.load(Relaxed));
+        }
+    }
+
+    fn write_store(&self, page: &mut Page, gauges: &Gauges) {
+        let help = "Seconds that the transaction of a batch took, until it was synced.";
+        page.histogram("store_commit_seconds", help, &self.commit_seconds);
+        let help = "Messages stored together in one transaction.";
+        page.histogram("store_batch_messages", help, &self.batch_messages);
+        page.counter("store_errors_total", "Failed writes and reads of the store.", self.store_errors.get());
+        page.gauge("inbox_queue_messages", "Messages in the queue to the store.", gauges.queue_messages);
+        let help = "Maximum queue length; a message beyond it is answered 503.";
+        page.gauge("inbox_queue_messages_max", help, gauges.queue_messages_max);
+        page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
+        if let Some(bytes) = gauges.store_bytes {
+            page.gauge("store_bytes", "Bytes in all files of the store.", bytes);
+        }
+        if let Some(bytes) = gauges.disk_free_bytes {
+            let help = "Bytes that the store may still write to its file system.";
+            page.gauge("store_disk_free_bytes", help, bytes);
+        }
+        let help = "Messages that are not in the aggregates yet; every read finds them all the same.";
+        page.gauge("store_index_behind_messages", help, gauges.index_behind);
+        let help =
+            "Messages that are not in the search index yet; a search finds them all the same, more slowly.";
+        page.gauge("store_search_behind_messages", help, gauges.search_behind);
+    }
+
+    fn write_connections(&self, page: &mut Page, gauges: &Gauges) {
+        page.gauge("connections_open", "Open connections.", gauges.connections_open);
+        page.counter("connections_total", "Connections accepted.", self.connections.get());
+        page.head("connections_closed_total", "counter", "Connections closed, by reason.");
+        for (reason, counter) in CloseReason::ALL.iter().zip(&self.closed) {
+            let labels = format!("{{reason=\"{}\"}}", reason.label());
+            page.line("connections_closed_total", &labels, counter.get());
+        }
+    }
+
+    fn routes(&self) -> impl Iterator<Item = (&'static str, &'static str, &Route)> {
+        METHODS.into_iter().zip(&self.routes).flat_map(|(method, paths)| {
+            PATHS.into_iter().zip(paths).map(move |(path, route)| (method, path, route))
+        })
+    }
+}
+
+/// Whether the series exists before the first request.
+fn expected(method: &str, path: &str, status: &str) -> bool {
+    match (method, path) {
+        ("POST", "/webhook") => ["200", "401", "408", "413", "422", "499", "503"].contains(&status),
+        // An alert asks how often the service was not ready, also when it always was.
+        ("GET", "/health/ready") => ["200", "503"].contains(&status),
+        ("GET", "/messages" | "/stats" | "/metrics" | "/health/live") => status == "200",
+        _ => false,
+    }
+}
+
+/// The secrets by their place in the settings, never by anything of themselves.
+fn key_label(nth: usize) -> String {
+    if nth == 0 { "{key=\"current\"}".to_owned() } else { format!("{{key=\"previous_{nth}\"}}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_series_of_the_contract_exist_before_the_first_request() {
+        let page = Metrics::default().page(&Gauges::default());
+        for line in [
+            "# TYPE http_requests_total counter",
+            "http_requests_total{method=\"POST\",path=\"/webhook\",status=\"200\"} 0",
+            "http_requests_total{method=\"POST\",path=\"/webhook\",status=\"401\"} 0",
+            "webhook_requests_total{result=\"created\"} 0",
+            "webhook_requests_total{result=\"error\"} 0",
+            "request_latency_ms_bucket{le=\"100\"} 0",
+            "request_latency_ms_bucket{le=\"500\"} 0",
+            "request_latency_ms_bucket{le=\"+Inf\"} 0",
+            "request_latency_ms_sum 0.000000",
+            "request_latency_ms_count 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_no_set_is_other() {
+        let metrics = Metrics::default();
+        for i in 0..100 {
+            metrics.request("BREW", &format!("/pot/{i}"), 418, Duration::from_millis(100));
+        }
+        let page = metrics.page(&Gauges::default());
+        assert!(page.contains("http_requests_total{method=\"other\",path=\"other\",status=\"other\"} 100\n"));
+    }
+
+    #[test]
+    fn a_bucket_holds_its_bound_and_all_below() {
+        let metrics = Metrics::default();
+        for ms in [1, 100, 101, 20_000] {
+            metrics.request("GET", "other", 404, Duration::from_millis(ms));
+        }
+        let page = metrics.page(&Gauges::default());
+        for line in [
+            "request_latency_ms_bucket{le=\"0.5\"} 0",
+            "request_latency_ms_bucket{le=\"1\"} 1",
+            "request_latency_ms_bucket{le=\"100\"} 2",
+            "request_latency_ms_bucket{le=\"200\"} 3",
+            "request_latency_ms_bucket{le=\"10000\"} 3",
+            "request_latency_ms_bucket{le=\"+Inf\"} 4",
+            "request_latency_ms_sum 20202.000000",
+            "request_latency_ms_count 4",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
+        }
     }
 }

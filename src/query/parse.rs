@@ -4,15 +4,15 @@ use percent_encoding::percent_decode;
 use serde_json::Value;
 
 use super::{Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, SEARCH_CHARS_MAX, Search};
-use crate::complaint::Complaint;
 use crate::message::{Timestamp, longer_than};
+use crate::validation::ValidationError;
 
 /// Reads the query string of `GET /messages`. An empty parameter is no filter, of a repeated one the last
 /// counts, unknown ones are passed over.
 ///
 /// # Errors
-/// Everything that is wrong, one complaint a parameter.
-pub fn parse(query: &str) -> Result<(Filter, Page), Vec<Complaint>> {
+/// Everything that is wrong, one error a parameter.
+pub fn parse(query: &str) -> Result<(Filter, Page), Vec<ValidationError>> {
     let mut given = Given::default();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -53,7 +53,7 @@ impl Given {
         }
     }
 
-    fn check(self) -> Result<(Filter, Page), Vec<Complaint>> {
+    fn check(self) -> Result<(Filter, Page), Vec<ValidationError>> {
         let mut checked = Checked::default();
         let limit = checked.take("limit", &self.limit, limit).unwrap_or(LIMIT_DEFAULT);
         let offset = checked.take("offset", &self.offset, integer).unwrap_or(0);
@@ -62,8 +62,8 @@ impl Given {
         let since = checked.take("since", &self.since, instant);
         let until = checked.take("until", &self.until, instant);
         let search = checked.take("q", &self.search, search);
-        if !checked.complaints.is_empty() {
-            return Err(checked.complaints);
+        if !checked.errors.is_empty() {
+            return Err(checked.errors);
         }
         let filter = Filter { from: number(self.from), to: number(self.to), since, until, search };
         Ok((filter, Page { limit, offset, descending, cursor }))
@@ -73,7 +73,7 @@ impl Given {
 /// What was found wrong so far.
 #[derive(Default)]
 struct Checked {
-    complaints: Vec<Complaint>,
+    errors: Vec<ValidationError>,
 }
 
 impl Checked {
@@ -82,7 +82,7 @@ impl Checked {
         &mut self,
         name: &str,
         given: &str,
-        check: impl FnOnce(&str) -> Result<T, Broken>,
+        check: impl FnOnce(&str) -> Result<T, Violation>,
     ) -> Option<T> {
         if given.is_empty() {
             return None;
@@ -91,13 +91,13 @@ impl Checked {
             Ok(value) => return Some(value),
             Err(broken) => broken,
         };
-        self.complaints.push(Complaint::field(kind, name, reason, Value::String(given.to_owned())));
+        self.errors.push(ValidationError::field(kind, name, reason, Value::String(given.to_owned())));
         None
     }
 }
 
 /// A kind and a reason.
-type Broken = (&'static str, String);
+type Violation = (&'static str, String);
 
 /// A number is often sent with its plus unencoded, which then decodes to a space.
 fn number(given: String) -> Option<String> {
@@ -107,11 +107,11 @@ fn number(given: String) -> Option<String> {
     }
 }
 
-fn instant(text: &str) -> Result<Timestamp, Broken> {
+fn instant(text: &str) -> Result<Timestamp, Violation> {
     Timestamp::parse(text).map_err(|bad| ("datetime_parsing", format!("Input {bad}")))
 }
 
-fn search(text: &str) -> Result<Search, Broken> {
+fn search(text: &str) -> Result<Search, Violation> {
     if longer_than(text, SEARCH_CHARS_MAX) {
         let reason = format!("String should have at most {SEARCH_CHARS_MAX} characters");
         return Err(("string_too_long", reason));
@@ -119,7 +119,7 @@ fn search(text: &str) -> Result<Search, Broken> {
     Ok(Search::new(text))
 }
 
-fn descending(text: &str) -> Result<bool, Broken> {
+fn descending(text: &str) -> Result<bool, Violation> {
     match text {
         "asc" => Ok(false),
         "desc" => Ok(true),
@@ -127,7 +127,7 @@ fn descending(text: &str) -> Result<bool, Broken> {
     }
 }
 
-fn cursor(text: &str, offset: u64) -> Result<Cursor, Broken> {
+fn cursor(text: &str, offset: u64) -> Result<Cursor, Violation> {
     if offset != 0 {
         return Err((
             "value_error",
@@ -139,7 +139,7 @@ fn cursor(text: &str, offset: u64) -> Result<Cursor, Broken> {
     })
 }
 
-fn limit(text: &str) -> Result<u32, Broken> {
+fn limit(text: &str) -> Result<u32, Violation> {
     match integer(text)? {
         0 => Err(("greater_than_equal", "Input should be greater than or equal to 1".into())),
         n => u32::try_from(n)
@@ -150,7 +150,7 @@ fn limit(text: &str) -> Result<u32, Broken> {
 }
 
 /// A whole number of 64 bits, not below 0.
-fn integer(text: &str) -> Result<u64, Broken> {
+fn integer(text: &str) -> Result<u64, Violation> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),
@@ -190,8 +190,8 @@ mod tests {
     use super::*;
 
     fn kinds(query: &str) -> Vec<String> {
-        let complaints = parse(query).unwrap_err();
-        complaints.iter().map(|c| format!("{} {:?}", c.kind, c.place)).collect()
+        let errors = parse(query).unwrap_err();
+        errors.iter().map(|c| format!("{} {:?}", c.kind, c.place)).collect()
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::HEADER_BUFFER_BYTES;
-use super::table::{Connection, Phase};
+use super::registry::{Connection, Phase};
 
 /// Most bytes that are read from a client that goes on sending after its last answer.
 const LINGER_BYTES_MAX: usize = 1 << 20;

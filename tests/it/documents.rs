@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args as _;
 use lyftr::config::Args;
-use lyftr::metrics::{METHODS, PATHS, RESULTS};
+use lyftr::metrics::{METHODS, PATHS, WebhookResult};
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
@@ -109,8 +109,18 @@ fn every_secret_that_the_code_asks_for_is_in_the_help_and_has_a_file_form() {
 
 /// Whether a word is the name of a metric by its end.
 fn is_metric(word: &str) -> bool {
-    const ENDS: [&str; 8] =
-        ["_total", "_ms", "_seconds", "_messages", "_messages_max", "_bytes", "_open", "_info"];
+    const ENDS: [&str; 10] = [
+        "_total",
+        "_ms",
+        "_seconds",
+        "_messages",
+        "_messages_max",
+        "_bytes",
+        "_open",
+        "_info",
+        "_fds",
+        "_threads",
+    ];
     word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         && ENDS.iter().any(|end| word.ends_with(end))
 }
@@ -171,7 +181,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are_and_the_dashboard_for_all
 
 #[test]
 fn every_result_is_documented() {
-    for result in RESULTS {
+    for result in WebhookResult::ALL.map(WebhookResult::label) {
         for (document, text) in [("operations.md", OPERATIONS), ("http-api.md", HTTP_API)] {
             assert!(text.contains(&format!("`{result}`")), "{result} in {document}");
         }

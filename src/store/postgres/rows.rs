@@ -60,7 +60,7 @@ pub(super) fn timestamp(row: &Row, first: usize) -> Result<Timestamp, Failed> {
 pub(super) fn checked<T>(
     row: &Row,
     column: usize,
-    check: impl Fn(&str) -> Result<T, crate::message::Broken>,
+    check: impl Fn(&str) -> Result<T, crate::message::RuleViolation>,
 ) -> Result<T, Failed> {
     check(row.try_get(column)?).map_err(|broken| Failed::Nonsense(broken.reason.into()))
 }

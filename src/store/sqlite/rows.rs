@@ -98,7 +98,7 @@ pub(super) fn timestamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Timesta
 pub(super) fn checked<T>(
     row: &Row<'_>,
     column: usize,
-    check: impl Fn(&str) -> Result<T, crate::message::Broken>,
+    check: impl Fn(&str) -> Result<T, crate::message::RuleViolation>,
 ) -> rusqlite::Result<T> {
     check(row.get_ref(column)?.as_str()?).map_err(|broken| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, broken.reason.into())

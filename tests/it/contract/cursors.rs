@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::pages::{assert_walks, complaint, found, ids, listing, store_at, store_some};
+use super::pages::{assert_walks, error, found, ids, listing, store_at, store_some};
 use crate::support::message_with;
 use crate::support::service::Service;
 
@@ -183,8 +183,8 @@ fn a_cursor_and_an_offset_exclude_each_other() {
     }
     let expected = format!(r#"value_error ["query","cursor"] "{next}""#);
     for offset in ["1", "18446744073709551615"] {
-        assert_eq!(complaint(&mut client, &format!("cursor={next}&offset={offset}")), expected);
-        assert_eq!(complaint(&mut client, &format!("offset={offset}&cursor={next}")), expected);
+        assert_eq!(error(&mut client, &format!("cursor={next}&offset={offset}")), expected);
+        assert_eq!(error(&mut client, &format!("offset={offset}&cursor={next}")), expected);
     }
     assert_eq!(found(&mut client, "cursor=&limit=2&offset=2"), "m02 m03", "an empty one is none");
 }
@@ -218,8 +218,8 @@ fn what_is_no_cursor_is_refused() {
     for bad in mangled {
         let sent = utf8_percent_encode(&bad, NON_ALPHANUMERIC).to_string();
         let expected = format!(r#"value_error ["query","cursor"] "{bad}""#);
-        assert_eq!(complaint(&mut client, &format!("cursor={sent}")), expected);
-        assert_eq!(complaint(&mut client, &format!("cursor={good}&cursor={sent}")), expected);
+        assert_eq!(error(&mut client, &format!("cursor={sent}")), expected);
+        assert_eq!(error(&mut client, &format!("cursor={good}&cursor={sent}")), expected);
     }
     assert_snapshot!(client.get("/messages?cursor=x").line(), @r#"422 {"detail":[{"type":"value_error","loc":["query","cursor"],"msg":"Input should be the next or prev of an earlier answer, unchanged","input":"x"}]}"#);
 }

@@ -9,9 +9,9 @@ use crate::support::service::Service;
 
 const GOOD: &str = r#"{"message_id":"m1","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T10:00:00Z","text":"Hello"}"#;
 
-/// Sends a body that must be refused; `type` and `loc` of every complaint.
+/// Sends a body that must be refused; `type` and `loc` of every error.
 #[track_caller]
-fn complaints(client: &mut Client, body: impl AsRef<[u8]>) -> Vec<String> {
+fn errors(client: &mut Client, body: impl AsRef<[u8]>) -> Vec<String> {
     let body = body.as_ref();
     let reply = client.send_bytes(body);
     assert_eq!(reply.status, 422, "{}: {}", String::from_utf8_lossy(body), reply.line());
@@ -41,7 +41,7 @@ fn field(name: &str, good: &[Value], bad: &[(Value, &str)]) {
         let mut sent = message("bad");
         sent[name] = value.clone();
         let expected = format!(r#"{kind} ["body","{name}"]"#);
-        assert_eq!(complaints(&mut client, sent.to_string()), [expected], "{sent}");
+        assert_eq!(errors(&mut client, sent.to_string()), [expected], "{sent}");
     }
     assert_eq!(client.json("/messages")["total"], good.len());
 }
@@ -187,7 +187,7 @@ fn a_missing_field_is_named() {
     for name in ["message_id", "from", "to", "ts"] {
         let mut sent = message("m1");
         sent.as_object_mut().unwrap().shift_remove(name);
-        assert_eq!(complaints(&mut client, sent.to_string()), [format!(r#"missing ["body","{name}"]"#)]);
+        assert_eq!(errors(&mut client, sent.to_string()), [format!(r#"missing ["body","{name}"]"#)]);
     }
 }
 
@@ -230,7 +230,7 @@ fn what_is_no_json_is_said_to_be_none() {
         b"message_id=m1&from=%2B1",
     ];
     for body in bodies {
-        let found = complaints(&mut client, body);
+        let found = errors(&mut client, body);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
             found[0].starts_with("json_invalid [\"body\","),
@@ -239,7 +239,7 @@ fn what_is_no_json_is_said_to_be_none() {
         );
     }
     let with_mark = [b"\xef\xbb\xbf".as_slice(), GOOD.as_bytes()].concat();
-    assert_eq!(complaints(&mut client, with_mark), [r#"json_invalid ["body",0]"#]);
+    assert_eq!(errors(&mut client, with_mark), [r#"json_invalid ["body",0]"#]);
 }
 
 #[test]
@@ -247,9 +247,9 @@ fn a_lone_surrogate_is_refused_and_a_pair_is_one_character() {
     let service = Service::start();
     let mut client = service.client();
     for text in [r"\ud800", r"\udc00", r"a\ud83d", r"\ud83dx", r"\ud83d\u0041", r"\ude00\ud83d"] {
-        let found = complaints(&mut client, GOOD.replace("Hello", text));
+        let found = errors(&mut client, GOOD.replace("Hello", text));
         assert!(found.len() == 1 && found[0].starts_with("json_invalid"), "{text}: {found:?}");
-        let found = complaints(&mut client, GOOD.replace("m1", text));
+        let found = errors(&mut client, GOOD.replace("m1", text));
         assert!(found.len() == 1 && found[0].starts_with("json_invalid"), "{text}: {found:?}");
     }
     assert_eq!(client.send_bytes(GOOD.replace("Hello", r"\ud83d\ude00").as_bytes()).status, 200);
@@ -284,7 +284,7 @@ fn a_repeated_key_is_refused() {
         (r#","":1,"":2"#, ""),
         (r#","text":null,"text":null"#, "text"),
     ] {
-        let found = complaints(&mut client, GOOD.replace('}', &format!("{more}}}")));
+        let found = errors(&mut client, GOOD.replace('}', &format!("{more}}}")));
         assert_eq!(found, [format!(r#"repeated_key ["body","{key}"]"#)]);
     }
     let inside = GOOD.replace('}', r#","x":{"a":1,"a":2}}"#);
@@ -296,13 +296,13 @@ fn deep_nesting_and_floods_of_keys_are_answered_like_anything_else() {
     let service = Service::start();
     let mut client = service.client();
     let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
-    let found = complaints(&mut client, &open);
+    let found = errors(&mut client, &open);
     assert!(found[0].starts_with("json_invalid"), "{found:?}");
-    let found = complaints(&mut client, format!("{open}{close}"));
+    let found = errors(&mut client, format!("{open}{close}"));
     assert!(found[0].starts_with("json_invalid"), "{found:?}");
     let objects = format!("{}1{}", r#"{"a":"#.repeat(40_000), "}".repeat(40_000));
-    complaints(&mut client, GOOD.replace(r#""Hello""#, &objects));
-    complaints(&mut client, objects);
+    errors(&mut client, GOOD.replace(r#""Hello""#, &objects));
+    errors(&mut client, objects);
     let unknown = GOOD.replace('}', &format!(r#","x":{open}{close}}}"#));
     assert_eq!(
         client.send_bytes(unknown.as_bytes()).status,
@@ -310,7 +310,7 @@ fn deep_nesting_and_floods_of_keys_are_answered_like_anything_else() {
         "the value of an unknown field is passed over"
     );
     let keys: Vec<_> = (0..10_000).map(|n| format!(r#""k{}":0"#, n / 2)).collect();
-    let found = complaints(&mut client, format!("{{{}}}", keys.join(",")));
+    let found = errors(&mut client, format!("{{{}}}", keys.join(",")));
     assert_eq!(found.len(), 32, "the answer is bounded");
 }
 
@@ -328,6 +328,6 @@ fn numbers_of_any_size_are_no_trouble() {
         let status = client.send_bytes(as_text.as_bytes()).status;
         assert_eq!(status, 422, "{number}");
         let missing = format!(r#"{{"x":{number}}}"#);
-        assert_eq!(complaints(&mut client, missing).len(), 4, "{number}");
+        assert_eq!(errors(&mut client, missing).len(), 4, "{number}");
     }
 }

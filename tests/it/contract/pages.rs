@@ -28,9 +28,9 @@ pub(super) fn found(client: &mut Client, query: &str) -> String {
     ids(&listing(client, query)).join(" ")
 }
 
-/// `type`, `loc` and `input` of the one complaint about a query.
+/// `type`, `loc` and `input` of the one error about a query.
 #[track_caller]
-pub(super) fn complaint(client: &mut Client, query: &str) -> String {
+pub(super) fn error(client: &mut Client, query: &str) -> String {
     let reply = client.get(&format!("/messages?{query}"));
     assert_eq!(reply.status, 422, "{query}: {}", reply.line());
     let detail = reply.json()["detail"].clone();
@@ -133,8 +133,8 @@ fn until_is_compared_as_an_instant_and_leaves_its_own_out() {
         "the end of one range is the begin of the next"
     );
     for bad in ["2025-01-15", "2025-01-15T10:00:00", "2025-02-29T10:00:00Z", "tomorrow"] {
-        let complaint = complaint(&mut client, &format!("until={bad}"));
-        assert_eq!(complaint, format!(r#"datetime_parsing ["query","until"] "{bad}""#));
+        let error = error(&mut client, &format!("until={bad}"));
+        assert_eq!(error, format!(r#"datetime_parsing ["query","until"] "{bad}""#));
     }
 }
 
@@ -201,8 +201,8 @@ fn an_order_is_asc_or_desc() {
     let service = Service::start();
     let mut client = service.client();
     for bad in ["DESC", "descending", "-1", "ts"] {
-        let complaint = complaint(&mut client, &format!("order={bad}"));
-        assert_eq!(complaint, format!(r#"literal_error ["query","order"] "{bad}""#));
+        let error = error(&mut client, &format!("order={bad}"));
+        assert_eq!(error, format!(r#"literal_error ["query","order"] "{bad}""#));
     }
 }
 

@@ -6,9 +6,9 @@ use crate::support::client::Client;
 use crate::support::message;
 use crate::support::service::Service;
 
-/// Asks what must be refused; `type`, `loc` and `input` of every complaint.
+/// Asks what must be refused; `type`, `loc` and `input` of every error.
 #[track_caller]
-fn complaints(client: &mut Client, query: &str) -> String {
+fn errors(client: &mut Client, query: &str) -> String {
     let reply = client.get(&format!("/messages?{query}"));
     assert_eq!(reply.status, 422, "{query}: {}", reply.line());
     let detail = reply.json()["detail"].clone();
@@ -42,7 +42,7 @@ fn what_is_wrong_with_a_parameter_is_said_in_the_list_form() {
 fn every_wrong_parameter_is_in_the_one_answer() {
     let service = Service::start();
     let query = format!("q={}&since=x&offset=y&limit=z&from=", "a".repeat(4097));
-    let found = complaints(&mut service.client(), &query);
+    let found = errors(&mut service.client(), &query);
     let long = "a".repeat(4097);
     assert_eq!(
         found,
@@ -90,7 +90,7 @@ fn limit_is_1_to_100_and_offset_0_to_the_end_of_64_bits() {
         ("offset", &wide, "less_than_equal"),
     ] {
         assert_eq!(
-            complaints(&mut client, &format!("{name}={value}")),
+            errors(&mut client, &format!("{name}={value}")),
             format!(r#"{kind} ["query","{name}"] "{value}""#)
         );
     }
@@ -113,7 +113,7 @@ fn limit_is_1_to_100_and_offset_0_to_the_end_of_64_bits() {
             ("1,2", "1,2"),
         ] {
             assert_eq!(
-                complaints(&mut client, &format!("{name}={sent}")),
+                errors(&mut client, &format!("{name}={sent}")),
                 format!(r#"int_parsing ["query","{name}"] "{read}""#)
             );
         }
@@ -135,7 +135,7 @@ fn since_takes_the_form_of_ts_only() {
         ("2025-01-15T10:00:00Z%00", "2025-01-15T10:00:00Z\\u0000"),
         ("2025-01-15T10:00:00Z%0A", "2025-01-15T10:00:00Z\\n"),
     ] {
-        let found = complaints(&mut client, &format!("since={sent}"));
+        let found = errors(&mut client, &format!("since={sent}"));
         assert_eq!(found, format!(r#"datetime_parsing ["query","since"] "{read}""#));
     }
 }
@@ -172,7 +172,7 @@ fn of_a_repeated_parameter_the_last_one_wins() {
     ] {
         assert_eq!(client.json(&format!("/messages?{query}"))["total"], total, "{query}");
     }
-    assert_eq!(complaints(&mut client, "limit=1&limit=x"), r#"int_parsing ["query","limit"] "x""#);
+    assert_eq!(errors(&mut client, "limit=1&limit=x"), r#"int_parsing ["query","limit"] "x""#);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn q_is_bounded_in_characters() {
     let service = Service::start();
     let mut client = service.client();
     assert_eq!(client.get(&format!("/messages?q={}", "a".repeat(4096))).status, 200);
-    let found = complaints(&mut client, &format!("q={}", "a".repeat(4097)));
+    let found = errors(&mut client, &format!("q={}", "a".repeat(4097)));
     assert!(found.starts_with(r#"string_too_long ["query","q"]"#), "{found}");
     assert_eq!(
         client.get(&format!("/messages?q={}", "%C3%A9".repeat(1300))).status,

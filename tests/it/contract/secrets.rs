@@ -1,7 +1,7 @@
 //! Several secrets at once: each lets in, and the metrics tell which of them is still in use.
 
+use lyftr::clock::unix_seconds;
 use lyftr::signature::Key;
-use lyftr::telemetry::unix_seconds;
 
 use crate::support::client::Client;
 use crate::support::process::Process;

@@ -25,7 +25,7 @@ fn service(limits: Limits) -> Service {
 fn a_silent_client_is_closed() {
     let service = service(Limits { header_timeout: SHORT, ..none() });
     service.connect().expect_end();
-    assert_eq!(service.client().metric("connections_cut_total"), 1.0);
+    assert_eq!(service.client().closed("header_timeout"), 1.0);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_client_that_does_not_read_its_answers_is_closed() {
     }
     let mut deaf = service.connect();
     deaf.write(request("GET", "/messages", &[], b"").repeat(ANSWERS));
-    eventually("the connection is cut", || (client.metric("connections_cut_total") == 1.0).then_some(()));
+    eventually("the connection is cut", || (client.closed("write_timeout") == 1.0).then_some(()));
     eventually("only ours is open", || (client.metric("connections_open") == 1.0).then_some(()));
     let answer = client.get("/messages").body.len();
     assert!(deaf.read_all().len() < ANSWERS * answer);
@@ -104,7 +104,7 @@ fn a_full_table_closes_the_connection_that_waits_longest() {
     let mut client = service.client();
     client.store(&message("m1"));
     assert_eq!(client.metric("connections_open"), 4.0);
-    assert_eq!(client.metric("connections_cut_total"), 1.0);
+    assert_eq!(client.closed("evicted"), 1.0);
     waiting.remove(0).expect_end();
     for mut connection in waiting {
         connection.write("\r\n");

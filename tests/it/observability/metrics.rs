@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lyftr::metrics::{METHODS, PATHS, RESULTS, STATUSES};
+use lyftr::metrics::{METHODS, PATHS, STATUSES, WebhookResult};
 
 use super::traffic;
 use crate::support::client::Client;
@@ -94,21 +94,26 @@ fn the_page_is_prometheus_text_before_and_after_traffic() {
     }
 }
 
-/// Buckets go up in both bound and count, and the last one holds everything.
+/// For each set of labels, buckets go up in both bound and count, and the last one holds everything.
 fn check_histogram(samples: &Samples, name: &str) {
-    let begin = format!("{name}_bucket{{le=\"");
-    let mut buckets: Vec<(f64, f64)> = samples
-        .iter()
-        .filter_map(|(series, count)| {
-            let bound = series.strip_prefix(&begin)?.strip_suffix("\"}")?;
-            Some((if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() }, *count))
-        })
-        .collect();
-    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-    assert!(buckets.len() > 2 && buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name}: {buckets:?}");
-    let (bound, all) = buckets[buckets.len() - 1];
-    assert_eq!((bound, all), (f64::INFINITY, samples[&format!("{name}_count")]));
-    assert!(all > 0.0 || samples[&format!("{name}_sum")] == 0.0);
+    let mut histograms: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for (series, count) in samples {
+        let Some(labels) = series.strip_prefix(&format!("{name}_bucket{{")) else { continue };
+        let (labels, bound) = labels.split_once("le=\"").unwrap();
+        let bound = bound.strip_suffix("\"}").unwrap();
+        let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
+        histograms.entry(labels.trim_end_matches(',').to_owned()).or_default().push((bound, *count));
+    }
+    assert!(!histograms.is_empty(), "{name}");
+    for (labels, mut buckets) in histograms {
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let rise = buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
+        assert!(buckets.len() > 2 && rise, "{name} {labels}: {buckets:?}");
+        let (bound, all) = buckets[buckets.len() - 1];
+        let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        assert_eq!((bound, all), (f64::INFINITY, samples[&format!("{name}_count{braced}")]));
+        assert!(all > 0.0 || samples[&format!("{name}_sum{braced}")] == 0.0);
+    }
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn a_scan_adds_no_series() {
     for series in second.keys().filter_map(|series| series.strip_prefix("http_requests_total{")) {
         let values: Vec<_> = series.split('"').skip(1).step_by(2).collect();
         assert!(METHODS.contains(&values[0]) && PATHS.contains(&values[1]), "{series}");
-        assert!(STATUSES.contains(&values[2].parse().unwrap()), "{series}");
+        assert!(values[2] == "other" || STATUSES.contains(&values[2].parse().unwrap()), "{series}");
     }
     let all = METHODS.len() * PATHS.len() + 1 + 1000;
     assert_eq!(sum(&second, "http_requests_total"), all as f64, "the first scrape is counted too");
@@ -220,11 +225,12 @@ fn requests_results_latencies_and_lines_agree() {
     let lines = || service.log().values();
     let requests = sum(&samples, "http_requests_total");
     assert_eq!(requests, samples["request_latency_ms_count"]);
+    assert_eq!(requests, sum(&samples, "http_request_duration_seconds_count"));
     // The line of the scrape is not counted on its own page.
     eventually("as many lines as requests", || (lines().len() as f64 == requests + 1.0).then_some(()));
     let posted = sum(&samples, "http_requests_total{method=\"POST\",path=\"/webhook\"");
     assert_eq!(posted, sum(&samples, "webhook_requests_total"));
-    for result in RESULTS {
+    for result in WebhookResult::ALL.map(WebhookResult::label) {
         let counted = samples[&format!("webhook_requests_total{{result=\"{result}\"}}")];
         let logged = lines().iter().filter(|line| line["result"] == result).count();
         assert_eq!(counted, logged as f64, "{result}");

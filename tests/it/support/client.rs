@@ -337,6 +337,12 @@ impl Client {
         value.unwrap_or_else(|| panic!("{series} is not on the page:\n{page}"))
     }
 
+    /// The connections that the service has closed for this reason.
+    #[track_caller]
+    pub(crate) fn closed(&mut self, reason: &str) -> f64 {
+        self.metric(&format!("connections_closed_total{{reason=\"{reason}\"}}"))
+    }
+
     /// Any request. A connection that was closed while it was idle is opened anew.
     pub(crate) fn request(
         &mut self,

@@ -173,9 +173,9 @@ fn an_answer_that_is_not_documented_is_noticed() {
     assert!(conforms("GET", "/webhook", &good).is_err());
     assert!(conforms("post", "/webhook", &good).is_err());
     assert!(conforms("HEAD", "/health/live", &good).is_err());
-    let complaint = json!({"detail": [{"loc": ["query", "q"], "type": "string_too_long", "msg": "m", "input": "x".repeat(4097)}]});
+    let error = json!({"detail": [{"loc": ["query", "q"], "type": "string_too_long", "msg": "m", "input": "x".repeat(4097)}]});
     assert!(
-        validate(&json!({"$ref": "#/components/schemas/InvalidQuery"}), &complaint).is_err(),
+        validate(&json!({"$ref": "#/components/schemas/InvalidQuery"}), &error).is_err(),
         "order of keys"
     );
 }

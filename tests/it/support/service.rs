@@ -10,7 +10,7 @@ use lyftr::config::Secret;
 use lyftr::http::{App, Settings};
 use lyftr::inbox::Inbox;
 use lyftr::metrics::Metrics;
-use lyftr::server::{self, Limits, Table};
+use lyftr::server::{self, Limits, Registry};
 use lyftr::store::{self, Store};
 use lyftr::telemetry::Log;
 use serde_json::Value;
@@ -136,7 +136,7 @@ impl Builder {
             std::iter::once(SECRET.to_owned()).chain(self.previous_secrets).map(Secret::new).collect();
         let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
         let inbox = Arc::new(Inbox::start(store, self.queue_max, &metrics).unwrap());
-        let table = Table::new(self.limits, Arc::clone(&metrics));
+        let table = Registry::new(self.limits, Arc::clone(&metrics));
         let settings = Settings {
             webhook_secrets,
             read_token: self.read_token.map(Secret::new),

@@ -8,7 +8,7 @@ use serde_json::Value;
 ///
 /// The vocabulary of `kind` is that of FastAPI and Pydantic 2, which the contract asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Complaint {
+pub struct ValidationError {
     /// The rule that was broken, one word of Pydantic's vocabulary, e.g. `string_too_long`.
     pub kind: &'static str,
     /// Where, below the body or the query.
@@ -19,7 +19,7 @@ pub struct Complaint {
     pub input: Value,
 }
 
-/// Where in an input a complaint points to.
+/// Where in an input an error points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The input as a whole.
@@ -30,14 +30,14 @@ pub enum Place {
     Offset(usize),
 }
 
-impl Complaint {
-    /// A complaint about the field or parameter `name`.
+impl ValidationError {
+    /// An error about the field or parameter `name`.
     pub fn field(kind: &'static str, name: &str, reason: impl Into<String>, input: Value) -> Self {
         Self { kind, place: Place::Field(name.to_owned()), reason: reason.into(), input }
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for ValidationError {
     /// The place and the reason, without the input, so that it can be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
