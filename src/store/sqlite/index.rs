@@ -116,14 +116,15 @@ impl Index {
     }
 
     fn adopt(path: &Path, conn: Connection, state: State, tuning: Tuning) -> rusqlite::Result<Self> {
-        let file = FileId::at(path).ok_or(rusqlite::Error::InvalidPath(path.to_owned()))?;
+        let file =
+            FileId::at(path).ok().flatten().ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;
         let (path, texts_upto) = (path.to_owned(), state.texts_upto);
         Ok(Self { path, file, conn, tuning, texts_upto })
     }
 
     /// Whether the file that the path leads to is still the one that is written.
-    pub(super) fn in_place(&self) -> bool {
-        FileId::at(&self.path) == Some(self.file)
+    pub(super) fn in_place(&self) -> std::io::Result<bool> {
+        Ok(FileId::at(&self.path)? == Some(self.file))
     }
 
     /// Messages up to this one can be found by their text.

@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, params};
 use super::Tuning;
 use super::checkpoint::{self, Checkpoint, Steps};
 use super::connection::{self, explain};
-use super::files::{FileId, Files};
+use super::files::{FileId, Files, REMOVED};
 use super::indexer::Shared;
 use super::migrate;
 use crate::message::Message;
@@ -62,7 +62,7 @@ impl Writer {
         conn: Connection,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
-        let database = FileId::at(path).ok_or(REMOVED)?;
+        let database = FileId::of_database(path)?;
         let steps = Steps::start(path, database, page_bytes(&conn)?)
             .map_err(|error| Error::Failed(Box::new(error)))?;
         let mut writer = Self {
@@ -171,19 +171,17 @@ impl Writer {
         }
         let Some(open) = &self.open else { return Err(REMOVED) };
         let done = transaction(&open.conn, work).map_err(explain);
-        let intact = Files::at(&self.path).is_some_and(|files| files == open.files);
-        if done.is_err() || !intact {
+        let intact = open.files.must_be_at(&self.path);
+        if done.is_err() || intact.is_err() {
             self.open = None;
         }
-        if intact { done } else { Err(REMOVED) }
+        intact.and(done)
     }
 
     /// A new connection to the same file. A sync may have failed, and the kernel then holds pages for clean
     /// that never reached the disk: so the log is written out anew before anything in it is relied on.
     fn reopen(&mut self) -> Result<(), Error> {
-        if FileId::at(&self.path) != Some(self.database) {
-            return Err(REMOVED);
-        }
+        self.database.must_be_at(&self.path)?;
         let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
         connection::make_durable(&conn).map_err(explain)?;
         match checkpoint::run(&conn, "TRUNCATE") {
@@ -210,15 +208,12 @@ impl Writer {
             Ok(())
         }))
         .map_err(explain)?;
-        let files = Files::at(&self.path).filter(|files| files.database == self.database).ok_or(REMOVED)?;
+        let files = Files::of(self.database, &self.path)?;
         (self.checkpoint_at, self.wait_at) = (0, 0);
         self.open = Some(Open { conn, files });
         Ok(())
     }
 }
-
-const REMOVED: Error =
-    Error::Unavailable { reason: "the database file was removed or replaced", source: None };
 
 fn transaction<T>(
     conn: &Connection,

@@ -24,6 +24,8 @@ pub(crate) struct Said(Arc<Mutex<String>>);
 /// How the binary is to be run. The environment is empty but for what is set here.
 #[derive(Debug, Clone)]
 pub(crate) struct Builder {
+    /// What runs the binary, if anything does, and its own arguments.
+    launcher: Vec<String>,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: Option<PathBuf>,
@@ -74,6 +76,12 @@ impl Builder {
         self
     }
 
+    /// Has a program run the binary: its path, then its arguments.
+    pub(crate) fn under(mut self, launcher: impl Iterator<Item = String>) -> Self {
+        self.launcher.extend(launcher);
+        self
+    }
+
     /// Starts the service and waits until it listens.
     #[track_caller]
     pub(crate) fn start(self) -> Process {
@@ -110,8 +118,10 @@ impl Builder {
         }
         let own = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = self.folder.unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lyftr"))
-            .args(self.arguments)
+        let binary = env!("CARGO_BIN_EXE_lyftr").to_owned();
+        let mut words = self.launcher.into_iter().chain([binary]).chain(self.arguments);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .env_clear()
             .envs(self.environment)
             .current_dir(&folder)
@@ -137,6 +147,7 @@ impl Process {
     pub(crate) fn builder() -> Builder {
         let environment = [("WEBHOOK_SECRET", SECRET), ("PORT", "0"), ("DATABASE_URL", "sqlite:///app.db")];
         Builder {
+            launcher: Vec::new(),
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             folder: None,

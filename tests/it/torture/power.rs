@@ -8,9 +8,8 @@ use tempfile::TempDir;
 
 use super::Torture;
 use super::kill::start;
-use super::shim::compile;
 use crate::support::senders::Load;
-use crate::support::skip;
+use crate::support::{compile, skip};
 
 const IMAGE_BYTES: u64 = 256 << 20;
 
@@ -27,7 +26,7 @@ impl Disk {
         image.set_len(IMAGE_BYTES).unwrap();
         std::fs::create_dir(disk.mounted()).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(disk.image()))?;
-        compile("shutdown.c", &[], &disk.program());
+        compile("torture/shutdown.c", &[], &disk.program());
         disk.mount()?;
         Ok(disk)
     }
