@@ -26,6 +26,7 @@ mod kept;
 mod migrate;
 mod number;
 mod order;
+mod place;
 mod plain;
 mod ranked;
 mod ranks;
@@ -37,6 +38,7 @@ mod writer;
 use files::{NotOwned, Owner};
 pub(super) use files::{beside, folder};
 use indexer::{Indexer, Shared};
+use place::Place;
 use reader::Readers;
 use writer::Writer;
 
@@ -113,12 +115,14 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who starts the service.
     pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
+        let place = Place::to_write(path)?;
+        let path = place.path();
         let unusable = |source| unusable(path, source);
         let (conn, owner) = Self::own(path, tuning)?;
         let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
         let writer =
-            Writer::new(path, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+            Writer::new(&place, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let readers =
             Readers::open(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let indexer =
@@ -139,7 +143,7 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who runs the command.
     pub fn migrate(path: &Path) -> Result<i64, OpenError> {
-        Self::own(path, Tuning::default())?;
+        Self::own(Place::to_write(path)?.path(), Tuning::default())?;
         Ok(migrate::VERSION)
     }
 
@@ -237,6 +241,14 @@ impl Store for Sqlite {
         }
         drop(lock(&self.owner).take());
     }
+}
+
+/// Whether there is a database at `path`, for who does not want one to be made.
+///
+/// # Errors
+/// [`OpenError`], in words for who runs the command.
+pub fn must_exist(path: &Path) -> Result<(), OpenError> {
+    Place::to_read(path).map(drop)
 }
 
 fn unusable(path: &Path, source: super::Cause) -> OpenError {

@@ -10,6 +10,7 @@ use super::connection::explain;
 use super::existing::Existing;
 use super::migrate;
 use super::number::{ANY, Number};
+use super::place::Place;
 use super::rows;
 use crate::store::check::{Error, Event, Sum, Tell};
 
@@ -37,9 +38,10 @@ struct Expected {
 
 /// Checks the database at `path`; how many messages it has.
 pub(in crate::store) fn check(path: &Path, tell: &mut Tell<'_>) -> Result<u64, Error> {
+    let place = Place::to_read(path)?;
     // Before the messages, so that these have all that the index has.
-    let index = Index::open(path);
-    let Existing { conn: messages, version } = Existing::open(path)?;
+    let index = Index::open(place.path());
+    let Existing { conn: messages, version } = Existing::open(&place)?;
     tell(Event::Part("pages of the database"));
     part("database", tell, |tell| integrity(&messages, "database", tell))?;
     part("database", tell, |tell| schema(&messages, version, tell))?;

@@ -1,10 +1,9 @@
 //! A database as it is, whoever else has it: it is opened for reading only, its schema stays, and the lock by which a
 //! process owns it is not asked for.
 
-use std::path::Path;
-
 use rusqlite::Connection;
 
+use super::place::Place;
 use super::{connection, migrate};
 use crate::store::OpenError;
 
@@ -21,12 +20,10 @@ pub(super) struct Existing {
 }
 
 impl Existing {
-    /// Opens the database at `path`, which must be one of Lyftr's.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    /// Opens the database there, which must be one of Lyftr's.
+    pub(super) fn open(place: &Place) -> Result<Self, OpenError> {
+        let path = place.path();
         let name = || path.display().to_string();
-        if !path.exists() {
-            return Err(OpenError::Missing { path: name() });
-        }
         let unreadable =
             |source: rusqlite::Error| OpenError::Unreadable { path: name(), source: source.into() };
         let conn = connection::reader(path, CACHE_KIB).map_err(unreadable)?;

@@ -12,6 +12,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::place::Place;
 use crate::store::{Error, Space};
 
 /// The file that stands beside `path` and is called as it is, with this ending.
@@ -73,16 +74,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The database at `path`, which must be this one, and its write-ahead log.
-    pub(super) fn of(database: FileId, path: &Path) -> Result<Self, Error> {
-        database.must_be_at(path)?;
-        let wal = FileId::at(&beside(path, "-wal")).map_err(unseen)?.ok_or(REMOVED)?;
-        Ok(Self { database, wal })
+    /// This database, which must be in its place, and its write-ahead log.
+    pub(super) fn of(database: FileId, place: &Place) -> Result<Self, Error> {
+        place.must_lead_to(database)?;
+        Ok(Self { database, wal: FileId::of_database(&beside(place.path(), "-wal"))? })
     }
 
-    /// Whether `path` still leads to both.
-    pub(super) fn must_be_at(&self, path: &Path) -> Result<(), Error> {
-        if Self::of(self.database, path)? == *self { Ok(()) } else { Err(REMOVED) }
+    /// Whether both are still in their place.
+    pub(super) fn must_be_at(&self, place: &Place) -> Result<(), Error> {
+        if Self::of(self.database, place)? == *self { Ok(()) } else { Err(REMOVED) }
     }
 }
 
@@ -115,7 +115,7 @@ impl FileId {
         Ok(Self { device: found.dev(), inode: found.ino() })
     }
 
-    /// The database at `path`.
+    /// The database at `path`, or its log.
     pub(super) fn of_database(path: &Path) -> Result<Self, Error> {
         Self::at(path).map_err(unseen)?.ok_or(REMOVED)
     }
