@@ -323,6 +323,18 @@ pub enum OpenError {
         /// The mark that program left.
         found: i64,
     },
+    /// The database has lost what marks it as Lyftr's, as it does by `.dump`.
+    #[error(
+        "{path} has Lyftr's tables, of schema version {version}, but not the marks that say so, which `.dump` leaves out; if no newer Lyftr made it, run this in it with sqlite3, and start again: PRAGMA application_id = {application}; PRAGMA user_version = {version};"
+    )]
+    Unmarked {
+        /// The file.
+        path: String,
+        /// The mark of Lyftr's databases.
+        application: i64,
+        /// The version of the schema that the tables are of.
+        version: usize,
+    },
     /// A server cannot be reached, or does not do what is asked of it.
     #[error(
         "cannot use the database {place}: {source}; check DATABASE_URL, the server, and the rights of its user"

@@ -162,13 +162,7 @@ impl Sqlite {
 
         let name = || path.display().to_string();
         let unusable = |source| unusable(path, source);
-        let refused = |refused| match refused {
-            migrate::Refused::Newer(found) => {
-                OpenError::Newer { path: name(), found, known: migrate::VERSION }
-            }
-            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
-            migrate::Refused::Sqlite(error) => unusable(error.into()),
-        };
+        let refused = |refused: migrate::Refused| refused.at(path, |error| unusable(error.into()));
         let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
             .map_err(|error| unusable(error.into()))?;
         migrate::check(&conn).map_err(refused)?;

@@ -14,6 +14,7 @@ use crate::support::process::Process;
 use crate::support::{eventually, message, message_with};
 
 pub(crate) mod disk;
+mod dump;
 mod faults;
 mod files;
 

@@ -1,7 +1,6 @@
 //! Whether a database is sound, and the index beside it. Both are gone through from one end to the other, in an order
 //! that they have, so that nothing large is kept in memory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
@@ -19,7 +18,6 @@ mod index;
 use index::Index;
 
 const INTEGRITY: &str = "PRAGMA integrity_check";
-const SCHEMA: &str = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%'";
 const MESSAGES: &str = "\
     SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, seq FROM message ORDER BY seq";
 
@@ -100,11 +98,7 @@ fn integrity(conn: &Connection, place: &str, tell: &mut Tell<'_>) -> rusqlite::R
 
 /// Whether tables, indexes and triggers are those of the version that the database says it has.
 fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
-    let listed = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, String>> {
-        let mut statement = conn.prepare(SCHEMA)?;
-        statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
-    let (expected, mut found) = (listed(&migrate::example(version)?)?, listed(messages)?);
+    let (expected, mut found) = (migrate::schema(&migrate::example(version)?)?, migrate::schema(messages)?);
     for (name, sql) in expected {
         match found.remove(&name) {
             None => tell(Event::Problem(format!("database: there is no {name}"))),

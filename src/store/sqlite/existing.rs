@@ -29,13 +29,7 @@ impl Existing {
         let conn = connection::reader(path, CACHE_KIB).map_err(unreadable)?;
         conn.execute_batch("BEGIN").map_err(unreadable)?;
         // The first read is what the snapshot is of.
-        let version = migrate::check(&conn).map_err(|refused| match refused {
-            migrate::Refused::Newer(found) => {
-                OpenError::Newer { path: name(), found, known: migrate::VERSION }
-            }
-            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
-            migrate::Refused::Sqlite(error) => unreadable(error),
-        })?;
+        let version = migrate::check(&conn).map_err(|refused| refused.at(path, unreadable))?;
         if version == 0 {
             return Err(OpenError::Unmade { path: name() });
         }
