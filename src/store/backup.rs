@@ -11,6 +11,8 @@ use rustix::fs::OFlags;
 use super::{OpenError, Settings, Url, copy, postgres, sqlite};
 use crate::telemetry::chain;
 
+mod name;
+
 /// What a backup came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
@@ -169,8 +171,10 @@ impl Partial {
         let publish = || {
             self.file.sync_all()?;
             let bytes = self.file.metadata()?.len();
-            rename_to_new(&self.path, &self.backup)?;
-            File::open(&self.folder)?.sync_all()?;
+            name::rename_to_new(&self.path, &self.backup)?;
+            sqlite::sync_folder(&self.folder).inspect_err(|_| {
+                let _was_made_here = std::fs::remove_file(&self.backup);
+            })?;
             Ok(bytes)
         };
         publish().map_err(|source: io::Error| match source.kind() {
@@ -193,20 +197,4 @@ impl Drop for Partial {
         // Not there any more if it has its name.
         let _renamed = std::fs::remove_file(&self.path);
     }
-}
-
-/// Renames a file, unless there is one of the new name.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            renamed => return renamed.map_err(Into::into),
-        }
-    }
-    std::fs::hard_link(from, to)?;
-    std::fs::remove_file(from)
 }

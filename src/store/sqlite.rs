@@ -36,7 +36,7 @@ mod search;
 mod writer;
 
 use files::{NotOwned, Owner};
-pub(super) use files::{beside, folder};
+pub(super) use files::{beside, folder, sync_folder};
 use indexer::{Indexer, Shared};
 use place::Place;
 use reader::Readers;
@@ -255,7 +255,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
         folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     std::fs::create_dir_all(folder)?;
     for made in missing.iter().rev() {
-        std::fs::File::open(files::folder(made))?.sync_all()?;
+        sync_folder(files::folder(made))?;
     }
     Ok(())
 }

@@ -7,10 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
-use rustix::{
-    fs::{AtFlags, CWD, Statx, StatxFlags},
-    io::Errno,
-};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
+use rustix::io::Errno;
 
 use super::place::Place;
 use crate::store::{Error, Space};
@@ -25,6 +23,15 @@ pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
 /// The folder that holds the file at `path`.
 pub(in crate::store) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a folder last, where the file system knows how to.
+pub(in crate::store) fn sync_folder(folder: &Path) -> io::Result<()> {
+    let synced = File::open(folder)?.sync_all();
+    match synced.as_ref().map_err(Errno::from_io_error) {
+        Err(Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)) => Ok(()),
+        _ => synced,
+    }
 }
 
 /// The space that the databases at these paths take together, and what is left on the disk of the first one.

@@ -23,6 +23,11 @@ static const struct {
     unsigned number;
 } calls[] = {
     {"linkat", __NR_linkat},
+#ifdef __NR_rename
+    {"rename", __NR_rename},
+#else
+    {"rename", __NR_renameat},
+#endif
     {"renameat2", __NR_renameat2},
     {"statx", __NR_statx},
 };
