@@ -111,7 +111,9 @@ impl Index {
         making.execute(NEW_STATE, [edition])?;
         making.pragma_update(None, "user_version", VERSION)?;
         making.commit()?;
-        tracing::info!("the index is made anew from the messages");
+        if latest > 0 {
+            tracing::info!("the index is made anew from the messages");
+        }
         Self::adopt(path, conn, State { edition, numbers_upto: 0, texts_upto: 0 }, tuning)
     }
 
