@@ -16,6 +16,7 @@ use crate::support::postgres::{Cluster, Database};
 use crate::support::{eventually, message_with, settle};
 
 mod hands;
+mod schemas;
 mod upgrade;
 
 /// Numbers of messages.
