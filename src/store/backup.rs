@@ -59,6 +59,17 @@ pub enum Error {
     /// The database cannot be read, or the backup cannot be written.
     #[error("the backup was given up: {}", chain(.0))]
     Store(super::Error),
+    /// What was read is not what is there.
+    #[error(
+        "the backup was given up: it has {found} messages, and the database {expected}; either messages were added or \
+         taken away by hand meanwhile, and another try is right, or `lyftr check` tells what is wrong"
+    )]
+    Differs {
+        /// Messages of the database, up to where it was to be read.
+        expected: u64,
+        /// Messages that were read.
+        found: u64,
+    },
     /// It was asked to stop.
     #[error("the backup was broken off; no file was made")]
     BrokenOff,
@@ -117,7 +128,11 @@ fn messages(
             Ok(goes_on)
         },
     )?;
-    Ok(goes_on.then_some(target.messages()))
+    if !goes_on {
+        return Ok(None);
+    }
+    let (expected, found) = (server.count_upto(upto)?, target.messages());
+    if expected == found { Ok(Some(found)) } else { Err(Error::Differs { expected, found }) }
 }
 
 /// A backup that is not whole yet, under a name that says so. Dropping it deletes it.

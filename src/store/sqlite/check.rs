@@ -102,6 +102,11 @@ fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlit
     for (name, sql) in expected {
         match found.remove(&name) {
             None => tell(Event::Problem(format!("database: there is no {name}"))),
+            Some(other) if adds_columns(&sql, &other) => {
+                tell(Event::Remark(format!(
+                    "database: the {name} has columns that are not of Lyftr's making"
+                )));
+            }
             Some(other) if other != sql => {
                 tell(Event::Problem(format!("database: the {name} is not as Lyftr makes it")));
             }
@@ -112,6 +117,13 @@ fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlit
         tell(Event::Remark(format!("database: the {name} is not of Lyftr's making")));
     }
     Ok(())
+}
+
+/// Whether the one table is made of the other by `ALTER TABLE … ADD COLUMN`, which puts the column behind the last one.
+fn adds_columns(expected: &str, found: &str) -> bool {
+    let heads_and_tails = expected.char_indices().filter_map(|(end, _)| expected.split_at_checked(end));
+    let mut added = heads_and_tails.filter_map(|(head, tail)| found.strip_prefix(head)?.strip_suffix(tail));
+    added.any(|added| added.starts_with(", "))
 }
 
 fn read_messages(

@@ -22,18 +22,20 @@ use crate::store::matches::Entry;
 const SCHEMA: &str = include_str!("index/schema.sql");
 /// Counts up with every change of the schema; an index of another version is made anew.
 pub(super) const VERSION: i64 = 1;
-const NEW_STATE: &str = "INSERT INTO state VALUES (1, ?1, 0, 0)";
+const NEW_STATE: &str = "INSERT INTO state (only, edition, numbers_upto, texts_upto) VALUES (1, ?1, 0, 0)";
 const STATE: &str = "SELECT edition, numbers_upto, texts_upto FROM state";
 const SENDERS: &str = "SELECT number, messages FROM sender";
 pub(super) const TIME_STEPS: &str = "SELECT ts_second, ts_nanosecond, entries FROM time_step";
 pub(super) const NUMBER_STEPS: &str =
     "SELECT sender, recipient, ts_second, ts_nanosecond, entries FROM number_step";
 
-const ADD_NUMBER: &str = "INSERT INTO by_number VALUES (?1, ?2, ?3, ?4, ?5)";
+const ADD_NUMBER: &str = "\
+    INSERT INTO by_number (sender, recipient, ts_second, ts_nanosecond, seq) VALUES (?1, ?2, ?3, ?4, ?5)";
 const ADD_TO_SENDER: &str = "\
-    INSERT INTO sender VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET messages = messages + excluded.messages";
-const ADD_TIME_STEP: &str = "INSERT INTO time_step VALUES (?1, ?2, ?3)";
-const ADD_NUMBER_STEP: &str = "INSERT INTO number_step VALUES (?1, ?2, ?3, ?4, ?5)";
+    INSERT INTO sender (number, messages) VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET messages = messages + excluded.messages";
+const ADD_TIME_STEP: &str = "INSERT INTO time_step (ts_second, ts_nanosecond, entries) VALUES (?1, ?2, ?3)";
+const ADD_NUMBER_STEP: &str = "\
+    INSERT INTO number_step (sender, recipient, ts_second, ts_nanosecond, entries) VALUES (?1, ?2, ?3, ?4, ?5)";
 const CLEAR_STEPS: &str = "DELETE FROM time_step; DELETE FROM number_step";
 const NUMBERS_UPTO: &str = "UPDATE state SET numbers_upto = ?1";
 const ADD_TEXT: &str = "INSERT INTO by_text (rowid, folded) VALUES (?1, ?2)";
