@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{Args, Environment, Mistakes};
+use crate::output::Output;
 
 mod backup;
 mod check;
@@ -163,12 +164,16 @@ fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
 
 /// Tells the person at the terminal, on standard error.
 pub(crate) fn say(text: &str) {
-    let _closed = writeln!(std::io::stderr(), "{text}");
+    write_line(Output::error(), text);
 }
 
 /// Prints a result on standard output.
 pub(crate) fn print(text: &str) {
-    let _closed = writeln!(std::io::stdout(), "{text}");
+    write_line(Output::standard(), text);
+}
+
+fn write_line(output: std::io::Result<Output>, text: &str) {
+    let _closed = output.and_then(|mut output| output.write_all(format!("{text}\n").as_bytes()));
 }
 
 #[cfg(test)]

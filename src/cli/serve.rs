@@ -12,6 +12,7 @@ use crate::config::{Args, Config, Environment};
 use crate::http::{App, Service, Settings};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::output::Output;
 use crate::server::{self, Limits, Table};
 use crate::store;
 use crate::telemetry::{Log, chain};
@@ -24,7 +25,8 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return mistaken("start", &mistakes),
     };
-    let (log, _flushed_at_the_end) = match Log::start(config.log_level, std::io::stdout()) {
+    let started = Output::standard().and_then(|output| Log::start(config.log_level, output));
+    let (log, _flushed_at_the_end) = match started {
         Ok(started) => started,
         Err(error) => {
             say(&format!("lyftr cannot start its log: {error}"));
