@@ -40,6 +40,9 @@ pub struct Args {
     /// Most open connections; at one more, the one that waits longest without a request is closed
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value = "12000")]
     pub max_connections: String,
+    /// How long an unused connection is kept, in seconds; longer than a proxy in front keeps it
+    #[arg(long, env = "KEEP_ALIVE_SECS", value_name = "SECONDS", default_value = "75")]
+    pub keep_alive_secs: String,
 }
 
 /// The settings of the database as given.
@@ -123,6 +126,8 @@ pub struct Config {
     pub queue_max: usize,
     /// Most open connections.
     pub max_connections: usize,
+    /// How long an unused connection is kept.
+    pub keep_alive: Duration,
     /// Who holds it may store.
     pub webhook_secret: Secret,
     /// Who holds one of these may store too, until the senders have all changed to the current one.
@@ -233,6 +238,7 @@ impl Config {
         let queue_max = note(&mut mistakes, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
         let max_connections =
             note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
+        let keep_alive = note(&mut mistakes, number("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1, 86_400));
         let read_token = note(&mut mistakes, environment.secret("READ_TOKEN")).flatten();
         let webhook_secret = note(&mut mistakes, webhook_secret(environment));
         let previous = note(&mut mistakes, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
@@ -248,6 +254,7 @@ impl Config {
                 max_body_bytes: max_body_bytes?,
                 queue_max: queue_max?,
                 max_connections: max_connections?,
+                keep_alive: Duration::from_secs(keep_alive?),
                 webhook_secret: webhook_secret?,
                 webhook_secrets_previous: previous.map(|previous| previous.listed()).unwrap_or_default(),
                 read_token,
@@ -373,10 +380,16 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once() {
-        let flags =
-            ["--database-url=mysql://x", "--log-level=LOUD", "--port=70000", "--queue-max=0", "--host="];
+        let flags = [
+            "--database-url=mysql://x",
+            "--log-level=LOUD",
+            "--port=70000",
+            "--queue-max=0",
+            "--keep-alive-secs=0",
+            "--host=",
+        ];
         let Mistakes(mistakes) = check(&flags, |_| None).unwrap_err();
-        assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
+        assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
         assert!(mistakes.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
     }
 

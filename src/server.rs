@@ -38,7 +38,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// For a complete header, from the connection's begin or the header's first byte.
     pub header_timeout: Duration,
-    /// For the next request, from the last answer.
+    /// For the next request, from the last answer. Longer than a proxy in front keeps an unused connection, so that
+    /// none is ended at the moment when the proxy sends a request on it.
     pub idle_timeout: Duration,
     /// For the client to take anything of an answer.
     pub write_timeout: Duration,
@@ -53,7 +54,7 @@ impl Default for Limits {
         Self {
             max_connections: 12_000,
             header_timeout: Duration::from_secs(4),
-            idle_timeout: Duration::from_secs(55),
+            idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(7),

@@ -47,7 +47,11 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
 }
 
 fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
-    let limits = Limits { max_connections: connections(config.max_connections), ..Limits::default() };
+    let limits = Limits {
+        max_connections: connections(config.max_connections),
+        idle_timeout: config.keep_alive,
+        ..Limits::default()
+    };
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
