@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Args, Environment, Mistakes};
+use crate::config::{self, Args, Environment, Mistakes};
 use crate::output::Output;
+use crate::signature::Key;
 
 mod backup;
 mod check;
@@ -132,6 +133,15 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
         say(&format!("lyftr: {failure}"));
         ExitCode::FAILURE
     })
+}
+
+/// The key that messages are signed with. Says what is odd about it.
+fn signing_key(environment: Environment) -> Result<Key, Failure> {
+    let secret = config::webhook_secret(environment)?;
+    if let Some(warning) = config::warning_of("WEBHOOK_SECRET", &secret) {
+        say(&warning);
+    }
+    Ok(Key::new(secret.expose()))
 }
 
 /// Says what is wrong with the settings, all of it, and why that stops the command.

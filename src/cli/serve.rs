@@ -59,8 +59,9 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
     let store = store::open(&config.database.url, config.database.settings)?;
+    let current = vec![config.webhook_secret.clone()];
     let webhook_secrets: Vec<_> =
-        std::iter::once(&config.webhook_secret).chain(&config.webhook_secrets_previous).cloned().collect();
+        std::iter::once(current).chain(config.webhook_secrets_previous.iter().cloned()).collect();
     let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
     let inbox = Arc::new(Inbox::start(&store, config.queue_max, &metrics)?);
     let table = Table::new(limits, Arc::clone(&metrics));
