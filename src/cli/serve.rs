@@ -100,11 +100,12 @@ async fn listen(
     table: Arc<Table>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let place = format!("{}:{}", config.host, config.port);
-    let listener = server::bind(&config.host, config.port).await.map_err(|error| {
-        format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free")
-    })?;
-    announce(listener.local_addr()?, config);
+    let listener = server::bind(&config.host, config.port).await?;
+    let addresses: Vec<_> = listener.addresses().collect();
+    if let Some(warning) = config.open_reads(&addresses) {
+        tracing::warn!("{warning}");
+    }
+    announce(&addresses, config);
     let stop = {
         let app = Arc::clone(&app);
         async move {
@@ -117,11 +118,16 @@ async fn listen(
     Ok(())
 }
 
-fn announce(address: SocketAddr, config: &Config) {
+/// Says where the service listens: a line in the log for each address.
+fn announce(addresses: &[SocketAddr], config: &Config) {
     let version = env!("CARGO_PKG_VERSION");
     let database = config.database.url.to_string();
-    tracing::info!(version, address = %address, database, "listening");
-    if std::io::stderr().is_terminal() {
+    for address in addresses {
+        tracing::info!(version, address = %address, database, "listening");
+    }
+    if let Some(address) = addresses.first()
+        && std::io::stderr().is_terminal()
+    {
         say(&format!(
             "Lyftr {version} listens on http://{address} and keeps messages in {database}. Ctrl-C stops it.\n\
              Send a message from another terminal that has the same WEBHOOK_SECRET:\n  \

@@ -151,7 +151,7 @@ impl Builder {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = server::bind("127.0.0.1", 0).await.unwrap();
-            tell.send(listener.local_addr().unwrap()).unwrap();
+            tell.send(listener.addresses().next().unwrap()).unwrap();
             let stop = {
                 let app = Arc::clone(&app);
                 async move {
