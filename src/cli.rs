@@ -22,6 +22,7 @@ mod migrate;
 mod send;
 mod serve;
 mod sign;
+mod usage;
 
 /// Something failed; the text is for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -107,7 +108,8 @@ enum Command {
 
 /// Runs the program on the arguments and the environment of the process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let environment = Environment::of_process();
+    let cli = match usage::parse(environment) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to clap, with exit code 0; a closed terminal is no reason to panic.
@@ -115,7 +117,6 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let environment = Environment::of_process();
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args, environment),
         Command::Migrate(args) => finish(migrate::run(&args, environment)),
