@@ -1,6 +1,5 @@
 //! Lyftr's own HTTP stack around another router, for the programs that Lyftr is measured next to.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,13 +10,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use lyftr::metrics::Metrics;
 use lyftr::server::{self, Handler, Limits, RequestBody, Table};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::Service as _;
 
 /// Serves `router`, and a probe beside it, on this port of 127.0.0.1 until SIGTERM, as Lyftr does.
 pub async fn serve(router: Router, port: u16) -> anyhow::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let listener = server::bind("127.0.0.1", port).await?;
     let table = Table::new(Limits::default(), Arc::new(Metrics::default()));
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {

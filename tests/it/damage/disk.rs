@@ -37,7 +37,7 @@ impl Disk {
     }
 
     /// Takes all the room there is, and all that anybody gives back, while `work` is done. Then gives it back.
-    fn while_full<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn while_full<T>(&self, work: impl FnOnce() -> T) -> T {
         let path = self.0.path().join("filler");
         let mut file = File::create(&path).unwrap();
         let done = AtomicBool::new(false);
