@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Args, Environment, Mistakes};
+use crate::config::{self, Args, Environment, Mistakes};
+use crate::output::Output;
+use crate::signature::Key;
 
 mod backup;
 mod check;
@@ -20,6 +22,7 @@ mod migrate;
 mod send;
 mod serve;
 mod sign;
+mod usage;
 
 /// Something failed; the text is for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -105,7 +108,8 @@ enum Command {
 
 /// Runs the program on the arguments and the environment of the process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let environment = Environment::of_process();
+    let cli = match usage::parse(environment) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to clap, with exit code 0; a closed terminal is no reason to panic.
@@ -113,7 +117,6 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let environment = Environment::of_process();
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args, environment),
         Command::Migrate(args) => finish(migrate::run(&args, environment)),
@@ -131,6 +134,15 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
         say(&format!("lyftr: {failure}"));
         ExitCode::FAILURE
     })
+}
+
+/// The key that messages are signed with. Says what is odd about it.
+fn signing_key(environment: Environment) -> Result<Key, Failure> {
+    let secret = config::webhook_secret(environment)?;
+    if let Some(warning) = config::warning_of("WEBHOOK_SECRET", &secret) {
+        say(&warning);
+    }
+    Ok(Key::new(secret.expose()))
 }
 
 /// Says what is wrong with the settings, all of it, and why that stops the command.
@@ -163,12 +175,16 @@ fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
 
 /// Tells the person at the terminal, on standard error.
 pub(crate) fn say(text: &str) {
-    let _closed = writeln!(std::io::stderr(), "{text}");
+    write_line(Output::error(), text);
 }
 
 /// Prints a result on standard output.
 pub(crate) fn print(text: &str) {
-    let _closed = writeln!(std::io::stdout(), "{text}");
+    write_line(Output::standard(), text);
+}
+
+fn write_line(output: std::io::Result<Output>, text: &str) {
+    let _closed = output.and_then(|mut output| output.write_all(format!("{text}\n").as_bytes()));
 }
 
 #[cfg(test)]

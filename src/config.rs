@@ -3,8 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,8 +11,11 @@ use tracing::Level;
 
 use crate::store;
 
-/// A secret shorter than this many bytes is accepted with a warning.
-pub const SECRET_BYTES_ADVISED: usize = 24;
+mod secret;
+mod warnings;
+
+pub use secret::Secret;
+pub use warnings::warning_of;
 
 /// The settings of the service as given. Each is a flag and a variable of the environment; secrets are
 /// variables only, see [`Environment`]. Everything is text here, so that all mistakes can be told at once.
@@ -25,7 +27,7 @@ pub struct Args {
     /// Least level that is logged: DEBUG, INFO, WARN or ERROR
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "INFO")]
     pub log_level: String,
-    /// Address to listen on; 0.0.0.0 for all
+    /// Address to listen on, or a name, of which all addresses are; 0.0.0.0 for all
     #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: String,
     /// Port to listen on; 0 for any that is free
@@ -40,6 +42,9 @@ pub struct Args {
     /// Most open connections; at one more, the one that waits longest without a request is closed
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value = "12000")]
     pub max_connections: String,
+    /// How long an unused connection is kept, in seconds; longer than a proxy in front keeps it
+    #[arg(long, env = "KEEP_ALIVE_SECS", value_name = "SECONDS", default_value = "75")]
+    pub keep_alive_secs: String,
 }
 
 /// The settings of the database as given.
@@ -100,7 +105,7 @@ fn database_url(given: &str, environment: Environment) -> Result<store::Url, Str
         Some(_) if !given.is_empty() && given != DATABASE_URL => {
             return Err("DATABASE_URL and DATABASE_URL_FILE are both set; set one of them".to_owned());
         }
-        Some(Secret(bytes)) => ("DATABASE_URL_FILE", String::from_utf8_lossy(&bytes).into_owned()),
+        Some(secret) => ("DATABASE_URL_FILE", String::from_utf8_lossy(secret.expose()).into_owned()),
         None => ("DATABASE_URL", given.to_owned()),
     };
     url.parse().map_err(|bad| format!("{name} {bad}"))
@@ -123,17 +128,16 @@ pub struct Config {
     pub queue_max: usize,
     /// Most open connections.
     pub max_connections: usize,
+    /// How long an unused connection is kept.
+    pub keep_alive: Duration,
     /// Who holds it may store.
     pub webhook_secret: Secret,
-    /// Who holds one of these may store too, until the senders have all changed to the current one.
-    pub webhook_secrets_previous: Vec<Secret>,
+    /// Who holds one of these may store too, until the senders have all changed to the current one. Each in all the forms
+    /// that it may be meant in.
+    pub webhook_secrets_previous: Vec<Vec<Secret>>,
     /// Who holds it may read; without one everybody may.
     pub read_token: Option<Secret>,
 }
-
-/// Bytes that nobody may see. Prints nothing of itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -166,7 +170,7 @@ impl Environment {
             return Err(format!("{name} and {name}_FILE are both set; set one of them"));
         }
         match value {
-            Some(value) => Ok(Some(Secret(value.into_encoded_bytes()))),
+            Some(value) => Ok(Some(Secret::new(value.into_encoded_bytes()))),
             None => self.file_of(name),
         }
     }
@@ -175,7 +179,12 @@ impl Environment {
     fn file_of(self, name: &str) -> Result<Option<Secret>, String> {
         let file_name = format!("{name}_FILE");
         let Some(path) = self.present(&file_name) else { return Ok(None) };
-        read_secret(Path::new(&path)).map_err(|why| format!("{file_name}: {why}"))
+        Secret::read(Path::new(&path)).map(Some).map_err(|why| format!("{file_name}: {why}"))
+    }
+
+    /// Whether the variable `name` is set to something that is no text.
+    pub fn is_no_text(&self, name: &str) -> bool {
+        self.present(name).is_some_and(|value| value.to_str().is_none())
     }
 
     fn present(self, name: &str) -> Option<OsString> {
@@ -186,30 +195,6 @@ impl Environment {
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Environment")
-    }
-}
-
-impl Secret {
-    /// Keeps `bytes` secret.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The secrets in a list of them: one a line, or with commas between them.
-    fn listed(&self) -> Vec<Self> {
-        let parts = self.0.split(|byte| matches!(byte, b',' | b'\n' | b'\r')).map(<[u8]>::trim_ascii);
-        parts.filter(|part| !part.is_empty()).map(Self::new).collect()
-    }
-
-    /// The bytes, for who must use them.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
     }
 }
 
@@ -233,6 +218,7 @@ impl Config {
         let queue_max = note(&mut mistakes, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
         let max_connections =
             note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
+        let keep_alive = note(&mut mistakes, number("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1, 86_400));
         let read_token = note(&mut mistakes, environment.secret("READ_TOKEN")).flatten();
         let webhook_secret = note(&mut mistakes, webhook_secret(environment));
         let previous = note(&mut mistakes, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
@@ -248,46 +234,13 @@ impl Config {
                 max_body_bytes: max_body_bytes?,
                 queue_max: queue_max?,
                 max_connections: max_connections?,
+                keep_alive: Duration::from_secs(keep_alive?),
                 webhook_secret: webhook_secret?,
                 webhook_secrets_previous: previous.map(|previous| previous.listed()).unwrap_or_default(),
                 read_token,
             })
         };
         if mistakes.is_empty() { checked().ok_or(Mistakes(mistakes)) } else { Err(Mistakes(mistakes)) }
-    }
-
-    /// What is allowed but should be thought about, in words.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let previous = self.webhook_secrets_previous.iter().map(|secret| ("WEBHOOK_SECRET_PREVIOUS", secret));
-        for (name, secret) in std::iter::once(("WEBHOOK_SECRET", &self.webhook_secret)).chain(previous) {
-            if secret.expose().len() < SECRET_BYTES_ADVISED {
-                warnings.push(format!(
-                    "{name} is shorter than {SECRET_BYTES_ADVISED} bytes and may be guessed; `openssl rand -hex 32` makes a good one"
-                ));
-            }
-        }
-        if self.webhook_secrets_previous.contains(&self.webhook_secret) {
-            warnings.push("WEBHOOK_SECRET_PREVIOUS holds the current WEBHOOK_SECRET too".to_owned());
-        }
-        if self.webhook_secret.expose().contains(&b',') {
-            warnings.push(
-                "WEBHOOK_SECRET has a comma in it and so cannot become one of WEBHOOK_SECRET_PREVIOUS later"
-                    .to_owned(),
-            );
-        }
-        if self.read_token.is_none() && !self.loopback() {
-            warnings.push(format!(
-                "messages can be read by everybody who reaches {}: READ_TOKEN is not set",
-                self.host
-            ));
-        }
-        warnings
-    }
-
-    /// Whether only this machine reaches the address.
-    fn loopback(&self) -> bool {
-        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -296,12 +249,16 @@ impl Config {
 /// # Errors
 /// In words, if there is none or it cannot be read.
 pub fn webhook_secret(environment: Environment) -> Result<Secret, String> {
-    environment.secret("WEBHOOK_SECRET")?.ok_or_else(|| {
-        "WEBHOOK_SECRET is not set: it is the key that senders sign messages with.\n\
-         Set it for example with: export WEBHOOK_SECRET=$(openssl rand -hex 32)\n\
-         or put it in a file and name that in WEBHOOK_SECRET_FILE."
-            .to_owned()
-    })
+    match environment.secret("WEBHOOK_SECRET")? {
+        Some(secret) if secret.is_blank() => {
+            Err("WEBHOOK_SECRET holds nothing but blanks and commas".to_owned())
+        }
+        Some(secret) => Ok(secret),
+        None => Err("WEBHOOK_SECRET is not set: it is the key that senders sign messages with.\n\
+                     Set it for example with: export WEBHOOK_SECRET=$(openssl rand -hex 32)\n\
+                     or put it in a file and name that in WEBHOOK_SECRET_FILE."
+            .to_owned()),
+    }
 }
 
 fn note<T>(mistakes: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
@@ -314,7 +271,7 @@ fn level(given: &str) -> Result<Level, String> {
         "INFO" => Ok(Level::INFO),
         "WARN" => Ok(Level::WARN),
         "ERROR" => Ok(Level::ERROR),
-        _ => Err(format!("LOG_LEVEL is {given:?}; it should be DEBUG, INFO, WARN or ERROR")),
+        _ => Err(format!("LOG_LEVEL should be DEBUG, INFO, WARN or ERROR{}", stray(given))),
     }
 }
 
@@ -326,18 +283,13 @@ fn number<T: FromStr + PartialOrd + Copy + fmt::Display>(
 ) -> Result<T, String> {
     match given.parse() {
         Ok(value) if value >= min && value <= max => Ok(value),
-        _ => Err(format!("{name} is {given:?}; it should be a whole number from {min} to {max}")),
+        _ => Err(format!("{name} should be a whole number from {min} to {max}{}", stray(given))),
     }
 }
 
-/// The content of a file without the line end that editors and `echo` put there.
-fn read_secret(path: &Path) -> Result<Option<Secret>, String> {
-    let mut bytes = std::fs::read(path)
-        .map_err(|error| format!("cannot read {}: {error}", PathBuf::from(path).display()))?;
-    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        bytes.pop();
-    }
-    if bytes.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Some(Secret(bytes))) }
+/// What is not to be seen in a wrong value. The value itself is not repeated: a secret may stand in the wrong place.
+fn stray(given: &str) -> &'static str {
+    if given.trim() == given { "" } else { ", with no blank or line end around it" }
 }
 
 #[cfg(test)]
@@ -352,12 +304,12 @@ mod tests {
         args: Args,
     }
 
-    fn check(flags: &[&str], lookup: fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
+    pub(super) fn check(flags: &[&str], lookup: fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
         let cli = Cli::try_parse_from(std::iter::once(&"lyftr").chain(flags)).unwrap();
         Config::check(&cli.args, Environment::of(lookup))
     }
 
-    fn secret(name: &str) -> Option<OsString> {
+    pub(super) fn secret(name: &str) -> Option<OsString> {
         (name == "WEBHOOK_SECRET").then(|| "0123456789abcdef01234567".into())
     }
 
@@ -373,10 +325,16 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once() {
-        let flags =
-            ["--database-url=mysql://x", "--log-level=LOUD", "--port=70000", "--queue-max=0", "--host="];
+        let flags = [
+            "--database-url=mysql://x",
+            "--log-level=LOUD",
+            "--port=70000",
+            "--queue-max=0",
+            "--keep-alive-secs=0",
+            "--host=",
+        ];
         let Mistakes(mistakes) = check(&flags, |_| None).unwrap_err();
-        assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
+        assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
         assert!(mistakes.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
     }
 
@@ -404,15 +362,6 @@ mod tests {
     }
 
     #[test]
-    fn weak_secrets_and_open_reads_are_warned_of() {
-        let config =
-            check(&["--host=0.0.0.0"], |name| (name == "WEBHOOK_SECRET").then(|| "short".into())).unwrap();
-        assert_eq!(config.warnings().len(), 2);
-        let config = check(&["--host=0.0.0.0"], |_| Some("0123456789abcdef01234567".into()));
-        assert!(config.is_err(), "NAME and NAME_FILE are both set here");
-    }
-
-    #[test]
     fn previous_secrets_are_a_list() {
         let config = check(&[], |name| match name {
             "WEBHOOK_SECRET" => Some("0123456789abcdef01234567".into()),
@@ -423,25 +372,9 @@ mod tests {
         });
         let previous = config.unwrap().webhook_secrets_previous;
         let expected = ["the one that was valid before", "the", "one before that one was"];
-        assert_eq!(previous, expected.map(Secret::new));
-        assert_eq!(check(&[], secret).unwrap().webhook_secrets_previous, []);
-    }
-
-    #[test]
-    fn what_hinders_a_change_of_secrets_is_warned_of() {
-        let config = check(&[], |name| match name {
-            "WEBHOOK_SECRET" => Some("0123456789abcdef01234567".into()),
-            "WEBHOOK_SECRET_PREVIOUS" => Some("short,0123456789abcdef01234567".into()),
-            _ => None,
-        });
-        let warnings = config.unwrap().warnings();
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].starts_with("WEBHOOK_SECRET_PREVIOUS is shorter"), "{warnings:?}");
-        assert!(warnings[1].contains("the current WEBHOOK_SECRET"), "{warnings:?}");
-        let config =
-            check(&[], |name| (name == "WEBHOOK_SECRET").then(|| "a long secret, with a comma in it".into()));
-        let warnings = config.unwrap().warnings();
-        assert!(warnings[0].contains("comma"), "{warnings:?}");
+        let shortest: Vec<_> = previous.iter().map(|forms| forms.last().unwrap().clone()).collect();
+        assert_eq!(shortest, expected.map(Secret::new));
+        assert!(check(&[], secret).unwrap().webhook_secrets_previous.is_empty());
     }
 
     #[test]

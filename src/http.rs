@@ -51,8 +51,8 @@ pub struct App {
 /// What is set for the routes.
 #[derive(Debug)]
 pub struct Settings {
-    /// Who holds one of them may store; the current one first.
-    pub webhook_secrets: Vec<Secret>,
+    /// Who holds one of them may store; the current one first, each in all its forms.
+    pub webhook_secrets: Vec<Vec<Secret>>,
     /// Who holds it may read; without one everybody may.
     pub read_token: Option<Secret>,
     /// Largest body, in bytes.
@@ -75,7 +75,7 @@ impl App {
             inbox,
             reads: Reads::new(Arc::clone(&store), Arc::clone(&metrics)),
             store,
-            keys: Keys::new(settings.webhook_secrets.iter().map(Secret::expose)),
+            keys: Keys::new(settings.webhook_secrets.iter().map(|forms| forms.iter().map(Secret::expose))),
             settings,
             metrics,
             connections,

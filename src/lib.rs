@@ -7,6 +7,7 @@ pub mod http;
 pub mod inbox;
 pub mod message;
 pub mod metrics;
+mod output;
 pub mod query;
 pub mod server;
 pub mod signature;

@@ -4,8 +4,6 @@
 //! messages.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,14 +15,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 mod body;
+mod listener;
 mod registry;
 mod wire;
 
 pub use body::RequestBody;
+pub use listener::{Listener, Unbound, bind};
 pub use registry::Registry;
 use registry::{Guard, Phase, TICK};
 use wire::{Refuse, Wire};
@@ -38,7 +38,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// For a complete header, from the connection's begin or the header's first byte.
     pub header_timeout: Duration,
-    /// For the next request, from the last answer.
+    /// For the next request, from the last answer. Longer than a proxy in front keeps an unused connection, so that
+    /// none is ended at the moment when the proxy sends a request on it.
     pub idle_timeout: Duration,
     /// For the client to take anything of an answer.
     pub write_timeout: Duration,
@@ -53,7 +54,7 @@ impl Default for Limits {
         Self {
             max_connections: 12_000,
             header_timeout: Duration::from_secs(4),
-            idle_timeout: Duration::from_secs(55),
+            idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(7),
@@ -72,9 +73,6 @@ const PIPELINED: Duration = Duration::from_secs(2);
 const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// But not for longer than this, where they never end.
 const LAST_ACCEPTS: Duration = Duration::from_millis(300);
-/// Most connections that wait to be accepted; Linux allows 4096 unless told otherwise. Where the queue is full, as
-/// in a burst the usual 128 are at once, a client's first packet is dropped, and it tries again after a second.
-const ACCEPT_QUEUE_MAX: u32 = 4096;
 /// Pause after the operating system refused a connection, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -91,30 +89,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
     fn refuse(&self, status: StatusCode) -> Response<String>;
 }
 
-/// Listens on the first address of `host` that can be had.
-pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    let mut failed = None;
-    for address in lookup_host((host, port)).await? {
-        match bind_to(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failed = Some(error),
-        }
-    }
-    Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address")))
-}
-
-fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart need not wait for the old connections to be forgotten.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(ACCEPT_QUEUE_MAX)
-}
-
 /// Serves connections until `stop` is done, then accepts no more, answers every request that had arrived, and
 /// returns when all connections are closed, or after the drain timeout.
 pub async fn serve<H: Handler>(
-    listener: TcpListener,
+    listener: Listener,
     handler: H,
     registry: Arc<Registry>,
     stop: impl Future<Output = ()>,
@@ -164,15 +142,15 @@ struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listener: &Listener) {
         loop {
             self.accept_one(listener).await;
         }
     }
 
-    async fn accept_one(&self, listener: &TcpListener) {
+    async fn accept_one(&self, listener: &Listener) {
         match listener.accept().await {
-            Ok((stream, _)) => self.start(stream).await,
+            Ok(stream) => self.start(stream).await,
             Err(error) => {
                 tracing::warn!(error = chain(&error), "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -15,9 +15,10 @@ const DIGEST_BYTES: usize = 32;
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
-/// The keys that are valid at once: the current one, and those before it for as long as senders still use them.
+/// The keys that are valid at once: the current one, and those before it for as long as senders still use them. Each with
+/// its number, which several share that are forms of one secret.
 #[derive(Debug, Clone)]
-pub struct Keys(Vec<Key>);
+pub struct Keys(Vec<(usize, Key)>);
 
 /// A well-formed signature header; not yet known to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,18 +73,20 @@ impl Key {
 }
 
 impl Keys {
-    /// Makes keys of secrets, the current one first.
-    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        Self(secrets.into_iter().map(Key::new).collect())
+    /// Makes keys of secrets, the current one first, each in all its forms.
+    pub fn new<'a, Forms: IntoIterator<Item = &'a [u8]>>(secrets: impl IntoIterator<Item = Forms>) -> Self {
+        let numbered = secrets.into_iter().enumerate();
+        let keys = numbered.flat_map(|(nth, forms)| forms.into_iter().map(move |form| (nth, Key::new(form))));
+        Self(keys.collect())
     }
 
-    /// Checks that `signature` was made with one of the keys over exactly these bytes, and says with which, 0
+    /// Checks that `signature` was made with one of the keys over exactly these bytes, and says with which secret's, 0
     /// being the current one. Every key is tried in any case, so that the time tells nothing.
     ///
     /// # Errors
     /// [`Refused`] if none of them made it.
     pub fn verify(&self, body: &[u8], signature: &Signature) -> Result<usize, Refused> {
-        let tried = self.0.iter().enumerate().map(|(nth, key)| key.verify(body, signature).map(|()| nth));
+        let tried = self.0.iter().map(|(nth, key)| key.verify(body, signature).map(|()| *nth));
         tried.reduce(Result::or).unwrap_or(Err(Refused))
     }
 }
@@ -154,15 +157,16 @@ mod tests {
 
     #[test]
     fn each_of_several_keys_verifies_and_is_told_apart() {
-        let secrets: [&[u8]; 3] = [b"current", b"previous", b"the one before"];
-        let keys = Keys::new(secrets);
+        let secrets: [&[u8]; 4] = [b"current", b"previous", b"the one before", b"previous\n"];
+        let [current, previous, before, other_form] = secrets;
+        let keys = Keys::new([vec![current], vec![previous, other_form], vec![before]]);
         let verify = |secret: &[u8]| {
             keys.verify(b"body", &Signature::parse(Key::new(secret).sign(b"body").as_bytes()).unwrap())
         };
-        assert_eq!(secrets.map(verify), [Ok(0), Ok(1), Ok(2)]);
+        assert_eq!(secrets.map(verify), [Ok(0), Ok(1), Ok(2), Ok(1)]);
         assert_eq!(verify(b"another"), Err(Refused));
         let signature = Signature::parse(Key::new(b"current").sign(b"body").as_bytes()).unwrap();
-        assert_eq!(Keys::new([]).verify(b"body", &signature), Err(Refused), "no key lets nobody in");
+        assert_eq!(Keys::new([[]; 0]).verify(b"body", &signature), Err(Refused), "no key lets nobody in");
     }
 
     #[test]

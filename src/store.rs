@@ -251,8 +251,34 @@ pub enum OpenError {
         /// Who this process runs as.
         user: u32,
     },
+    /// It, or what leads to it, cannot be looked at, so that nobody knows whether it is there.
+    #[error("cannot look at {path}, where the database is: {source}")]
+    Unseen {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is to be where a symbolic link leads, and that leads nowhere.
+    #[error(
+        "{link}, where the database is, is a symbolic link to {target}, and nothing is there; mount or make that, or remove the link"
+    )]
+    Dangling {
+        /// The link.
+        link: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// One of the files that it consists of lies apart from the others.
+    #[error("will not use {path}: {why}")]
+    Apart {
+        /// That file.
+        path: String,
+        /// Why, and what would be right.
+        why: &'static str,
+    },
     /// It is to be read as it is, and is not there.
-    #[error("there is no database {path}; give DATABASE_URL the path of one")]
+    #[error("there is no database {path}; give the path of one")]
     Missing {
         /// The file.
         path: String,
@@ -307,6 +333,18 @@ pub enum OpenError {
         path: String,
         /// The mark that program left.
         found: i64,
+    },
+    /// The database has lost what marks it as Lyftr's, as it does by `.dump`.
+    #[error(
+        "{path} has Lyftr's tables, of schema version {version}, but not the marks that say so, which `.dump` leaves out; if no newer Lyftr made it, run this in it with sqlite3, and start again: PRAGMA application_id = {application}; PRAGMA user_version = {version};"
+    )]
+    Unmarked {
+        /// The file.
+        path: String,
+        /// The mark of Lyftr's databases.
+        application: i64,
+        /// The version of the schema that the tables are of.
+        version: usize,
     },
     /// A server cannot be reached, or does not do what is asked of it.
     #[error(

@@ -6,6 +6,7 @@
 //! here at once ([`Log::request`]): it is the same for every request and must cost little.
 
 use std::fmt::{self, Write as _};
+use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -65,10 +66,7 @@ impl Log {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(
-        level: Level,
-        out: impl std::io::Write + Send + 'static,
-    ) -> std::io::Result<(Self, LogGuard)> {
+    pub fn start(level: Level, out: impl Write + Send + 'static) -> std::io::Result<(Self, LogGuard)> {
         let sink = Arc::new(Sink::default());
         let thread = {
             let sink = Arc::clone(&sink);
@@ -187,7 +185,8 @@ impl Sink {
     }
 
     /// Writes out what is appended until the guard is dropped.
-    fn run(&self, mut out: impl std::io::Write) {
+    fn run(&self, out: impl Write) {
+        let mut writer = LineWriter { out, begun: Vec::new() };
         let mut lines = Vec::new();
         loop {
             let mut buffer = self.lock();
@@ -203,10 +202,8 @@ impl Sink {
             std::mem::swap(&mut buffer.lines, &mut lines);
             let closing = buffer.closing;
             drop(buffer);
-            if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
-                let lost = lines.split_inclusive(|byte| *byte == b'\n').count();
-                self.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
-            }
+            let lost = writer.write(&lines);
+            self.dropped.fetch_add(lost, Ordering::Relaxed);
             if closing && lines.is_empty() {
                 break;
             }
@@ -218,6 +215,51 @@ impl Sink {
     fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes lines so that a write that fails, for a full disk say, leaves none of them broken: a line whose beginning
+/// was written is ended by the next write that succeeds.
+struct LineWriter<W> {
+    out: W,
+    /// What is missing of the line that was begun.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> LineWriter<W> {
+    /// Ends the line that was begun, and writes these; returns how many of them are lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        let begun = std::mem::take(&mut self.begun);
+        let (_, missing) = self.write_most(&begun);
+        if !missing.is_empty() {
+            self.begun = missing.to_vec();
+            return count(lines);
+        }
+        let (written, unwritten) = self.write_most(lines);
+        if written.last().is_none_or(|byte| *byte == b'\n') {
+            return count(unwritten);
+        }
+        let mut rest = unwritten.split_inclusive(|byte| *byte == b'\n');
+        self.begun = rest.next().unwrap_or_default().to_vec();
+        u64::try_from(rest.count()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes these bytes as far as that succeeds; what was written, and what was not.
+    fn write_most<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.out.write(rest) {
+                Ok(some @ 1..) => written += some,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        bytes.split_at_checked(written).unwrap_or((bytes, &[]))
+    }
+}
+
+/// How many lines these are.
+fn count(lines: &[u8]) -> u64 {
+    u64::try_from(lines.split_inclusive(|byte| *byte == b'\n').count()).unwrap_or(u64::MAX)
 }
 
 /// Events of our own code, flat: `ts`, `level`, `message`, then the event's fields.

@@ -1,6 +1,5 @@
 //! Lyftr's own HTTP stack around another router, for the programs that Lyftr is measured next to.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,19 +10,18 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use lyftr::metrics::Metrics;
 use lyftr::server::{self, Handler, Limits, Registry, RequestBody};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower::Service as _;
 
 /// Serves `router`, and a probe beside it, on this port of 127.0.0.1 until SIGTERM, as Lyftr does.
 pub async fn serve(router: Router, port: u16) -> anyhow::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    let table = Registry::new(Limits::default(), Arc::new(Metrics::default()));
+    let listener = server::bind("127.0.0.1", port).await?;
+    let registry = Registry::new(Limits::default(), Arc::new(Metrics::default()));
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         terminate.recv().await;
     };
-    server::serve(listener, Served(router.route("/health/live", get(ok))), table, stop).await;
+    server::serve(listener, Served(router.route("/health/live", get(ok))), registry, stop).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::{Failure, mistaken, print, progress_bar, say};
 use crate::config::Mistakes;
 use crate::store::copy::{self, Checksum};
-use crate::store::{self, Settings, Store, Url};
+use crate::store::{self, Settings, Store, Url, sqlite};
 
 /// What can be asked. The URLs are text here, since what is wrong with one is not told with the password in it.
 #[derive(clap::Args)]
@@ -46,13 +46,12 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             return Ok(mistaken("copy", &mistakes));
         }
     };
-    if from == to {
+    if from == to || lead_to_one_file(&from, &to) {
         return Err("--from and --to are the same".into());
     }
-    if let Url::Sqlite(path) = &from
-        && !path.exists()
-    {
-        return Err(format!("there is no database {from}").into());
+    if let Url::Sqlite(path) = &from {
+        // Otherwise it would be made.
+        sqlite::must_exist(path)?;
     }
     let source = store::open(&from, Settings::default())?;
     let target = store::open(&to, Settings::default())?;
@@ -98,6 +97,12 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// By other names, or by links.
+fn lead_to_one_file(one: &Url, other: &Url) -> bool {
+    let (Url::Sqlite(one), Url::Sqlite(other)) = (one, other) else { return false };
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 fn told(checksum: Checksum) -> String {

@@ -1,18 +1,25 @@
 //! `lyftr healthcheck`: what a container's HEALTHCHECK runs, so that the image needs no shell and no curl.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::{Failure, print};
 
 /// Longest time that the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// As many addresses as ureq takes.
+const ADDRESSES_MAX: usize = 16;
 
 /// What can be asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Address that the service listens on
+    /// Address that the service listens on, or a name
     #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: String,
     /// Port that the service listens on
@@ -24,25 +31,55 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let probe = if options.live { "live" } else { "ready" };
-    let url = format!("http://{}:{}/health/{probe}", reachable(&options.host), options.port);
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    let found = (options.host.as_str(), options.port).to_socket_addrs();
+    let found =
+        found.map_err(|error| format!("HOST is no address, and cannot be found as a name ({error})"))?;
+    let addresses = reachable(found);
+    let tried = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    // It is the service itself that is asked, whatever proxy the environment names, and whereever an answer points to.
+    let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .timeout_global(Some(TIMEOUT))
-        .build()
-        .into();
-    let mut response = agent.get(&url).call().map_err(|error| format!("{url} does not answer: {error}"))?;
+        .build();
+    let agent = ureq::Agent::with_parts(config, DefaultConnector::new(), Addresses(addresses));
+    let url =
+        format!("http://localhost:{}/health/{}", options.port, if options.live { "live" } else { "ready" });
+    let mut response =
+        agent.get(&url).call().map_err(|error| format!("the service does not answer on {tried}: {error}"))?;
     print(&response.body_mut().read_to_string()?);
     Ok(if response.status() == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// An address that means "all" is reached through the loopback; IPv6 stands in brackets.
-fn reachable(host: &str) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
-        Ok(IpAddr::V6(address)) if address.is_unspecified() => "[::1]".to_owned(),
-        Ok(IpAddr::V6(address)) => format!("[{address}]"),
-        _ => host.to_owned(),
+/// Where a service that listens on these addresses can be reached. One that means "all" is reached through the
+/// loopback: that of IPv4 as well where it is IPv6's, which may be switched off.
+fn reachable(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+    let mut reachable = Vec::new();
+    for address in addresses {
+        let through = match address.ip() {
+            all if !all.is_unspecified() => vec![address],
+            IpAddr::V4(_) => vec![SocketAddr::new(v4, address.port())],
+            IpAddr::V6(_) => [v6, v4].map(|ip| SocketAddr::new(ip, address.port())).to_vec(),
+        };
+        reachable.extend(through);
+    }
+    reachable.dedup();
+    reachable.truncate(ADDRESSES_MAX);
+    reachable
+}
+
+/// Tries these addresses in turn, whatever the name in the URL is.
+#[derive(Debug)]
+struct Addresses(Vec<SocketAddr>);
+
+impl Resolver for Addresses {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut resolved = self.empty();
+        self.0.iter().for_each(|address| resolved.push(*address));
+        Ok(resolved)
     }
 }
 
@@ -52,14 +89,18 @@ mod tests {
 
     #[test]
     fn all_addresses_are_reached_through_the_loopback() {
-        for (host, url) in [
-            ("0.0.0.0", "127.0.0.1"),
-            ("::", "[::1]"),
-            ("::1", "[::1]"),
-            ("10.0.0.1", "10.0.0.1"),
-            ("api", "api"),
+        for (listens_on, reached) in [
+            (vec!["0.0.0.0:1"], vec!["127.0.0.1:1"]),
+            (vec!["[::]:1"], vec!["[::1]:1", "127.0.0.1:1"]),
+            (vec!["[::1]:1"], vec!["[::1]:1"]),
+            (vec!["10.0.0.1:1"], vec!["10.0.0.1:1"]),
+            (vec!["[::1]:1", "127.0.0.1:1"], vec!["[::1]:1", "127.0.0.1:1"]),
+            (vec!["[fe80::1%2]:1"], vec!["[fe80::1%2]:1"]),
         ] {
-            assert_eq!(reachable(host), url);
+            let addresses = listens_on.iter().map(|address| address.parse().unwrap());
+            assert_eq!(reachable(addresses).iter().map(ToString::to_string).collect::<Vec<_>>(), reached);
         }
+        let many = (1..=20).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(reachable(many).len(), ADDRESSES_MAX);
     }
 }

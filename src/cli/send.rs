@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -11,10 +12,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ureq::http::Uri;
 
-use super::{Failure, print, say};
+use super::{Failure, print, say, signing_key};
 use crate::clock;
-use crate::config::{self, Environment};
+use crate::config::Environment;
 use crate::signature::Key;
 
 /// Longest time for one answer.
@@ -27,7 +29,8 @@ const REFUSALS_SHOWN_MAX: u64 = 20;
 /// What can be asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Address of the service; /webhook is added where no path is given
+    /// Address of the service; /webhook is added where no path is given. A proxy that the environment names
+    /// (`HTTPS_PROXY` and so on, with `NO_PROXY`) is used unless the address is the loopback's
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
     url: String,
     /// Lines of this file are the messages, each a JSON object; - for standard input
@@ -57,22 +60,26 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
+    let service = Service::at(&options.url)?;
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        // A message that is posted elsewhere, or fetched, is not stored.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(TIMEOUT));
+    let config = if service.is_here { config.proxy(None) } else { config };
     let sender = Sender {
-        key: Key::new(config::webhook_secret(environment)?.expose()),
-        url: webhook_url(&options.url),
+        key: signing_key(environment)?,
+        service,
         retries: options.retries,
-        agent: ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .build()
-            .into(),
+        agent: config.build().into(),
     };
     match &options.file {
         None => send_one(&sender, options),
         Some(path) if path.as_os_str() == "-" => send_lines(&sender, options, std::io::stdin().lock(), None),
         Some(path) => {
             let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (bytes, file) = opened.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let (bytes, file) = opened.map_err(|error| format!("cannot read what --file names: {error}"))?;
             send_lines(&sender, options, BufReader::new(file), Some(bytes))
         }
     }
@@ -168,6 +175,40 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// Where the service is.
+struct Service {
+    url: Uri,
+    /// On this machine, so that no proxy leads there.
+    is_here: bool,
+}
+
+impl Service {
+    /// # Errors
+    /// In words and without the URL, which may hold a password.
+    fn at(given: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org/webhook";
+        let url: Uri = webhook_url(given).parse().map_err(|_| FORM)?;
+        let (Some("http" | "https"), Some(authority)) = (url.scheme_str(), url.authority()) else {
+            return Err(FORM);
+        };
+        let host = authority.host();
+        if host.is_empty() || (authority.port_u16().is_none() && !authority.as_str().ends_with(host)) {
+            return Err(FORM);
+        }
+        let is_here = is_here(host);
+        Ok(Self { url, is_here })
+    }
+}
+
+/// Whether a host is this machine: the loopback, or the address that means all of its own.
+fn is_here(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address.map(|address| address.to_canonical()) {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        Err(_) => host.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+    }
+}
+
 fn webhook_url(given: &str) -> String {
     let after_scheme = given.split_once("://").map_or(given, |(_, rest)| rest);
     match after_scheme.split_once('/') {
@@ -179,7 +220,7 @@ fn webhook_url(given: &str) -> String {
 
 struct Sender {
     key: Key,
-    url: String,
+    service: Service,
     retries: u32,
     agent: ureq::Agent,
 }
@@ -205,7 +246,8 @@ impl Sender {
             let result = self.try_once(body, &signature);
             let may_help = result.as_ref().map_or(true, |answer| answer.status == 503);
             if !may_help || tries_left == 0 {
-                return result.map_err(|error| format!("{} does not answer: {error}", self.url).into());
+                return result
+                    .map_err(|error| format!("the service at --url does not answer: {error}").into());
             }
             tries_left -= 1;
             std::thread::sleep(pause);
@@ -214,7 +256,7 @@ impl Sender {
     }
 
     fn try_once(&self, body: &[u8], signature: &str) -> Result<Answer, ureq::Error> {
-        let request = self.agent.post(&self.url).header("Content-Type", "application/json");
+        let request = self.agent.post(&self.service.url).header("Content-Type", "application/json");
         let mut response = request.header("X-Signature", signature).send(body)?;
         Ok(Answer { status: response.status().as_u16(), body: response.body_mut().read_to_string()? })
     }
@@ -232,6 +274,49 @@ mod tests {
             ("https://example.org/in/webhook", "https://example.org/in/webhook"),
         ] {
             assert_eq!(webhook_url(given), url);
+        }
+    }
+    #[test]
+    fn no_proxy_leads_to_this_machine() {
+        for here in [
+            "127.0.0.1",
+            "127.255.1.2",
+            "[::1]",
+            "localhost",
+            "LocalHost.",
+            "[::ffff:127.0.0.1]",
+            "0.0.0.0",
+            "[::]",
+        ] {
+            assert!(
+                Service::at(&format!("http://{here}:8000")).is_ok_and(|service| service.is_here),
+                "{here}"
+            );
+        }
+        for elsewhere in ["10.0.0.1", "[fe80::1]", "localhost.example", "api", "128.0.0.1"] {
+            assert!(
+                Service::at(&format!("https://{elsewhere}/x")).is_ok_and(|service| !service.is_here),
+                "{elsewhere}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_without_it() {
+        for bad in [
+            "",
+            "hunter2",
+            "hunter2:8000",
+            "ftp://hunter2",
+            "http://",
+            "http://hunter2:port/",
+            "http:// hunter2",
+        ] {
+            let why = Service::at(bad).map(|service| service.url).unwrap_err();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+        for good in ["http://a", "http://a:80", "https://user:hunter2@example.org/x?y", "http://[::1]:8000"] {
+            assert!(Service::at(good).is_ok(), "{good}");
         }
     }
 }

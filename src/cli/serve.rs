@@ -12,6 +12,7 @@ use crate::config::{Args, Config, Environment};
 use crate::http::{App, Service, Settings};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::output::Output;
 use crate::server::{self, Limits, Registry};
 use crate::store;
 use crate::telemetry::{Log, chain};
@@ -24,7 +25,8 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return mistaken("start", &mistakes),
     };
-    let (log, _flushed_at_the_end) = match Log::start(config.log_level, std::io::stdout()) {
+    let started = Output::standard().and_then(|output| Log::start(config.log_level, output));
+    let (log, _flushed_at_the_end) = match started {
         Ok(started) => started,
         Err(error) => {
             say(&format!("lyftr cannot start its log: {error}"));
@@ -45,7 +47,11 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
 }
 
 fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
-    let limits = Limits { max_connections: connections(config.max_connections), ..Limits::default() };
+    let limits = Limits {
+        max_connections: connections(config.max_connections),
+        idle_timeout: config.keep_alive,
+        ..Limits::default()
+    };
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -53,8 +59,9 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
     let store = store::open(&config.database.url, config.database.settings)?;
+    let current = vec![config.webhook_secret.clone()];
     let webhook_secrets: Vec<_> =
-        std::iter::once(&config.webhook_secret).chain(&config.webhook_secrets_previous).cloned().collect();
+        std::iter::once(current).chain(config.webhook_secrets_previous.iter().cloned()).collect();
     let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
     let inbox = Arc::new(Inbox::start(&store, config.queue_max, &metrics)?);
     let connections = Registry::new(limits, Arc::clone(&metrics));
@@ -99,11 +106,12 @@ async fn listen(
     connections: Arc<Registry>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let place = format!("{}:{}", config.host, config.port);
-    let listener = server::bind(&config.host, config.port).await.map_err(|error| {
-        format!("cannot listen on {place}: {error}; set HOST and PORT to an address that is free")
-    })?;
-    announce(listener.local_addr()?, config);
+    let listener = server::bind(&config.host, config.port).await?;
+    let addresses: Vec<_> = listener.addresses().collect();
+    if let Some(warning) = config.open_reads(&addresses) {
+        tracing::warn!("{warning}");
+    }
+    announce(&addresses, config);
     let stop = {
         let app = Arc::clone(&app);
         async move {
@@ -116,11 +124,16 @@ async fn listen(
     Ok(())
 }
 
-fn announce(address: SocketAddr, config: &Config) {
+/// Says where the service listens: a line in the log for each address.
+fn announce(addresses: &[SocketAddr], config: &Config) {
     let version = env!("CARGO_PKG_VERSION");
     let database = config.database.url.to_string();
-    tracing::info!(version, address = %address, database, "listening");
-    if std::io::stderr().is_terminal() {
+    for address in addresses {
+        tracing::info!(version, address = %address, database, "listening");
+    }
+    if let Some(address) = addresses.first()
+        && std::io::stderr().is_terminal()
+    {
         say(&format!(
             "Lyftr {version} listens on http://{address} and keeps messages in {database}. Ctrl-C stops it.\n\
              Send a message from another terminal that has the same WEBHOOK_SECRET:\n  \

@@ -4,9 +4,8 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Failure, print};
-use crate::config::{self, Environment};
-use crate::signature::Key;
+use super::{Failure, print, signing_key};
+use crate::config::Environment;
 
 /// What can be asked.
 #[derive(Debug, clap::Args)]
@@ -17,14 +16,14 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
-    let key = Key::new(config::webhook_secret(environment)?.expose());
+    let key = signing_key(environment)?;
     let body = if options.file.as_os_str() == "-" {
         let mut body = Vec::new();
         std::io::stdin().read_to_end(&mut body)?;
         body
     } else {
         std::fs::read(&options.file)
-            .map_err(|error| format!("cannot read {}: {error}", options.file.display()))?
+            .map_err(|error| format!("cannot read FILE, which should hold the body: {error}"))?
     };
     print(&key.sign(&body));
     Ok(ExitCode::SUCCESS)

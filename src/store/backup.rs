@@ -11,6 +11,8 @@ use rustix::fs::OFlags;
 use super::{OpenError, Settings, Url, copy, postgres, sqlite};
 use crate::telemetry::chain;
 
+mod name;
+
 /// What a backup came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
@@ -57,6 +59,17 @@ pub enum Error {
     /// The database cannot be read, or the backup cannot be written.
     #[error("the backup was given up: {}", chain(.0))]
     Store(super::Error),
+    /// What was read is not what is there.
+    #[error(
+        "the backup was given up: it has {found} messages, and the database {expected}; either messages were added or \
+         taken away by hand meanwhile, and another try is right, or `lyftr check` tells what is wrong"
+    )]
+    Differs {
+        /// Messages of the database, up to where it was to be read.
+        expected: u64,
+        /// Messages that were read.
+        found: u64,
+    },
     /// It was asked to stop.
     #[error("the backup was broken off; no file was made")]
     BrokenOff,
@@ -115,7 +128,11 @@ fn messages(
             Ok(goes_on)
         },
     )?;
-    Ok(goes_on.then_some(target.messages()))
+    if !goes_on {
+        return Ok(None);
+    }
+    let (expected, found) = (server.count_upto(upto)?, target.messages());
+    if expected == found { Ok(Some(found)) } else { Err(Error::Differs { expected, found }) }
 }
 
 /// A backup that is not whole yet, under a name that says so. Dropping it deletes it.
@@ -169,8 +186,10 @@ impl Partial {
         let publish = || {
             self.file.sync_all()?;
             let bytes = self.file.metadata()?.len();
-            rename_to_new(&self.path, &self.backup)?;
-            File::open(&self.folder)?.sync_all()?;
+            name::rename_to_new(&self.path, &self.backup)?;
+            sqlite::sync_folder(&self.folder).inspect_err(|_| {
+                let _was_made_here = std::fs::remove_file(&self.backup);
+            })?;
             Ok(bytes)
         };
         publish().map_err(|source: io::Error| match source.kind() {
@@ -193,20 +212,4 @@ impl Drop for Partial {
         // Not there any more if it has its name.
         let _renamed = std::fs::remove_file(&self.path);
     }
-}
-
-/// Renames a file, unless there is one of the new name.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            renamed => return renamed.map_err(Into::into),
-        }
-    }
-    std::fs::hard_link(from, to)?;
-    std::fs::remove_file(from)
 }

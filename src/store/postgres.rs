@@ -23,6 +23,7 @@ mod indexer;
 mod insert;
 mod locks;
 mod migrate;
+mod numbers;
 mod plain;
 mod rows;
 mod search;
@@ -46,12 +47,17 @@ const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
 const CHECK_TIMEOUT: Duration = Duration::from_hours(24);
 /// Between two looks at whether they have.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+/// For a transaction that may take longer than other statements.
+const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
 /// So often is a batch tried that was in the way of another one.
 const TRIES_MAX: u32 = 3;
 
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT FROM message LIMIT 1) AS found";
 /// Fails where messages could not be added: on a server or for a user that only reads.
-const ADD_NONE: &str = "INSERT INTO message SELECT * FROM message WHERE false";
+const ADD_NONE: &str = "\
+    INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
+    SELECT message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message WHERE false";
+const COUNT_UPTO: &str = "SELECT count(*) FROM message WHERE seq <= $1";
 /// Writes to the write-ahead log, and to nothing else; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
 
@@ -193,7 +199,10 @@ impl Postgres {
     /// # Errors
     /// [`Error`], also when they do not end.
     pub fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
-        let latest = self.connections.lend(horizon::latest)?;
+        let latest = self.connections.lend(|session| {
+            numbers::mend(session, self.progress.seen())?;
+            horizon::latest(session)
+        })?;
         let begin = Instant::now();
         while self.horizon()? < latest {
             if !go_on() {
@@ -214,6 +223,20 @@ impl Postgres {
     /// [`Error`]
     pub fn settled_messages(&self, after: i64, upto: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
         Ok(self.connections.lend(|session| rows::arrived(session, after, upto, limit))?)
+    }
+
+    /// How many messages there are up to an arrival number, which are counted one by one.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn count_upto(&self, upto: i64) -> Result<u64, Error> {
+        let count = |session: &Session<'_>| {
+            session.snapshot(|| {
+                session.run(TAKE_TIME)?;
+                rows::count(&session.row(COUNT_UPTO, &[&upto])?, 0)
+            })
+        };
+        Ok(self.connections.lend_for(CHECK_TIMEOUT, count)?)
     }
 
     /// How many messages there are.
@@ -245,12 +268,18 @@ impl Store for Postgres {
         }
         let mut tries = 1;
         loop {
-            match self.connections.lend(|session| insert::insert(session, batch)) {
+            let seen = self.progress.seen();
+            match self.connections.lend(|session| insert::insert(session, batch, seen)) {
                 Ok((outcomes, latest)) => {
                     self.progress.stored(latest);
                     return Ok(outcomes);
                 }
-                Err(failed) if failed.is_passing() && tries < TRIES_MAX => tries += 1,
+                Err(failed) if failed.is_passing() && tries < TRIES_MAX => {
+                    tries += 1;
+                    if matches!(failed, Failed::NotStored) {
+                        self.connections.lend(|session| numbers::mend(session, seen))?;
+                    }
+                }
                 Err(failed) => return Err(failed.into()),
             }
         }
@@ -290,7 +319,11 @@ impl Store for Postgres {
             session.row(ANY_ROW, &[])?;
             session.query(ADD_NONE, &[])?;
             session.row(WRITE, &[])?;
-            Ok(session.row(migrate::FOUND, &[])?.try_get(0)?)
+            let version = migrate::found(session)?;
+            if version == migrate::VERSION {
+                numbers::mend(session, self.progress.seen())?;
+            }
+            Ok(version)
         })?;
         Error::unless_schema(version, migrate::VERSION)
     }

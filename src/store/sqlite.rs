@@ -26,6 +26,7 @@ mod kept;
 mod migrate;
 mod number;
 mod order;
+mod place;
 mod plain;
 mod ranked;
 mod ranks;
@@ -35,8 +36,9 @@ mod search;
 mod writer;
 
 use files::{NotOwned, Owner};
-pub(super) use files::{beside, folder};
+pub(super) use files::{beside, folder, sync_folder};
 use indexer::{Indexer, Shared};
+use place::Place;
 use reader::Readers;
 use writer::Writer;
 
@@ -113,12 +115,14 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who starts the service.
     pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
+        let place = Place::to_write(path)?;
+        let path = place.path();
         let unusable = |source| unusable(path, source);
         let (conn, owner) = Self::own(path, tuning)?;
         let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
         let writer =
-            Writer::new(path, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+            Writer::new(&place, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let readers =
             Readers::open(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let indexer =
@@ -139,7 +143,7 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who runs the command.
     pub fn migrate(path: &Path) -> Result<i64, OpenError> {
-        Self::own(path, Tuning::default())?;
+        Self::own(Place::to_write(path)?.path(), Tuning::default())?;
         Ok(migrate::VERSION)
     }
 
@@ -158,13 +162,7 @@ impl Sqlite {
 
         let name = || path.display().to_string();
         let unusable = |source| unusable(path, source);
-        let refused = |refused| match refused {
-            migrate::Refused::Newer(found) => {
-                OpenError::Newer { path: name(), found, known: migrate::VERSION }
-            }
-            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
-            migrate::Refused::Sqlite(error) => unusable(error.into()),
-        };
+        let refused = |refused: migrate::Refused| refused.at(path, |error| unusable(error.into()));
         let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
             .map_err(|error| unusable(error.into()))?;
         migrate::check(&conn).map_err(refused)?;
@@ -239,6 +237,14 @@ impl Store for Sqlite {
     }
 }
 
+/// Whether there is a database at `path`, for who does not want one to be made.
+///
+/// # Errors
+/// [`OpenError`], in words for who runs the command.
+pub fn must_exist(path: &Path) -> Result<(), OpenError> {
+    Place::to_read(path).map(drop)
+}
+
 fn unusable(path: &Path, source: super::Cause) -> OpenError {
     OpenError::Unusable { path: path.display().to_string(), source }
 }
@@ -249,7 +255,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
         folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     std::fs::create_dir_all(folder)?;
     for made in missing.iter().rev() {
-        std::fs::File::open(files::folder(made))?.sync_all()?;
+        sync_folder(files::folder(made))?;
     }
     Ok(())
 }

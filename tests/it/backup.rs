@@ -11,6 +11,7 @@ use lyftr::message::{self, Message};
 use lyftr::store::backup::{self, Progress};
 use lyftr::store::{self, Outcome, Settings, Store, Url};
 use rusqlite::{Connection, OpenFlags};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 use crate::damage::disk::Disk;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
+use crate::support::sandbox::Sandbox;
 use crate::support::{eventually, message_with};
 
 fn open(url: &str) -> Arc<dyn Store> {
@@ -236,6 +238,30 @@ fn a_file_that_appears_meanwhile_is_not_overwritten() {
     assert!(calls > 0);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
     assert_eq!(names(folder.path(), "backup"), ["backup.db"]);
+}
+
+/// As on a mount of rclone's: the file is written whole, and then neither `renameat2` nor a hard link gives it its name.
+#[test]
+fn a_backup_gets_its_name_where_the_file_system_knows_no_way_in_one_step() {
+    let (folder, url, file) = large();
+    let sandbox = Sandbox::new();
+    let backup = |file: &Path, without: &[(&str, Errno)]| {
+        let builder = Process::builder().env("DATABASE_URL", &url).args(&["backup", file.to_str().unwrap()]);
+        sandbox.around(builder, without).run()
+    };
+    for error in [Errno::INVAL, Errno::PERM] {
+        // What rclone says to a link.
+        assert_made(&backup(&file, &[("renameat2", error), ("linkat", Errno::IO)]), &file, 300);
+        assert_eq!(ids(&file).len(), 300);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let again = backup(&file, &[("renameat2", error), ("linkat", Errno::PERM)]);
+        assert_refused(&again, "exists, and a backup overwrites nothing");
+        assert_eq!(names(folder.path(), "backup"), ["backup.db"]);
+        std::fs::remove_file(&file).unwrap();
+    }
+    let no_way = [("renameat2", Errno::INVAL), ("linkat", Errno::PERM), ("rename", Errno::IO)];
+    assert_refused(&backup(&file, &no_way), "cannot make the backup");
+    assert_eq!(names(folder.path(), "backup"), [""; 0]);
 }
 
 #[test]

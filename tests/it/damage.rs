@@ -14,7 +14,9 @@ use crate::support::process::Process;
 use crate::support::{eventually, message, message_with};
 
 pub(crate) mod disk;
+mod dump;
 mod faults;
+mod files;
 
 /// The ids that a service has, by its own account.
 #[track_caller]

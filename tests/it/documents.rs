@@ -1,10 +1,12 @@
 //! What the documents say, held to the code, in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use clap::Args as _;
 use lyftr::config::Args;
 use lyftr::metrics::{METHODS, PATHS, WebhookResult};
+use lyftr::server::Limits;
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
@@ -74,7 +76,24 @@ fn documented_settings(document: &str) -> BTreeMap<String, String> {
 fn every_setting_is_documented_with_its_default_and_no_other() {
     let settings = settings(&help());
     assert_eq!(documented_settings(CONFIGURATION), settings, "docs/configuration.md");
-    assert_eq!(documented_settings(README), settings, "README.md");
+}
+
+#[test]
+fn connections_are_kept_for_longer_than_the_proxies_of_the_documents_keep_them() {
+    let kept = settings(&help())["KEEP_ALIVE_SECS"].parse::<u64>().unwrap();
+    assert_eq!(Limits::default().idle_timeout, Duration::from_secs(kept));
+    assert!(kept > 60, "nginx and ALB keep them for 60 s");
+    let nginx =
+        OPERATIONS.split("    keepalive_timeout ").skip(1).map(|rest| rest.split_once("s;").unwrap().0);
+    let nginx: Vec<u64> = nginx.map(|seconds| seconds.parse().unwrap()).collect();
+    assert!(!nginx.is_empty() && nginx.iter().all(|seconds| *seconds < kept), "{nginx:?}");
+    for example in
+        [OPERATIONS, include_str!("../../docs/scaling.md"), include_str!("../../deploy/haproxy/haproxy.cfg")]
+    {
+        let haproxy = example.split("pool-purge-delay ").skip(1).map(|rest| rest.split_once('s').unwrap().0);
+        let haproxy: Vec<u64> = haproxy.map(|seconds| seconds.parse().unwrap()).collect();
+        assert!(!haproxy.is_empty() && haproxy.iter().all(|seconds| *seconds < kept), "{haproxy:?}");
+    }
 }
 
 #[test]
@@ -87,9 +106,8 @@ fn the_help_names_every_setting_its_flag_and_its_default() {
         let flag = name.to_lowercase().replace('_', "-");
         assert_eq!(argument.get_long(), Some(&*flag), "a flag is called as its variable");
         assert!(help.contains(&format!("--{flag} ")), "--{flag}:\n{help}");
-        // One that may hold a password does not show its value.
-        let shown = format!("[env: {name}{}", if name == "DATABASE_URL" { "]" } else { "=" });
-        assert!(help.contains(&shown), "{name}:\n{help}");
+        // Without its value, in whose place a secret may stand.
+        assert!(help.contains(&format!("[env: {name}]")), "{name}:\n{help}");
         let default = argument.get_default_values()[0].to_str().unwrap();
         assert!(help.contains(&format!("[default: {default}]")), "{default}:\n{help}");
     }

@@ -24,6 +24,7 @@ mod damage;
 mod documents;
 mod inbox;
 mod limits;
+mod listen;
 mod model;
 mod observability;
 mod postgres;

@@ -2,6 +2,7 @@
 
 mod log;
 mod metrics;
+mod output;
 mod privacy;
 
 use crate::support::client::{Client, Reply};

@@ -228,7 +228,7 @@ fn tls_ends_at_the_proxy() {
         let authority = ureq::tls::Certificate::from_pem(certificates.authority.as_bytes()).unwrap();
         let roots = ureq::tls::RootCerts::new_with_certs(&[authority]);
         let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
-        ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into()
+        ureq::Agent::config_builder().proxy(None).tls_config(tls).http_status_as_error(false).build().into()
     };
     let ours = agent(&certificates);
     let body = message("m1").to_string();

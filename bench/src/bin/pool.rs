@@ -26,10 +26,16 @@ mod served;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A message's arrival number is that of its batch, which here is the message alone, times 65,536.
+/// A message's arrival number is that of its batch, which here is the message alone, times 65,536. It is said in
+/// `lyftr.batch`, so that no trigger gives the message another one.
 const INSERT: &str = "\
+    WITH taken AS MATERIALIZED (
+        SELECT nextval('message_batch') AS number
+    ), batch AS MATERIALIZED (
+        SELECT number, set_config('lyftr.batch', number::text, true) FROM taken
+    )
     INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
-    VALUES ($1, nextval('message_batch') << 16, $2, $3, $4, $5, $6, $7)
+    SELECT $1::text, number << 16, $2::text, $3::text, $4::bigint, $5::integer, $6::smallint, $7::text FROM batch
     ON CONFLICT (message_id) DO NOTHING";
 
 /// Verifies, parses and inserts what is posted to /webhook, each message by a statement of its own.

@@ -26,6 +26,10 @@ const TOLD_EVERY: u64 = 1_000_000;
 
 /// For the session that fills: nothing of it must survive a crash, and indexes are sorted in memory.
 const SETTLE: &str = "SET synchronous_commit = off; SET maintenance_work_mem = '1GB'";
+/// The messages keep the numbers that they are given here.
+const NUMBERED: &str = "ALTER TABLE message DISABLE TRIGGER message_was_added";
+/// And those that come later get theirs from the database again.
+const NUMBERS: &str = "ALTER TABLE message ENABLE ALWAYS TRIGGER message_was_added";
 /// What follows from the messages, up to arrival number `{upto}`, as the service's indexer writes it.
 const DERIVE: &str = "\
     INSERT INTO sender_total SELECT sender, count(*) FROM message GROUP BY 1;
@@ -73,7 +77,9 @@ pub fn fill(database: &Database, messages: &Messages) -> Result<()> {
         // The index of the texts takes longest.
         let texts = scope.spawn(|| fill_table(&database.session()?, &MESSAGE_TEXT, messages));
         let session = database.session()?;
+        session.run(NUMBERED)?;
         fill_table(&session, &MESSAGE, messages)?;
+        session.run(NUMBERS)?;
         session.run(&format!("SELECT setval('message_batch', {})", batch(last)))?;
         session.run(&DERIVE.replace("{upto}", &(((batch(last) + 1) << PLACE_BITS) - 1).to_string()))?;
         texts.join().map_err(|_| anyhow!("the thread that fills message_text panicked"))?

@@ -3,19 +3,24 @@
 
 use super::connection::{Failed, Session};
 use super::figures::Figures;
-use super::migrate;
-use super::rows;
+use super::{TAKE_TIME, migrate, numbers, rows};
 use crate::query::fold;
 use crate::store::check::{Event, Tell, compare};
 
-/// Going through everything takes longer than other statements.
-const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
 const ROWS: &str = "SELECT count(*) FROM derived";
 /// What is kept in all, and what it should be.
 const DERIVED: &str = "\
-    SELECT derived.messages, (SELECT count(*) FROM message WHERE seq <= figures_upto),
+    SELECT derived.messages, (SELECT count(*) FROM message WHERE message.seq <= derived.figures_upto),
            derived.senders, (SELECT count(*) FROM sender_total)
     FROM derived";
+/// The triggers that are not as they should be, and how they should be enabled.
+const TRIGGERS: &str = "\
+    SELECT expected.name, expected.enabled FROM (VALUES
+        ('message_was_added', 'ALWAYS', 'A'), ('message_was_touched', 'ALWAYS', 'A'),
+        ('message_was_changed', 'REPLICA', 'R'), ('message_was_replicated', 'REPLICA', 'R')
+    ) AS expected (name, enabled, code)
+    LEFT JOIN pg_trigger ON tgrelid = 'message'::regclass AND tgname = expected.name
+    WHERE tgenabled::text IS DISTINCT FROM expected.code";
 /// The tables of totals: each with its key, and what that is of a message.
 const TOTALS: [(&str, &str, &str); 4] = [
     ("sender_total", "number", "sender"),
@@ -26,7 +31,7 @@ const TOTALS: [(&str, &str, &str); 4] = [
 /// Each message, and its text as it is derived.
 const MESSAGES: &str = "\
     SELECT message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond,
-           message.ts_digits, message.text, message.seq, folded,
+           message.ts_digits, message.text, message.seq, kept.folded,
            (kept.message_id, kept.sender, kept.recipient, kept.ts_second, kept.ts_nanosecond)
            IS NOT DISTINCT FROM
            (message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond)
@@ -43,7 +48,11 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, F
             "schema: version {version}; a start of the service brings it to {}",
             migrate::VERSION
         )));
+        // What is derived has another shape there, and numbers may be given twice.
+        return check_messages(session, None, tell);
     }
+    numbers::check(session, tell)?;
+    check_triggers(session, tell)?;
     let figures = figures(session, tell)?;
     if let Some(figures) = figures {
         check_totals(session, figures, tell)?;
@@ -60,12 +69,23 @@ fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Figures>
     }
     let figures = Figures::read(session)?;
     if figures.is_void {
-        let remark =
-            "derived: messages were changed by hand; it is void, and not compared; the service makes it anew";
+        let remark = "derived: it is void, since messages were changed by hand or are others, and is not compared; \
+                      the service makes it anew";
         tell(Event::Remark(remark.to_owned()));
         return Ok(None);
     }
     Ok(Some(figures))
+}
+
+/// Without its triggers the table does not tell when it is changed.
+fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), Failed> {
+    for row in session.query(TRIGGERS, &[])? {
+        let (name, enabled): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        tell(Event::Problem(format!(
+            "message: the trigger {name} is not there, or not enabled: ALTER TABLE message ENABLE {enabled} TRIGGER {name}"
+        )));
+    }
+    Ok(())
 }
 
 fn check_totals(session: &Session<'_>, figures: Figures, tell: &mut Tell<'_>) -> Result<(), Failed> {

@@ -48,6 +48,8 @@ pub(super) enum Failed {
     Unfit(&'static str),
     /// With what it answered.
     Nonsense(Cause),
+    /// Because the server gave an arrival number that was given before: nothing is stored.
+    NotStored,
     /// Any more.
     Closed,
 }
@@ -216,9 +218,10 @@ fn unfit(settings: &Row) -> Option<&'static str> {
 }
 
 impl Failed {
-    /// The server chose this transaction to end a deadlock or a conflict: the same again may well succeed.
+    /// The server chose this transaction to end a deadlock or a conflict, or gave it a bad number: the same again may
+    /// well succeed.
     pub(super) fn is_passing(&self) -> bool {
-        let Self::Server(error) = self else { return false };
+        let Self::Server(error) = self else { return matches!(self, Self::NotStored) };
         error.code().is_some_and(|code| {
             *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE
         })
@@ -233,6 +236,9 @@ impl From<Failed> for Error {
             Failed::TimedOut => unavailable("the database did not answer in time", None),
             Failed::Unfit(reason) => unavailable(reason, None),
             Failed::Nonsense(cause) => Self::Failed(cause),
+            Failed::NotStored => {
+                unavailable("the database gives numbers to messages that it gave before", None)
+            }
             Failed::Closed => unavailable("the service is stopping", None),
         }
     }
@@ -256,7 +262,8 @@ fn explain(error: tokio_postgres::Error) -> Error {
         "55P03" => "the database is locked by another process",
         "40001" | "40P01" => "other writers were in the way",
         "XX001" | "XX002" => "the database is damaged",
-        "42P01" | "42703" | "42883" => "the schema of the database is not what it should be",
+        "3F000" => "the search_path of the user leads to no schema of the database",
+        "42P01" | "42703" | "42883" | "42P10" => "the schema of the database is not what it should be",
         code => match code.get(..2) {
             Some("08") => "the database cannot be reached",
             Some("28") => "the database refuses the user or the password",

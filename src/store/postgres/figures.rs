@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use tokio_postgres::Row;
+
 use super::connection::{Failed, Session};
 use super::rows::{self, COLUMNS, bigint, checked, count, integer, timestamp};
 use crate::message::{Message, Moment, Phone, Timestamp};
@@ -17,8 +19,14 @@ const MINUTES_A_DAY: i64 = 1_440;
 // Arrival numbers are given as values, also where they stand in a table: the planner takes an unknown one for a third of
 // all messages.
 
-const READ: &str = "\
-    SELECT CASE WHEN is_void THEN 0 ELSE figures_upto END, CASE WHEN is_void THEN 0 ELSE texts_upto END, is_void
+/// What is derived is of other messages also if the latest one in it is not there, as where tables of two times were put
+/// together.
+const STATE: &str = "\
+    SELECT derived.figures_upto, derived.texts_upto,
+           derived.is_void OR derived.latest_seq IS NOT NULL AND NOT EXISTS (
+               SELECT FROM message
+               WHERE message.seq = derived.latest_seq AND message.message_id = derived.latest_id
+           )
     FROM derived";
 const TOTAL: &str = "\
     SELECT derived.messages + (SELECT count(*) FROM message WHERE seq > $1) FROM derived";
@@ -70,12 +78,14 @@ const TOP_SENDERS: &str = "\
         WHERE NOT EXISTS (SELECT FROM arrived WHERE arrived.number = sender_total.number)
         ORDER BY messages DESC, number LIMIT 10
     )
-    SELECT number, messages FROM (SELECT * FROM touched UNION ALL SELECT * FROM untouched) AS senders
+    SELECT number, messages FROM (
+        SELECT number, messages FROM touched UNION ALL SELECT number, messages FROM untouched
+    ) AS senders
     ORDER BY messages DESC, number LIMIT 10";
 const SENDERS: &str = "\
     SELECT senders + (
         SELECT count(DISTINCT sender) FROM message WHERE seq > $1
-        AND NOT EXISTS (SELECT FROM sender_total WHERE number = sender)
+        AND NOT EXISTS (SELECT FROM sender_total WHERE sender_total.number = message.sender)
     ) FROM derived";
 const FIRST: &str = "\
     SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond, message_id LIMIT 1";
@@ -100,8 +110,17 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn read(session: &Session<'_>) -> Result<Self, Failed> {
-        let row = session.row(READ, &[])?;
-        Ok(Self { upto: row.try_get(0)?, texts_upto: row.try_get(1)?, is_void: row.try_get(2)? })
+        let void = Self { upto: 0, texts_upto: 0, is_void: true };
+        Ok(Self::noted(session)?.filter(|figures| !figures.is_void).unwrap_or(void))
+    }
+
+    /// The same as it is noted, also if it is void; none if a hand took the note away.
+    pub(super) fn noted(session: &Session<'_>) -> Result<Option<Self>, Failed> {
+        let rows = session.query(STATE, &[])?;
+        let noted = |row: &Row| {
+            Ok(Self { upto: row.try_get(0)?, texts_upto: row.try_get(1)?, is_void: row.try_get(2)? })
+        };
+        rows.first().map(noted).transpose()
     }
 
     /// All messages.

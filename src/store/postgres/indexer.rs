@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::Tuning;
 use super::connection::{Connections, Failed, Session};
+use super::figures::Figures;
 use super::horizon::horizon;
-use super::locks;
-use super::rows;
+use super::numbers::{self, Seen};
+use super::{locks, rows};
 use crate::message::Moment;
 use crate::query::fold;
 use crate::store::{Behind, Error};
@@ -20,7 +21,10 @@ use crate::telemetry::chain;
 
 /// Whoever holds this lock does the work, for one transaction.
 const TURN: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
-const STATE: &str = "SELECT is_void, figures_upto, texts_upto FROM derived";
+/// For a row that a hand took away.
+const NOTE: &str = "INSERT INTO derived (is_void) VALUES (true) ON CONFLICT DO NOTHING";
+/// What is void stays so until all of it has been forgotten, even if the latest message in it comes back.
+const VOID: &str = "UPDATE derived SET is_void = true WHERE NOT is_void";
 /// A portion of the texts, so that however many there are, each step ends in time.
 const FORGET_TEXTS: &str = "\
     WITH gone AS (
@@ -28,7 +32,8 @@ const FORGET_TEXTS: &str = "\
     ) SELECT count(*) FROM gone";
 const FORGET: &str = "\
     DELETE FROM sender_total; DELETE FROM recipient_total; DELETE FROM day_total; DELETE FROM minute_total;
-    UPDATE derived SET is_void = false, figures_upto = 0, texts_upto = 0, messages = 0, senders = 0";
+    UPDATE derived SET is_void = false, figures_upto = 0, texts_upto = 0, messages = 0, senders = 0,
+        latest_seq = NULL, latest_id = NULL";
 /// The last of so many messages.
 const LAST_OF: &str = "\
     SELECT max(seq), count(*) FROM (SELECT seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS found";
@@ -36,28 +41,31 @@ const ADD_FIGURES: &str = "\
     WITH arrived AS MATERIALIZED (
         SELECT sender, recipient, ts_second FROM message WHERE seq > $1 AND seq <= $2
     ), by_sender AS (
-        INSERT INTO sender_total AS kept SELECT sender, count(*) FROM arrived GROUP BY sender
+        INSERT INTO sender_total AS kept (number, messages) SELECT sender, count(*) FROM arrived GROUP BY sender
         ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
         RETURNING xmax = 0 AS is_new
     ), by_recipient AS (
-        INSERT INTO recipient_total AS kept SELECT recipient, count(*) FROM arrived GROUP BY recipient
+        INSERT INTO recipient_total AS kept (number, messages) SELECT recipient, count(*) FROM arrived GROUP BY recipient
         ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
     ), by_day AS (
-        INSERT INTO day_total AS kept SELECT floor(ts_second / 86400.0), count(*) FROM arrived GROUP BY 1
+        INSERT INTO day_total AS kept (day, messages) SELECT floor(ts_second / 86400.0), count(*) FROM arrived GROUP BY 1
         ON CONFLICT (day) DO UPDATE SET messages = kept.messages + excluded.messages
     ), by_minute AS (
-        INSERT INTO minute_total AS kept SELECT floor(ts_second / 60.0), count(*) FROM arrived GROUP BY 1
+        INSERT INTO minute_total AS kept (minute, messages) SELECT floor(ts_second / 60.0), count(*) FROM arrived GROUP BY 1
         ON CONFLICT (minute) DO UPDATE SET messages = kept.messages + excluded.messages
     )
     UPDATE derived SET figures_upto = $2, messages = messages + (SELECT count(*) FROM arrived),
-        senders = senders + (SELECT count(*) FROM by_sender WHERE is_new)
+        senders = senders + (SELECT count(*) FROM by_sender WHERE is_new),
+        latest_seq = $2, latest_id = (SELECT message_id FROM message WHERE seq = $2)
     WHERE NOT is_void RETURNING true";
 const TEXTS: &str = "\
     SELECT seq, message_id, sender, recipient, ts_second, ts_nanosecond, text FROM message
     WHERE seq > $1 AND seq <= $2 ORDER BY seq";
 const ADD_TEXTS: &str = "\
     INSERT INTO message_text (seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[])";
+    SELECT seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[])
+        AS message (seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded)";
 const TEXTS_ADDED: &str = "UPDATE derived SET texts_upto = $1 WHERE NOT is_void RETURNING true";
 const BEHIND: &str = "\
     SELECT (SELECT count(*) FROM (SELECT FROM message WHERE seq > $1 LIMIT $3) AS found),
@@ -72,6 +80,7 @@ const BEHIND_MAX: i64 = 1_000_000;
 pub(super) struct Progress {
     /// The latest message that this process has stored.
     stored: AtomicI64,
+    seen: Seen,
     figures_upto: AtomicI64,
     texts_upto: AtomicI64,
     figures_behind: AtomicU64,
@@ -82,6 +91,12 @@ impl Progress {
     /// Messages were stored, up to this one.
     pub(super) fn stored(&self, seq: i64) {
         self.stored.fetch_max(seq, Relaxed);
+        self.seen.note(seq);
+    }
+
+    /// The greatest number of a batch that this process knows of.
+    pub(super) fn seen(&self) -> i64 {
+        self.seen.get()
     }
 
     /// As far as the thread has seen, and at least one where this process has stored something since.
@@ -174,7 +189,11 @@ impl Work {
         let begin = Instant::now();
         let look = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= self.tuning.index_pause);
         let done = self.connections.lend(|session| {
+            if look {
+                numbers::mend(session, self.progress.seen())?;
+            }
             let horizon = horizon(session)?;
+            self.progress.seen.note(horizon);
             let more = self.derive(session, horizon)?;
             if look || !more {
                 self.look(session)?;
@@ -214,17 +233,23 @@ impl Work {
             if !turn {
                 return Ok(false);
             }
-            let state = session.row(STATE, &[])?;
-            if state.try_get(0)? {
+            let Some(noted) = Figures::noted(session)? else {
+                session.run(NOTE)?;
+                return Ok(true);
+            };
+            if noted.is_void {
+                session.run(VOID)?;
                 let forgotten: i64 = session.row(FORGET_TEXTS, &[&self.tuning.figures_batch])?.try_get(0)?;
                 if forgotten < self.tuning.figures_batch {
                     session.run(FORGET)?;
-                    tracing::info!("messages were changed by hand; figures and indexes are made anew");
+                    tracing::info!(
+                        "messages were changed by hand or are others; figures and indexes are made anew"
+                    );
                 }
                 return Ok(true);
             }
-            let figures_more = self.add_figures(session, state.try_get(1)?, horizon)?;
-            let texts_more = self.add_texts(session, state.try_get(2)?, horizon)?;
+            let figures_more = self.add_figures(session, noted.upto, horizon)?;
+            let texts_more = self.add_texts(session, noted.texts_upto, horizon)?;
             Ok(figures_more || texts_more)
         })
     }
@@ -238,7 +263,7 @@ impl Work {
     ) -> Result<Option<(i64, bool)>, Failed> {
         let row = session.row(LAST_OF, &[&after, &horizon, &most])?;
         let more = row.try_get::<_, i64>(1)? == most;
-        Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (if more { last } else { horizon }, more)))
+        Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, more)))
     }
 
     fn add_figures(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
@@ -274,13 +299,20 @@ impl Work {
 
     /// Notes how far the work has come, whoever did it.
     fn look(&self, session: &Session<'_>) -> Result<(), Failed> {
-        let state = session.row(STATE, &[])?;
-        let (figures_upto, texts_upto): (i64, i64) = (state.try_get(1)?, state.try_get(2)?);
-        let row = session.row(BEHIND, &[&figures_upto, &texts_upto, &BEHIND_MAX])?;
-        self.progress.figures_behind.store(rows::count(&row, 0)?, Relaxed);
-        self.progress.texts_behind.store(rows::count(&row, 1)?, Relaxed);
-        self.progress.figures_upto.store(figures_upto, Relaxed);
-        self.progress.texts_upto.store(texts_upto, Relaxed);
+        let progress = &self.progress;
+        let stored = progress.stored.load(Relaxed);
+        let Figures { upto, texts_upto, is_void: _ } = Figures::read(session)?;
+        let row = session.row(BEHIND, &[&upto, &texts_upto, &BEHIND_MAX])?;
+        let (figures_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
+        progress.figures_behind.store(figures_behind, Relaxed);
+        progress.texts_behind.store(texts_behind, Relaxed);
+        progress.figures_upto.store(upto, Relaxed);
+        progress.texts_upto.store(texts_upto, Relaxed);
+        if figures_behind == 0 && texts_behind == 0 && stored > upto {
+            // It is not there any more: a hand took it away, or the server has come back without it. Unless another
+            // one was stored meanwhile, nothing waits for it.
+            let _another_one = progress.stored.compare_exchange(stored, upto, Relaxed, Relaxed);
+        }
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::connection::{Failed, Session};
+use tokio_postgres::error::SqlState;
+
+use super::connection::{Failed, Given, Session};
 use super::locks;
 use super::rows;
 use crate::message::Message;
@@ -11,12 +13,17 @@ use crate::store::Outcome;
 /// Arrival numbers are those of the batches times this, and the place in the batch.
 pub(super) const PLACES: i64 = 1 << 16;
 
-/// The lock is taken before the number, by which a reader knows that the batch is under way: see `horizon.rs`.
+/// The lock is taken before the number, by which a reader knows that the batch is under way: see `horizon.rs`. Nothing is
+/// stored under a number that is not greater than those that were seen before: see `numbers.rs`. To whom the number is not
+/// said, the trigger `message_was_added` gives another one.
 const INSERT: &str = "\
     WITH begun AS MATERIALIZED (
-        SELECT pg_advisory_xact_lock_shared($8, (last_value & 2147483647)::integer) FROM message_batch
+        SELECT last_value AS latest, pg_advisory_xact_lock_shared($8, (last_value & 2147483647)::integer)
+        FROM message_batch
+    ), taken AS MATERIALIZED (
+        SELECT nextval('message_batch') AS number, latest FROM begun
     ), batch AS MATERIALIZED (
-        SELECT nextval('message_batch') AS number FROM begun
+        SELECT number, set_config('lyftr.batch', number::text, true) FROM taken WHERE number > greatest(latest, $9)
     )
     INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
     SELECT id, (batch.number << 16) + place - 1, sender, recipient, second, nanosecond, digits, text
@@ -25,8 +32,16 @@ const INSERT: &str = "\
     ON CONFLICT (message_id) DO NOTHING
     RETURNING seq";
 
-/// [`Store::insert`](crate::store::Store::insert), and the greatest arrival number that was given.
-pub(super) fn insert(session: &Session<'_>, batch: &[Message]) -> Result<(Vec<Outcome>, i64), Failed> {
+/// The index that no two messages have one arrival number in.
+const UNIQUE: &str = "message_by_seq";
+
+/// [`Store::insert`](crate::store::Store::insert), and the greatest arrival number that was given. `seen` is the number of
+/// a batch that began before this one.
+pub(super) fn insert(
+    session: &Session<'_>,
+    batch: &[Message],
+    seen: i64,
+) -> Result<(Vec<Outcome>, i64), Failed> {
     if i64::try_from(batch.len()).is_ok_and(|len| len > PLACES) {
         return Err(Failed::Nonsense("a batch has more messages than there are numbers for".into()));
     }
@@ -36,7 +51,8 @@ pub(super) fn insert(session: &Session<'_>, batch: &[Message]) -> Result<(Vec<Ou
     firsts.sort_by_key(|&(_, message)| message.message_id.as_str());
     firsts.dedup_by_key(|&mut (_, message)| message.message_id.as_str());
 
-    let created = insert_rows(session, &firsts.iter().map(|&(_, message)| message).collect::<Vec<_>>())?;
+    let messages: Vec<_> = firsts.iter().map(|&(_, message)| message).collect();
+    let created = insert_rows(session, &messages, seen)?;
     let latest = created.iter().max().copied().unwrap_or(0);
     let places: HashSet<i64> = created.iter().map(|seq| seq % PLACES).collect();
     let (new, known): (Vec<_>, Vec<_>) = (0..).zip(firsts).partition(|(place, _)| places.contains(place));
@@ -50,14 +66,15 @@ pub(super) fn insert(session: &Session<'_>, batch: &[Message]) -> Result<(Vec<Ou
             return Ok(Outcome::Created);
         }
         let stored = stored.get(message.message_id.as_str());
-        let stored = stored.ok_or_else(|| Failed::Nonsense("neither stored nor there already".into()))?;
+        // Also if a hand took it away between the two statements.
+        let stored = stored.ok_or(Failed::NotStored)?;
         Ok(if *stored == message { Outcome::Duplicate } else { Outcome::Conflict })
     };
     Ok((batch.iter().enumerate().map(outcome).collect::<Result<_, Failed>>()?, latest))
 }
 
 /// Stores those whose id is new; their arrival numbers.
-fn insert_rows(session: &Session<'_>, messages: &[&Message]) -> Result<Vec<i64>, Failed> {
+fn insert_rows(session: &Session<'_>, messages: &[&Message], seen: i64) -> Result<Vec<i64>, Failed> {
     fn column<'a, T>(messages: &[&'a Message], of: impl Fn(&'a Message) -> T) -> Vec<T> {
         messages.iter().map(|message| of(message)).collect()
     }
@@ -68,9 +85,18 @@ fn insert_rows(session: &Session<'_>, messages: &[&Message]) -> Result<Vec<i64>,
     let nanoseconds = column(messages, |message| rows::integer(message.ts.nanosecond()));
     let digits = column(messages, |message| i16::from(message.ts.digits()));
     let texts = column(messages, |message| message.text.as_deref());
-    let created = session.query(
-        INSERT,
-        &[&ids, &senders, &recipients, &seconds, &nanoseconds, &digits, &texts, &locks::BATCHES],
-    )?;
+    let given: [Given<'_>; 9] =
+        [&ids, &senders, &recipients, &seconds, &nanoseconds, &digits, &texts, &locks::BATCHES, &seen];
+    let created = session.query(INSERT, &given).map_err(|failed| match failed {
+        Failed::Server(error) if is_of_numbers(&error) => Failed::NotStored,
+        failed => failed,
+    })?;
     created.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Whether a number was given that a message has already.
+fn is_of_numbers(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        *error.code() == SqlState::UNIQUE_VIOLATION && error.constraint() == Some(UNIQUE)
+    })
 }

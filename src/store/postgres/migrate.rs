@@ -2,26 +2,54 @@
 //!
 //! A file that has been released is never edited; a change is a new file.
 
+use tokio_postgres::error::SqlState;
+
 use super::connection::{Failed, Session};
-use super::locks;
+use super::{TAKE_TIME, locks, numbers};
 
 /// The migrations, the n-th of which leads to schema version n.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_message.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_message.sql"),
+    include_str!("../../../migrations/postgres/0002_arrival_number.sql"),
+];
 
 /// The schema version that this Lyftr works with.
-pub(super) const VERSION: i64 = 1;
-const _: () = assert!(MIGRATIONS.len() == 1, "VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 2;
+const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migrations");
 
-/// A migration may take longer than other statements, and so may the wait for another process's.
-const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1, $2)";
 const IS_THERE: &str = "SELECT to_regclass('lyftr_schema') IS NOT NULL";
 const MAKE: &str = "\
     CREATE TABLE lyftr_schema (one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), version bigint NOT NULL);
     INSERT INTO lyftr_schema (version) VALUES (0)";
 /// The schema version of the database.
-pub(super) const FOUND: &str = "SELECT version FROM lyftr_schema";
+const FOUND: &str = "SELECT version FROM lyftr_schema";
+/// Whether another schema of this database has the tables, which the user may look into.
+const IS_ELSEWHERE: &str = "\
+    SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = 'lyftr_schema' AND relkind = 'r' AND has_schema_privilege(relnamespace, 'USAGE')";
+/// Where the extension is, whether its name is found there, and whether this user may do so.
+const TRIGRAMS: &str = "\
+    SELECT nspname::text, nspname = ANY (current_schemas(true)), has_schema_privilege(pg_namespace.oid, 'USAGE')
+    FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'";
+const MAKE_TRIGRAMS: &str = "CREATE EXTENSION pg_trgm";
+/// For this transaction. Tables are made in the schema that comes first.
+const FIND_TRIGRAMS: &str =
+    "SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident($1), true)";
 const NOTE: &str = "UPDATE lyftr_schema SET version = $1";
+
+/// Without the right to it; or the server does not have it, as it is told up to PostgreSQL 14, and later.
+const NOT_TO_BE_HAD: [SqlState; 3] =
+    [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::UNDEFINED_FILE, SqlState::FEATURE_NOT_SUPPORTED];
+const NO_TRIGRAMS: &str = "the extension pg_trgm is not in the database, and this user cannot make it: have a superuser run \
+    CREATE EXTENSION pg_trgm there (the package postgresql-contrib has it, where the server does not know it)";
+const CLOSED_TRIGRAMS: &str = "the extension pg_trgm is in a schema that this user may not use: \
+    GRANT USAGE ON that SCHEMA to it, or ALTER EXTENSION pg_trgm SET SCHEMA public";
+const ELSEWHERE: &str = "it has the tables of Lyftr in a schema that the search_path of this user does not lead to, and empty \
+    ones would take their place: put that schema first with ALTER ROLE or ALTER DATABASE … SET search_path; \
+    a second inbox needs a database of its own";
+const NO_VERSION: &str = "its table lyftr_schema has no row, as where a schema was restored without its content: \
+    INSERT INTO lyftr_schema (version) VALUES (2) if it was one of this release of Lyftr";
 
 /// What stands in the way of bringing a database up to date.
 #[derive(Debug)]
@@ -37,28 +65,63 @@ pub(super) fn found(session: &Session<'_>) -> Result<i64, Failed> {
     if !session.row(IS_THERE, &[])?.try_get::<_, bool>(0)? {
         return Ok(0);
     }
-    Ok(session.row(FOUND, &[])?.try_get(0)?)
+    version(session)
 }
 
-/// Applies what is missing in one transaction; how many migrations that were.
+fn version(session: &Session<'_>) -> Result<i64, Failed> {
+    let rows = session.query(FOUND, &[])?;
+    Ok(rows.first().ok_or(Failed::Unfit(NO_VERSION))?.try_get(0)?)
+}
+
+/// Applies what is missing in one transaction, and looks after the sequence of batches; how many migrations that were.
 pub(super) fn up(session: &Session<'_>) -> Result<usize, Refused> {
     let done = session.transaction(|| {
+        // A migration takes longer than other statements, and so does the wait for another process's.
         session.run(TAKE_TIME)?;
         session.query(LOCK, &[&locks::LYFTR, &locks::MIGRATION])?;
         if !session.row(IS_THERE, &[])?.try_get::<_, bool>(0)? {
+            if session.row(IS_ELSEWHERE, &[])?.try_get(0)? {
+                return Err(Failed::Unfit(ELSEWHERE));
+            }
             session.run(MAKE)?;
         }
-        let found: i64 = session.row(FOUND, &[])?.try_get(0)?;
+        let found = version(session)?;
         let Some(missing) = usize::try_from(found).ok().and_then(|done| MIGRATIONS.get(done..)) else {
             return Ok(Err(found));
         };
+        if found == 0 {
+            provide_trigrams(session)?;
+        }
         for migration in missing {
             session.run(migration)?;
         }
         if !missing.is_empty() {
             session.query(NOTE, &[&VERSION])?;
         }
+        numbers::move_on(session, 0)?;
         Ok(Ok(missing.len()))
     });
     done.map_err(Refused::Failed)?.map_err(Refused::Newer)
+}
+
+/// Has the extension that the index of texts is of, wherever in the database it is.
+fn provide_trigrams(session: &Session<'_>) -> Result<(), Failed> {
+    let found = session.query(TRIGRAMS, &[])?;
+    let Some(found) = found.first() else {
+        return session.run(MAKE_TRIGRAMS).map_err(|failed| match failed {
+            Failed::Server(error) if error.code().is_some_and(|code| NOT_TO_BE_HAD.contains(code)) => {
+                Failed::Unfit(NO_TRIGRAMS)
+            }
+            failed => failed,
+        });
+    };
+    let (schema, is_found, may_be_used): (&str, bool, bool) =
+        (found.try_get(0)?, found.try_get(1)?, found.try_get(2)?);
+    if !may_be_used {
+        return Err(Failed::Unfit(CLOSED_TRIGRAMS));
+    }
+    if !is_found {
+        session.query(FIND_TRIGRAMS, &[&schema])?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::connection::{self, explain};
 use super::existing::Existing;
 use super::migrate;
+use super::place::Place;
 use super::writer::{INSERT, insert_one};
 use crate::store::backup::{Error, Progress};
 use crate::store::{Arrived, Outcome};
@@ -30,7 +31,7 @@ pub(in crate::store) fn pages(
     to: &Path,
     go_on: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<u64>, Error> {
-    let from = Existing::open(path)?;
+    let from = Existing::open(&Place::to_read(path)?)?;
     let mut target = open(to).map_err(explain)?;
     let copying = Backup::new(&from.conn, &mut target).map_err(explain)?;
     loop {

@@ -1,7 +1,6 @@
 //! Whether a database is sound, and the index beside it. Both are gone through from one end to the other, in an order
 //! that they have, so that nothing large is kept in memory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
@@ -10,6 +9,7 @@ use super::connection::explain;
 use super::existing::Existing;
 use super::migrate;
 use super::number::{ANY, Number};
+use super::place::Place;
 use super::rows;
 use crate::store::check::{Error, Event, Sum, Tell};
 
@@ -18,7 +18,6 @@ mod index;
 use index::Index;
 
 const INTEGRITY: &str = "PRAGMA integrity_check";
-const SCHEMA: &str = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%'";
 const MESSAGES: &str = "\
     SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, seq FROM message ORDER BY seq";
 
@@ -37,9 +36,10 @@ struct Expected {
 
 /// Checks the database at `path`; how many messages it has.
 pub(in crate::store) fn check(path: &Path, tell: &mut Tell<'_>) -> Result<u64, Error> {
+    let place = Place::to_read(path)?;
     // Before the messages, so that these have all that the index has.
-    let index = Index::open(path);
-    let Existing { conn: messages, version } = Existing::open(path)?;
+    let index = Index::open(place.path());
+    let Existing { conn: messages, version } = Existing::open(&place)?;
     tell(Event::Part("pages of the database"));
     part("database", tell, |tell| integrity(&messages, "database", tell))?;
     part("database", tell, |tell| schema(&messages, version, tell))?;
@@ -98,14 +98,15 @@ fn integrity(conn: &Connection, place: &str, tell: &mut Tell<'_>) -> rusqlite::R
 
 /// Whether tables, indexes and triggers are those of the version that the database says it has.
 fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
-    let listed = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, String>> {
-        let mut statement = conn.prepare(SCHEMA)?;
-        statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
-    let (expected, mut found) = (listed(&migrate::example(version)?)?, listed(messages)?);
+    let (expected, mut found) = (migrate::schema(&migrate::example(version)?)?, migrate::schema(messages)?);
     for (name, sql) in expected {
         match found.remove(&name) {
             None => tell(Event::Problem(format!("database: there is no {name}"))),
+            Some(other) if adds_columns(&sql, &other) => {
+                tell(Event::Remark(format!(
+                    "database: the {name} has columns that are not of Lyftr's making"
+                )));
+            }
             Some(other) if other != sql => {
                 tell(Event::Problem(format!("database: the {name} is not as Lyftr makes it")));
             }
@@ -116,6 +117,13 @@ fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlit
         tell(Event::Remark(format!("database: the {name} is not of Lyftr's making")));
     }
     Ok(())
+}
+
+/// Whether the one table is made of the other by `ALTER TABLE … ADD COLUMN`, which puts the column behind the last one.
+fn adds_columns(expected: &str, found: &str) -> bool {
+    let heads_and_tails = expected.char_indices().filter_map(|(end, _)| expected.split_at_checked(end));
+    let mut added = heads_and_tails.filter_map(|(head, tail)| found.strip_prefix(head)?.strip_suffix(tail));
+    added.any(|added| added.starts_with(", "))
 }
 
 fn read_messages(

@@ -101,7 +101,7 @@ impl Worker {
 
     /// On a connection of its own each time, so that nothing is believed of one after a failure.
     fn step(&self) -> rusqlite::Result<Checkpoint> {
-        if FileId::at(&self.path) != Some(self.database) {
+        if self.database.must_be_at(&self.path).is_err() {
             return Err(rusqlite::Error::InvalidPath(self.path.clone()));
         }
         let conn = connection::writer(&self.path, CACHE_KIB, false)?;

@@ -1,10 +1,9 @@
 //! A database as it is, whoever else has it: it is opened for reading only, its schema stays, and the lock by which a
 //! process owns it is not asked for.
 
-use std::path::Path;
-
 use rusqlite::Connection;
 
+use super::place::Place;
 use super::{connection, migrate};
 use crate::store::OpenError;
 
@@ -21,24 +20,16 @@ pub(super) struct Existing {
 }
 
 impl Existing {
-    /// Opens the database at `path`, which must be one of Lyftr's.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    /// Opens the database there, which must be one of Lyftr's.
+    pub(super) fn open(place: &Place) -> Result<Self, OpenError> {
+        let path = place.path();
         let name = || path.display().to_string();
-        if !path.exists() {
-            return Err(OpenError::Missing { path: name() });
-        }
         let unreadable =
             |source: rusqlite::Error| OpenError::Unreadable { path: name(), source: source.into() };
         let conn = connection::reader(path, CACHE_KIB).map_err(unreadable)?;
         conn.execute_batch("BEGIN").map_err(unreadable)?;
         // The first read is what the snapshot is of.
-        let version = migrate::check(&conn).map_err(|refused| match refused {
-            migrate::Refused::Newer(found) => {
-                OpenError::Newer { path: name(), found, known: migrate::VERSION }
-            }
-            migrate::Refused::Foreign(found) => OpenError::Foreign { path: name(), found },
-            migrate::Refused::Sqlite(error) => unreadable(error),
-        })?;
+        let version = migrate::check(&conn).map_err(|refused| refused.at(path, unreadable))?;
         if version == 0 {
             return Err(OpenError::Unmade { path: name() });
         }

@@ -2,10 +2,16 @@
 //! connection is lost at the next start, so it must not be acknowledged.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::store::Space;
+#[cfg(target_os = "linux")]
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::place::Place;
+use crate::store::{Error, Space};
 
 /// The file that stands beside `path` and is called as it is, with this ending.
 pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -19,6 +25,15 @@ pub(in crate::store) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes the names in a folder last, where the file system knows how to.
+pub(in crate::store) fn sync_folder(folder: &Path) -> io::Result<()> {
+    let synced = File::open(folder)?.sync_all();
+    match synced.as_ref().map_err(Errno::from_io_error) {
+        Err(Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)) => Ok(()),
+        _ => synced,
+    }
+}
+
 /// The space that the databases at these paths take together, and what is left on the disk of the first one.
 pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {
     let disk = rustix::fs::statvfs(folder(database)).ok()?;
@@ -30,31 +45,51 @@ pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {
     })
 }
 
-/// The size of the file at `path`, 0 if there is none. Asks for nothing else, for the reason given at
-/// [`FileId::at`].
-#[cfg(target_os = "linux")]
+/// The size of the file at `path`, 0 if it does not tell.
 fn bytes(path: &Path) -> u64 {
-    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    statx(CWD, path, AtFlags::empty(), StatxFlags::SIZE).map_or(0, |found| found.stx_size)
+    #[cfg(target_os = "linux")]
+    if let Ok(Some(found)) = statx(path, StatxFlags::SIZE) {
+        return found.stx_size;
+    }
+    std::fs::metadata(path).map_or(0, |found| found.len())
 }
 
-/// The size of the file at `path`, 0 if there is none.
-#[cfg(not(target_os = "linux"))]
-fn bytes(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |found| found.len())
+/// Asks for this about the file that `path` leads to, and for nothing else: whoever asks Linux (6.13 and later) for a
+/// file's times makes the next write set new ones, which the sync after it then writes out, a third of a commit's time.
+/// None where the kernel, or the sandbox around this process, has no such call.
+#[cfg(target_os = "linux")]
+fn statx(path: &Path, what: StatxFlags) -> io::Result<Option<Statx>> {
+    match rustix::fs::statx(CWD, path, AtFlags::empty(), what) {
+        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+        found => Ok(Some(found?)),
+    }
+}
+
+pub(super) const REMOVED: Error =
+    Error::Unavailable { reason: "the database file was removed or replaced", source: None };
+
+/// The file may well be there, and nobody knows.
+fn unseen(error: io::Error) -> Error {
+    Error::Unavailable { reason: "the database file cannot be looked at", source: Some(error.into()) }
 }
 
 /// A database and its write-ahead log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Files {
-    pub(super) database: FileId,
+    database: FileId,
     wal: FileId,
 }
 
 impl Files {
-    /// The database at `path` and its write-ahead log; `None` if either is not there.
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        Some(Self { database: FileId::at(path)?, wal: FileId::at(&beside(path, "-wal"))? })
+    /// This database, which must be in its place, and its write-ahead log.
+    pub(super) fn of(database: FileId, place: &Place) -> Result<Self, Error> {
+        place.must_lead_to(database)?;
+        Ok(Self { database, wal: FileId::of_database(&beside(place.path(), "-wal"))? })
+    }
+
+    /// Whether both are still in their place.
+    pub(super) fn must_be_at(&self, place: &Place) -> Result<(), Error> {
+        if Self::of(self.database, place)? == *self { Ok(()) } else { Err(REMOVED) }
     }
 }
 
@@ -66,24 +101,41 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// The file that `path` leads to. Asks for nothing but its number: whoever asks Linux (6.13 and later) for
-    /// a file's times makes the next write set new ones, which the sync after it then writes out, a third of a
-    /// commit's time.
-    #[cfg(target_os = "linux")]
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO).ok()?;
-        let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
-        Some(Self { device, inode: found.stx_ino })
+    /// The file that `path` leads to, if it leads to one.
+    ///
+    /// # Errors
+    /// It cannot be looked at, which says nothing of whether it is there.
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match Self::look(path) {
+            Err(error) if is_absence(&error) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
-    /// The file that `path` leads to.
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::metadata(path).ok()?;
-        Some(Self { device: found.dev(), inode: found.ino() })
+    fn look(path: &Path) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(found) = statx(path, StatxFlags::INO)? {
+            let device = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
+            return Ok(Self { device, inode: found.stx_ino });
+        }
+        let found = std::fs::metadata(path)?;
+        Ok(Self { device: found.dev(), inode: found.ino() })
     }
+
+    /// The database at `path`, or its log.
+    pub(super) fn of_database(path: &Path) -> Result<Self, Error> {
+        Self::at(path).map_err(unseen)?.ok_or(REMOVED)
+    }
+
+    /// Whether the database at `path` is still this one.
+    pub(super) fn must_be_at(self, path: &Path) -> Result<(), Error> {
+        if Self::of_database(path)? == self { Ok(()) } else { Err(REMOVED) }
+    }
+}
+
+/// Whether an error says that there is no such file.
+pub(super) fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Holds a database for this process alone, until it is dropped: the figures are kept in memory, so nobody else may
@@ -100,7 +152,7 @@ pub(super) enum NotOwned {
     /// Another process holds it; its number, if it has told.
     Taken(String),
     /// The lock cannot be made.
-    Io(std::io::Error),
+    Io(io::Error),
 }
 
 impl Owner {

@@ -22,18 +22,20 @@ use crate::store::matches::Entry;
 const SCHEMA: &str = include_str!("index/schema.sql");
 /// Counts up with every change of the schema; an index of another version is made anew.
 pub(super) const VERSION: i64 = 1;
-const NEW_STATE: &str = "INSERT INTO state VALUES (1, ?1, 0, 0)";
+const NEW_STATE: &str = "INSERT INTO state (only, edition, numbers_upto, texts_upto) VALUES (1, ?1, 0, 0)";
 const STATE: &str = "SELECT edition, numbers_upto, texts_upto FROM state";
 const SENDERS: &str = "SELECT number, messages FROM sender";
 pub(super) const TIME_STEPS: &str = "SELECT ts_second, ts_nanosecond, entries FROM time_step";
 pub(super) const NUMBER_STEPS: &str =
     "SELECT sender, recipient, ts_second, ts_nanosecond, entries FROM number_step";
 
-const ADD_NUMBER: &str = "INSERT INTO by_number VALUES (?1, ?2, ?3, ?4, ?5)";
+const ADD_NUMBER: &str = "\
+    INSERT INTO by_number (sender, recipient, ts_second, ts_nanosecond, seq) VALUES (?1, ?2, ?3, ?4, ?5)";
 const ADD_TO_SENDER: &str = "\
-    INSERT INTO sender VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET messages = messages + excluded.messages";
-const ADD_TIME_STEP: &str = "INSERT INTO time_step VALUES (?1, ?2, ?3)";
-const ADD_NUMBER_STEP: &str = "INSERT INTO number_step VALUES (?1, ?2, ?3, ?4, ?5)";
+    INSERT INTO sender (number, messages) VALUES (?1, ?2) ON CONFLICT (number) DO UPDATE SET messages = messages + excluded.messages";
+const ADD_TIME_STEP: &str = "INSERT INTO time_step (ts_second, ts_nanosecond, entries) VALUES (?1, ?2, ?3)";
+const ADD_NUMBER_STEP: &str = "\
+    INSERT INTO number_step (sender, recipient, ts_second, ts_nanosecond, entries) VALUES (?1, ?2, ?3, ?4, ?5)";
 const CLEAR_STEPS: &str = "DELETE FROM time_step; DELETE FROM number_step";
 const NUMBERS_UPTO: &str = "UPDATE state SET numbers_upto = ?1";
 const ADD_TEXT: &str = "INSERT INTO by_text (rowid, folded) VALUES (?1, ?2)";
@@ -111,19 +113,22 @@ impl Index {
         making.execute(NEW_STATE, [edition])?;
         making.pragma_update(None, "user_version", VERSION)?;
         making.commit()?;
-        tracing::info!("the index is made anew from the messages");
+        if latest > 0 {
+            tracing::info!("the index is made anew from the messages");
+        }
         Self::adopt(path, conn, State { edition, numbers_upto: 0, texts_upto: 0 }, tuning)
     }
 
     fn adopt(path: &Path, conn: Connection, state: State, tuning: Tuning) -> rusqlite::Result<Self> {
-        let file = FileId::at(path).ok_or(rusqlite::Error::InvalidPath(path.to_owned()))?;
+        let file =
+            FileId::at(path).ok().flatten().ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;
         let (path, texts_upto) = (path.to_owned(), state.texts_upto);
         Ok(Self { path, file, conn, tuning, texts_upto })
     }
 
     /// Whether the file that the path leads to is still the one that is written.
-    pub(super) fn in_place(&self) -> bool {
-        FileId::at(&self.path) == Some(self.file)
+    pub(super) fn in_place(&self) -> std::io::Result<bool> {
+        Ok(FileId::at(&self.path)? == Some(self.file))
     }
 
     /// Messages up to this one can be found by their text.

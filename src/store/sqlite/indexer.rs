@@ -208,6 +208,8 @@ enum Broken {
     Removed,
     #[error("the index is damaged")]
     Damaged,
+    #[error("the index cannot be looked at")]
+    Unseen(#[from] std::io::Error),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -217,6 +219,7 @@ impl Broken {
     fn is_lost(&self) -> bool {
         match self {
             Self::Other | Self::Removed | Self::Damaged => true,
+            Self::Unseen(_) => false,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
@@ -270,7 +273,7 @@ impl Worker {
         if self.shared.distrusted.swap(false, Relaxed) {
             return Err(Broken::Damaged);
         }
-        if !open.index.in_place() {
+        if !open.index.in_place()? {
             return Err(Broken::Removed);
         }
         let arrived = self.take_in(&open.messages)?;

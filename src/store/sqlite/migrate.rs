@@ -2,7 +2,12 @@
 //!
 //! A file that has been released is never edited; a change is a new file.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::OpenError;
 
 /// The migrations, the n-th of which leads to schema version n.
 const MIGRATIONS: &[&str] = &[
@@ -17,6 +22,11 @@ const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migration
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
 
+/// What the schema is made of. What SQLite and Litestream keep for themselves is not of it.
+const SCHEMA: &str = "\
+    SELECT type || ' ' || name, sql FROM sqlite_schema
+    WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%' AND name NOT GLOB '_litestream_*'";
+
 /// What stands in the way of bringing a database up to date.
 #[derive(Debug)]
 pub(super) enum Refused {
@@ -24,6 +34,8 @@ pub(super) enum Refused {
     Newer(i64),
     /// The database is another program's: its mark.
     Foreign(i64),
+    /// The database has Lyftr's tables, and not the marks that go with them: the version that these tables are of.
+    Unmarked(usize),
     /// SQLite said no.
     Sqlite(rusqlite::Error),
 }
@@ -34,16 +46,60 @@ impl From<rusqlite::Error> for Refused {
     }
 }
 
+impl Refused {
+    /// The same in words, about the database at `path`; `unusable` says what an error of SQLite's means.
+    pub(super) fn at(self, path: &Path, unusable: impl FnOnce(rusqlite::Error) -> OpenError) -> OpenError {
+        let path = path.display().to_string();
+        match self {
+            Self::Newer(found) => OpenError::Newer { path, found, known: VERSION },
+            Self::Foreign(found) => OpenError::Foreign { path, found },
+            Self::Unmarked(version) => OpenError::Unmarked { path, application: APPLICATION_ID, version },
+            Self::Sqlite(error) => unusable(error),
+        }
+    }
+}
+
 /// Whether this Lyftr can work with the database, and how many migrations it has seen. Writes nothing, so that
 /// another program's database is left as it is.
 pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
+    // One snapshot: another process may be making the tables.
+    let _snapshot = conn.is_autocommit().then(|| conn.unchecked_transaction()).transpose()?;
     let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let mark: i64 = conn.query_row("PRAGMA application_id", (), |row| row.get(0))?;
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
-        return Err(Refused::Foreign(mark));
+        let evident = if mark == 0 { evident_version(conn)? } else { None };
+        return Err(evident.map_or(Refused::Foreign(mark), Refused::Unmarked));
     }
-    usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len()).ok_or(Refused::Newer(version))
+    let done = usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len());
+    let done = done.ok_or(Refused::Newer(version))?;
+    // Of the two marks one may have been mended and not the other.
+    if done < MIGRATIONS.len()
+        && let Some(evident) = evident_version(conn)?.filter(|evident| *evident > done)
+    {
+        return Err(Refused::Unmarked(evident));
+    }
+    Ok(done)
+}
+
+/// The version of which the tables evidently are, whatever the marks say: everything is there as Lyftr makes it, and
+/// nothing else that a newer version could have made.
+fn evident_version(conn: &Connection) -> rusqlite::Result<Option<usize>> {
+    let found = schema(conn)?;
+    for version in (1..=MIGRATIONS.len()).rev() {
+        let expected = schema(&example(version)?)?;
+        let is_there = |(name, sql)| found.get(name) == Some(sql);
+        let is_known = |name: &String| expected.contains_key(name) || name.starts_with("index ");
+        if expected.iter().all(is_there) && found.keys().all(is_known) {
+            return Ok(Some(version));
+        }
+    }
+    Ok(None)
+}
+
+/// The tables, indexes and triggers of a database: kind and name, and what makes each.
+pub(super) fn schema(conn: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    conn.prepare(SCHEMA)?.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// An empty database of a version of the schema, to compare another one with.
@@ -98,5 +154,44 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
         assert!(matches!(up(&mut conn), Err(Refused::Foreign(7))));
+    }
+
+    #[test]
+    fn our_tables_without_our_marks_are_told_from_another_programs() {
+        for version in 1..=MIGRATIONS.len() {
+            for (more, is_ours) in [
+                ("", true),
+                ("CREATE INDEX mine ON message (text)", true),
+                ("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)", true),
+                ("ANALYZE", true),
+                ("CREATE TABLE of_a_newer_version (a)", false),
+                ("CREATE TRIGGER mine AFTER INSERT ON message BEGIN SELECT 1; END", false),
+                ("ALTER TABLE message ADD COLUMN mine TEXT", false),
+                ("DROP INDEX message_by_instant", false),
+            ] {
+                let mut conn = example(version).unwrap();
+                conn.execute_batch(more).unwrap();
+                let refused = up(&mut conn).unwrap_err();
+                match refused {
+                    Refused::Unmarked(found) => assert!(is_ours && found == version, "{more}: {found}"),
+                    Refused::Foreign(0) => assert!(!is_ours, "{version}: {more}"),
+                    other => panic!("{version}: {more}: {other:?}"),
+                }
+                conn.pragma_update(None, "application_id", 7).unwrap();
+                assert!(matches!(check(&conn), Err(Refused::Foreign(7))), "it is marked as another's");
+            }
+        }
+    }
+
+    #[test]
+    fn one_mark_without_the_other_is_noticed_and_both_are_enough() {
+        for version in 1..=MIGRATIONS.len() {
+            let mut conn = example(version).unwrap();
+            conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            assert!(matches!(up(&mut conn), Err(Refused::Unmarked(found)) if found == version));
+            conn.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
+            up(&mut conn).unwrap();
+            assert_eq!(schema(&conn).unwrap(), schema(&example(MIGRATIONS.len()).unwrap()).unwrap());
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The one connection that writes: batches, checkpoints, and how it comes back after a failure.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,9 +8,10 @@ use rusqlite::{CachedStatement, Connection, params};
 use super::Tuning;
 use super::checkpoint::{self, Checkpoint, Steps};
 use super::connection::{self, explain};
-use super::files::{FileId, Files};
+use super::files::{FileId, Files, REMOVED};
 use super::indexer::Shared;
 use super::migrate;
+use super::place::Place;
 use crate::message::Message;
 use crate::store::{Error, Outcome};
 use crate::telemetry::chain;
@@ -30,7 +30,7 @@ const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
 /// Owns the write connection. After a failure it has none, and opens a new one for the next batch.
 #[derive(Debug)]
 pub(super) struct Writer {
-    path: PathBuf,
+    place: Place,
     tuning: Tuning,
     /// The file that was opened at the start. Another one in its place is never written: with the log of this
     /// one beside it, that would damage it.
@@ -57,16 +57,16 @@ struct Open {
 impl Writer {
     /// Takes over a connection whose schema is up to date.
     pub(super) fn new(
-        path: &Path,
+        place: &Place,
         tuning: Tuning,
         conn: Connection,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
-        let database = FileId::at(path).ok_or(REMOVED)?;
-        let steps = Steps::start(path, database, page_bytes(&conn)?)
+        let database = place.file()?;
+        let steps = Steps::start(place.path(), database, page_bytes(&conn)?)
             .map_err(|error| Error::Failed(Box::new(error)))?;
         let mut writer = Self {
-            path: path.to_owned(),
+            place: place.clone(),
             tuning,
             database,
             open: None,
@@ -171,20 +171,19 @@ impl Writer {
         }
         let Some(open) = &self.open else { return Err(REMOVED) };
         let done = transaction(&open.conn, work).map_err(explain);
-        let intact = Files::at(&self.path).is_some_and(|files| files == open.files);
-        if done.is_err() || !intact {
+        let intact = open.files.must_be_at(&self.place);
+        if done.is_err() || intact.is_err() {
             self.open = None;
         }
-        if intact { done } else { Err(REMOVED) }
+        intact.and(done)
     }
 
     /// A new connection to the same file. A sync may have failed, and the kernel then holds pages for clean
     /// that never reached the disk: so the log is written out anew before anything in it is relied on.
     fn reopen(&mut self) -> Result<(), Error> {
-        if FileId::at(&self.path) != Some(self.database) {
-            return Err(REMOVED);
-        }
-        let conn = connection::writer(&self.path, self.tuning.writer_cache_kib, false).map_err(explain)?;
+        self.place.must_lead_to(self.database)?;
+        let conn =
+            connection::writer(self.place.path(), self.tuning.writer_cache_kib, false).map_err(explain)?;
         connection::make_durable(&conn).map_err(explain)?;
         match checkpoint::run(&conn, "TRUNCATE") {
             Ok(Checkpoint { complete: true, .. }) => {}
@@ -210,15 +209,12 @@ impl Writer {
             Ok(())
         }))
         .map_err(explain)?;
-        let files = Files::at(&self.path).filter(|files| files.database == self.database).ok_or(REMOVED)?;
+        let files = Files::of(self.database, &self.place)?;
         (self.checkpoint_at, self.wait_at) = (0, 0);
         self.open = Some(Open { conn, files });
         Ok(())
     }
 }
-
-const REMOVED: Error =
-    Error::Unavailable { reason: "the database file was removed or replaced", source: None };
 
 fn transaction<T>(
     conn: &Connection,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -21,15 +21,9 @@ pub(crate) struct Disk(TempDir);
 impl Disk {
     pub(crate) fn mount(options: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let tried =
-            Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output();
-        let why = match tried {
-            Ok(output) if output.status.success() => return Some(Self(folder)),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-            Err(error) => error.to_string(),
-        };
-        skip(&format!("a file system cannot be mounted, which on Linux root can: {why}"));
-        None
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
+        is_mounted(&mut mount).then_some(Self(folder))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -43,7 +37,7 @@ impl Disk {
     }
 
     /// Takes all the room there is, and all that anybody gives back, while `work` is done. Then gives it back.
-    fn while_full<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn while_full<T>(&self, work: impl FnOnce() -> T) -> T {
         let path = self.0.path().join("filler");
         let mut file = File::create(&path).unwrap();
         let done = AtomicBool::new(false);
@@ -66,9 +60,39 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.0.path().display());
+        unmount(self.0.path());
     }
+}
+
+/// A file or folder that is seen at a second place, as a container sees what is mounted into it. Only root may do so.
+pub(crate) struct Bind(PathBuf);
+
+impl Bind {
+    pub(crate) fn mount(what: &Path, place: &Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        is_mounted(mount.arg("--bind").args([what, place])).then(|| Self(place.to_owned()))
+    }
+}
+
+impl Drop for Bind {
+    fn drop(&mut self) {
+        unmount(&self.0);
+    }
+}
+
+fn is_mounted(mount: &mut Command) -> bool {
+    let why = match mount.output() {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    skip(&format!("a file system cannot be mounted, which on Linux root can: {why}"));
+    false
+}
+
+fn unmount(place: &Path) {
+    let unmounted = Command::new("umount").arg("-l").arg(place).status();
+    assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", place.display());
 }
 
 #[test]

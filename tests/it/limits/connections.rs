@@ -5,6 +5,7 @@ use std::time::Duration;
 use lyftr::server::Limits;
 
 use crate::support::client::{Connection, request};
+use crate::support::process::Process;
 use crate::support::service::{Fault, Service};
 use crate::support::{eventually, message, message_with};
 
@@ -59,6 +60,34 @@ fn an_idle_connection_is_closed() {
         assert_eq!(connection.reply("GET", "/health/live").status, 200);
     }
     connection.expect_end();
+}
+
+#[test]
+fn how_long_an_unused_connection_is_kept_is_a_setting() {
+    let process = Process::builder().env("KEEP_ALIVE_SECS", "1").start();
+    let mut connection = process.connect();
+    connection.write(request("GET", "/health/live", &[], b""));
+    assert_eq!(connection.reply("GET", "/health/live").status, 200);
+    connection.expect_end();
+}
+
+#[test]
+fn however_long_unused_connections_are_kept_a_full_table_closes_the_one_unused_longest() {
+    let service = service(Limits { max_connections: 3, ..none() });
+    let mut unused: Vec<Connection> = Vec::new();
+    for _ in 0..3 {
+        let mut connection = service.connect();
+        connection.write(request("GET", "/health/live", &[], b""));
+        assert_eq!(connection.reply("GET", "/health/live").status, 200);
+        unused.push(connection);
+        // The service counts time in tenths of a second; the connections must differ in age.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    service.client().store(&message("m1"));
+    unused.remove(0).expect_end();
+    let mut newest = unused.pop().unwrap();
+    newest.write(request("GET", "/health/live", &[], b""));
+    assert_eq!(newest.reply("GET", "/health/live").status, 200);
 }
 
 #[test]

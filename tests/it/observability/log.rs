@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::traffic;
 use crate::support::process::Process;
 use crate::support::service::{Fault, Service};
-use crate::support::{message, sign};
+use crate::support::{eventually, message, on_sqlite, sign};
 
 const REQUEST_KEYS: [&str; 7] = ["ts", "level", "request_id", "method", "path", "status", "latency_ms"];
 
@@ -200,4 +200,32 @@ fn lines_that_nobody_takes_are_counted_and_stop_nothing() {
     crate::support::eventually("the lines are counted", || {
         (client.metric("log_lines_dropped_total") >= 5.0).then_some(())
     });
+}
+
+/// What is begun with nothing is not made anew. What is lost is, and that is said.
+#[test]
+fn a_first_start_says_where_it_listens_and_nothing_else() {
+    let said = |process: &Process| -> Vec<String> {
+        let lines = process.log_values();
+        lines.iter().filter_map(|line| line["message"].as_str().map(ToOwned::to_owned)).collect()
+    };
+    let derived = |process: &Process| {
+        eventually("everything is derived", || {
+            process.client().metrics().contains("\nstore_search_behind_messages 0\n").then_some(())
+        });
+    };
+    let mut process = Process::start();
+    derived(&process);
+    process.client().store(&message("m"));
+    derived(&process);
+    process.terminate();
+    assert_eq!(said(&process), ["listening", "stopping", "stopped"]);
+    if on_sqlite() {
+        std::fs::remove_file(process.folder().join("app.db-index")).unwrap();
+        let mut again = Process::builder().folder(process.folder()).start();
+        eventually("it says so", || {
+            said(&again).contains(&"the index is made anew from the messages".to_owned()).then_some(())
+        });
+        again.terminate();
+    }
 }

@@ -9,6 +9,7 @@
 //! - [`postgres`]: a server of PostgreSQL's.
 //! - [`certificates`]: what a server needs for TLS.
 //! - [`process`]: the binary as a child, to be killed, stopped and read from.
+//! - [`sandbox`]: the binary without some system calls.
 //! - [`senders`]: senders that go on whatever happens, and what they were promised.
 //!
 //! Nothing here sleeps until something is ready: [`eventually`] asks again until it is, for at most
@@ -16,6 +17,8 @@
 #![allow(dead_code, unused_imports, reason = "each face of the product uses its own part of this")]
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lyftr::store::{Behind, Store};
@@ -26,6 +29,7 @@ pub(crate) mod client;
 pub(crate) mod openapi;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod sandbox;
 pub(crate) mod senders;
 pub(crate) mod service;
 
@@ -124,4 +128,18 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
 #[track_caller]
 pub(crate) fn settle(store: &dyn Store) {
     eventually("the indexes are up to date", || (store.behind() == Behind::default()).then_some(()));
+}
+
+/// Compiles a file of `tests/it` with the C compiler that building Lyftr needs anyway.
+#[track_caller]
+pub(crate) fn compile(source: &str, flags: &[&str], program: &Path) {
+    let source: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/it", source].iter().collect();
+    let output = Command::new("cc")
+        .args(flags)
+        .args(["-O1", "-Wall", "-Werror", "-o"])
+        .arg(program)
+        .arg(source)
+        .output();
+    let output = output.expect("a C compiler called cc");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -163,10 +163,36 @@ impl Cluster {
 
     /// A new database.
     pub(crate) fn database(&self) -> Database {
-        static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.place.query("postgres", &format!("CREATE DATABASE {name}"), &[]).unwrap();
-        Database { place: self.place.clone(), name }
+        Database::make(&self.place, "template1")
+    }
+
+    /// Runs a program of PostgreSQL's on a database, as user `postgres`. What it prints goes into a file, if one is named.
+    #[track_caller]
+    pub(crate) fn tool(&self, name: &str, database: &Database, arguments: &[&str], into: Option<&str>) {
+        self.try_tool(name, database, arguments, into).unwrap();
+    }
+
+    /// The same, where it may fail: what it says then.
+    pub(crate) fn try_tool(
+        &self,
+        name: &str,
+        database: &Database,
+        arguments: &[&str],
+        into: Option<&str>,
+    ) -> Result<(), String> {
+        let Place { folder, port } = &self.place;
+        let mut program = Command::new(self.programs.join(name));
+        program.arg("-h").arg(folder).args([
+            "-p",
+            &port.to_string(),
+            "-U",
+            "postgres",
+            "-d",
+            database.name(),
+        ]);
+        program.args(into.iter().flat_map(|file| ["-f", file])).args(arguments);
+        let done = program.output().unwrap();
+        if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
     }
 
     /// The socket.
@@ -216,6 +242,29 @@ impl Database {
     /// On the server that tests share.
     pub(crate) fn new() -> Self {
         Cluster::shared().database()
+    }
+
+    fn make(place: &Place, template: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        place.query("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"), &[]).unwrap();
+        Self { place: place.clone(), name }
+    }
+
+    /// A copy that the server makes, once nobody is connected any more.
+    pub(crate) fn copy(&self) -> Self {
+        let others = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", self.name);
+        eventually("all connections have ended", || {
+            let left: i64 = self.place.query("postgres", &others, &[]).unwrap()[0].get(0);
+            (left == 0).then_some(())
+        });
+        Self::make(&self.place, &self.name)
+    }
+
+    /// For another server, as user `postgres`.
+    pub(crate) fn connection_string(&self) -> String {
+        let Place { folder, port } = &self.place;
+        format!("host={} port={port} user=postgres dbname={}", folder.display(), self.name)
     }
 
     /// For `DATABASE_URL`.
@@ -309,7 +358,12 @@ impl Session {
     /// Runs statements.
     #[track_caller]
     pub(crate) fn run(&self, sql: &str) {
-        self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
+        self.try_run(sql).unwrap();
+    }
+
+    /// Runs statements that the server may refuse.
+    pub(crate) fn try_run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.runtime.block_on(self.client.batch_execute(sql))
     }
 }
 

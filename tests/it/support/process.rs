@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,9 +25,12 @@ pub(crate) struct Said(Arc<Mutex<String>>);
 /// How the binary is to be run. The environment is empty but for what is set here.
 #[derive(Debug, Clone)]
 pub(crate) struct Builder {
+    /// What runs the binary, if anything does, and its own arguments.
+    launcher: Vec<String>,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    stdout: Option<Arc<OwnedFd>>,
     /// The database is one of the [`engine`]'s in the place of a file in the folder.
     on_engine: bool,
 }
@@ -74,6 +78,18 @@ impl Builder {
         self
     }
 
+    /// Has a program run the binary: its path, then its arguments.
+    pub(crate) fn under(mut self, launcher: impl Iterator<Item = String>) -> Self {
+        self.launcher.extend(launcher);
+        self
+    }
+
+    /// The log goes there, and [`Process::log_lines`] has none of it.
+    pub(crate) fn stdout(mut self, file: impl Into<OwnedFd>) -> Self {
+        self.stdout = Some(Arc::new(file.into()));
+        self
+    }
+
     /// Starts the service and waits until it listens.
     #[track_caller]
     pub(crate) fn start(self) -> Process {
@@ -82,8 +98,8 @@ impl Builder {
         process
     }
 
-    /// Starts the service with a `LOG_LEVEL` at which it does not say where it listens: on a port that was free
-    /// a moment ago.
+    /// Starts a service that does not say here where it listens, for its `LOG_LEVEL` or since its log goes elsewhere:
+    /// on a port that was free a moment ago.
     #[track_caller]
     pub(crate) fn start_silent(self) -> Process {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -110,19 +126,22 @@ impl Builder {
         }
         let own = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = self.folder.unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lyftr"))
-            .args(self.arguments)
+        let stdout = self.stdout.map(|file| Stdio::from(file.try_clone().unwrap()));
+        let binary = env!("CARGO_BIN_EXE_lyftr").to_owned();
+        let mut words = self.launcher.into_iter().chain([binary]).chain(self.arguments);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .env_clear()
             .envs(self.environment)
             .current_dir(&folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout.unwrap_or_else(Stdio::piped))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let (stdout, stderr) = (Said::default(), Said::default());
-        let threads =
-            vec![stdout.collect(child.stdout.take().unwrap()), stderr.collect(child.stderr.take().unwrap())];
+        let mut threads = vec![stderr.collect(child.stderr.take().unwrap())];
+        threads.extend(child.stdout.take().map(|output| stdout.collect(output)));
         Process { child, address: None, folder, _own: own, database, stdout, stderr, threads }
     }
 }
@@ -137,9 +156,11 @@ impl Process {
     pub(crate) fn builder() -> Builder {
         let environment = [("WEBHOOK_SECRET", SECRET), ("PORT", "0"), ("DATABASE_URL", "sqlite:///app.db")];
         Builder {
+            launcher: Vec::new(),
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             folder: None,
+            stdout: None,
             on_engine: engine() == Engine::Postgres,
         }
     }

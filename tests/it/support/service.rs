@@ -132,8 +132,10 @@ impl Builder {
     ) {
         let out = self.log_to.unwrap_or_else(|| Box::new(lines));
         let (log, _flushed_at_the_end) = Log::start(self.level, out).unwrap();
-        let webhook_secrets: Vec<_> =
-            std::iter::once(SECRET.to_owned()).chain(self.previous_secrets).map(Secret::new).collect();
+        let webhook_secrets: Vec<_> = std::iter::once(SECRET.to_owned())
+            .chain(self.previous_secrets)
+            .map(|s| vec![Secret::new(s)])
+            .collect();
         let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
         let inbox = Arc::new(Inbox::start(store, self.queue_max, &metrics).unwrap());
         let table = Registry::new(self.limits, Arc::clone(&metrics));
@@ -149,7 +151,7 @@ impl Builder {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = server::bind("127.0.0.1", 0).await.unwrap();
-            tell.send(listener.local_addr().unwrap()).unwrap();
+            tell.send(listener.addresses().next().unwrap()).unwrap();
             let stop = {
                 let app = Arc::clone(&app);
                 async move {

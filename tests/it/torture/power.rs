@@ -8,9 +8,8 @@ use tempfile::TempDir;
 
 use super::Torture;
 use super::kill::start;
-use super::shim::compile;
 use crate::support::senders::Load;
-use crate::support::skip;
+use crate::support::{compile, skip};
 
 const IMAGE_BYTES: u64 = 256 << 20;
 
@@ -27,7 +26,7 @@ impl Disk {
         image.set_len(IMAGE_BYTES).unwrap();
         std::fs::create_dir(disk.mounted()).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(disk.image()))?;
-        compile("shutdown.c", &[], &disk.program());
+        compile("torture/shutdown.c", &[], &disk.program());
         disk.mount()?;
         Ok(disk)
     }
@@ -45,12 +44,19 @@ impl Disk {
         self.folder.path().join("mounted")
     }
 
+    /// By a loop device of its own each time. A mount namespace that was made meanwhile, as for a container, may hold the
+    /// file system after it is unmounted here, shut down as it is; `mount -o loop` would find its device and mount that.
     fn mount(&self) -> Result<(), String> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.mounted()))
+        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(self.image()))?;
+        let device = device.trim();
+        let mounted = run(Command::new("mount").arg(device).arg(self.mounted()));
+        // It goes with the last mount, or now if there is none.
+        run(Command::new("losetup").args(["--detach", device]))?;
+        mounted.map(drop)
     }
 
     fn unmount(&self) -> Result<(), String> {
-        run(Command::new("umount").arg(self.mounted()))
+        run(Command::new("umount").arg(self.mounted())).map(drop)
     }
 
     /// What cuts the power when its standard input is closed.
@@ -65,9 +71,11 @@ impl Drop for Disk {
     }
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Its standard output, or its standard error.
+fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use crate::support::compile;
 use crate::support::process::Builder;
 
 /// What can be told to the shim, in the order of `struct control`.
@@ -31,7 +30,7 @@ impl Shim {
     /// Compiles the shim, which then does nothing until it is told to.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        compile("shim.c", &["-shared", "-fPIC"], &folder.path().join("shim.so"));
+        compile("torture/shim.c", &["-shared", "-fPIC"], &folder.path().join("shim.so"));
         let path = folder.path().join("control");
         let control = File::options().create_new(true).read(true).write(true).open(path).unwrap();
         control.set_len(4096).unwrap();
@@ -85,17 +84,4 @@ impl Shim {
 
 fn place(setting: Setting) -> u64 {
     8 * setting as u64
-}
-
-/// Compiles a file of this folder with the C compiler that building Lyftr needs anyway.
-pub(super) fn compile(source: &str, flags: &[&str], program: &Path) {
-    let source: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/it/torture", source].iter().collect();
-    let output = Command::new("cc")
-        .args(flags)
-        .args(["-O1", "-Wall", "-Werror", "-o"])
-        .arg(program)
-        .arg(source)
-        .output();
-    let output = output.expect("a C compiler called cc");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
