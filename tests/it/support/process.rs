@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Connection};
 use super::postgres::Database;
-use super::{DEADLINE, Engine, SECRET, engine, eventually};
+use super::{DEADLINE, Engine, SECRET, engine, eventually, lasting_port};
 
 /// What the child says on one of its outputs, collected by a thread.
 #[derive(Debug, Clone, Default)]
@@ -82,12 +82,12 @@ impl Builder {
         process
     }
 
-    /// Starts the service with a `LOG_LEVEL` at which it does not say where it listens: on a port that was free
-    /// a moment ago.
+    /// Starts the service with a `LOG_LEVEL` at which it does not say where it listens.
     #[track_caller]
     pub(crate) fn start_silent(self) -> Process {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut process = self.env("PORT", &address.port().to_string()).spawn();
+        let port = lasting_port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut process = self.env("PORT", &port.to_string()).spawn();
         eventually("the service listens", || {
             assert!(process.is_running(), "ended: {}", process.stderr());
             TcpStream::connect(address).ok()
@@ -302,7 +302,8 @@ impl Said {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn collect(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
+    /// Collects it from this output.
+    pub(crate) fn collect(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
         let said = self.clone();
         std::thread::spawn(move || {
             let mut output = BufReader::new(output);
