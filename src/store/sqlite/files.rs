@@ -143,7 +143,7 @@ pub(super) fn is_absence(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Owner {
     /// `app.db-lock`. Not the database itself: to close that file a second time would undo SQLite's own locks.
-    _lock: File,
+    lock: File,
 }
 
 /// Why a database cannot be held.
@@ -177,6 +177,31 @@ impl Owner {
         };
         // On a full disk there is no room for it; the lock holds all the same.
         let _for_people_only = tell(&mut file);
-        Ok(Self { _lock: file })
+        Ok(Self { lock: file })
+    }
+}
+
+impl Drop for Owner {
+    /// A child process that this one is about to start has a copy of the file until it runs its program, so that closing the
+    /// file would not let go of the lock yet.
+    fn drop(&mut self) {
+        let _closed_in_any_case = self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_let_go_can_be_held_though_a_child_has_the_file_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let owner = Owner::take(&path).unwrap();
+        let in_the_child = owner.lock.try_clone().unwrap();
+        assert!(matches!(Owner::take(&path), Err(NotOwned::Taken(_))));
+        drop(owner);
+        assert!(Owner::take(&path).is_ok());
+        drop(in_the_child);
     }
 }
