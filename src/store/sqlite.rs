@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{Arrived, Behind, Error, OpenError, Outcome, Space, Store};
 use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
+use crate::telemetry::chain;
 
 pub(super) mod backup;
 pub(super) mod check;
@@ -30,10 +31,12 @@ mod plain;
 mod ranked;
 mod ranks;
 mod reader;
+mod recovery;
 mod rows;
 mod search;
 mod writer;
 
+use connection::explain;
 use files::{NotOwned, Owner};
 pub(super) use files::{beside, folder};
 use indexer::{Indexer, Shared};
@@ -104,7 +107,7 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     wal_bytes: Arc<AtomicU64>,
     path: PathBuf,
-    owner: Mutex<Option<Owner>>,
+    owner: Mutex<Option<Arc<Owner>>>,
 }
 
 impl Sqlite {
@@ -114,15 +117,23 @@ impl Sqlite {
     /// [`OpenError`], in words for who starts the service.
     pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
         let unusable = |source| unusable(path, source);
-        let (conn, owner) = Self::own(path, tuning)?;
+        let Owned { conn, owner, unwritten } = Self::own(path, tuning)?;
         let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
-        let writer =
-            Writer::new(path, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+        let owner = Arc::new(owner);
+        let written = unwritten.is_none();
+        let writer = Writer::new(path, tuning, conn, written, Arc::clone(&shared), Arc::clone(&owner))
+            .map_err(|error| unusable(error.into()))?;
         let readers =
             Readers::open(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let indexer =
             Indexer::start(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+        if let Some(error) = unwritten {
+            tracing::error!(
+                error = chain(&error),
+                "messages cannot be stored yet; those there are can be read"
+            );
+        }
         Ok(Self {
             wal_bytes: writer.wal_bytes(),
             writer: Mutex::new(Some(writer)),
@@ -139,12 +150,17 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who runs the command.
     pub fn migrate(path: &Path) -> Result<i64, OpenError> {
-        Self::own(path, Tuning::default())?;
+        let unusable = |error: Error| unusable(path, error.into());
+        let Owned { conn, owner: _owner, unwritten } = Self::own(path, Tuning::default())?;
+        if let Some(error) = unwritten {
+            return Err(unusable(error));
+        }
+        connection::close(conn).map_err(|error| unusable(explain(error)))?;
         Ok(migrate::VERSION)
     }
 
     /// Makes the file this process's own, for as long as the owner lives, and brings its schema up to date.
-    fn own(path: &Path, tuning: Tuning) -> Result<(rusqlite::Connection, Owner), OpenError> {
+    fn own(path: &Path, tuning: Tuning) -> Result<Owned, OpenError> {
         if rusqlite::version_number() < SQLITE_MIN.0 {
             return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
         }
@@ -167,14 +183,27 @@ impl Sqlite {
         };
         let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
             .map_err(|error| unusable(error.into()))?;
-        migrate::check(&conn).map_err(refused)?;
+        let version = migrate::check(&conn).map_err(refused)?;
         let owner = Owner::take(path).map_err(|not_owned| match not_owned {
             NotOwned::Taken(process) => OpenError::InUse { path: name(), process },
             NotOwned::Io(error) => unusable(error.into()),
         })?;
         connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
-        migrate::up(&mut conn).map_err(refused)?;
-        Ok((conn, owner))
+        let written = if owner.found_unsynced { recovery::write_anew(&conn, path) } else { Ok(()) };
+        let unwritten = match written.map_err(Into::into).and_then(|()| migrate::up(&mut conn)) {
+            Ok(()) => {
+                owner.leave_word(false);
+                None
+            }
+            // It can be read as it is, and what keeps it from being written may pass.
+            Err(migrate::Refused::Sqlite(error))
+                if migrate::is_current(version) && connection::may_pass(&error) =>
+            {
+                Some(explain(error))
+            }
+            Err(refusal) => return Err(refused(refusal)),
+        };
+        Ok(Owned { conn, owner, unwritten })
     }
 
     fn with_writer<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T, Error>) -> Result<T, Error> {
@@ -237,6 +266,14 @@ impl Store for Sqlite {
         }
         drop(lock(&self.owner).take());
     }
+}
+
+/// A database that is this process's own.
+struct Owned {
+    conn: rusqlite::Connection,
+    owner: Owner,
+    /// Why nothing could be written to it yet, if so.
+    unwritten: Option<Error>,
 }
 
 fn unusable(path: &Path, source: super::Cause) -> OpenError {

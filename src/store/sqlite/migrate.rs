@@ -17,6 +17,10 @@ const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migration
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
 
+/// Tables of others. Litestream makes its own in any database that it is told of, also in one that Lyftr is just about
+/// to make.
+const TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE substr(tbl_name, 1, 12) <> '_litestream_'";
+
 /// What stands in the way of bringing a database up to date.
 #[derive(Debug)]
 pub(super) enum Refused {
@@ -39,11 +43,16 @@ impl From<rusqlite::Error> for Refused {
 pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
     let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let mark: i64 = conn.query_row("PRAGMA application_id", (), |row| row.get(0))?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    let tables: i64 = conn.query_row(TABLES, (), |row| row.get(0))?;
     if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
         return Err(Refused::Foreign(mark));
     }
     usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len()).ok_or(Refused::Newer(version))
+}
+
+/// Whether nothing is missing in a database that has seen so many migrations.
+pub(super) fn is_current(migrations: usize) -> bool {
+    migrations == MIGRATIONS.len()
 }
 
 /// An empty database of a version of the schema, to compare another one with.
@@ -98,5 +107,13 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
         assert!(matches!(up(&mut conn), Err(Refused::Foreign(7))));
+    }
+
+    #[test]
+    fn tables_of_litestream_do_not_make_it_another_programs() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)").unwrap();
+        up(&mut conn).unwrap();
+        assert_eq!(check(&conn).unwrap(), MIGRATIONS.len());
     }
 }
