@@ -243,7 +243,12 @@ impl Store for Sqlite {
     }
 
     fn ready(&self) -> Result<(), Error> {
-        self.with_writer(Writer::ready)
+        self.with_writer(|writer| {
+            let ready = writer.ready();
+            // It has written to the log, which would grow with each check while no message comes.
+            writer.checkpoint(true);
+            ready
+        })
     }
 
     fn wal_bytes(&self) -> u64 {

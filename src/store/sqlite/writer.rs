@@ -141,7 +141,7 @@ impl Writer {
         let left = wal.saturating_sub(self.steps.moved_bytes());
         let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
         // What is left costs the next batch the time that it takes to move it, also if none waits yet.
-        let quick = idle || left < self.tuning.wal_step_bytes || wal >= self.waits_from();
+        let quick = left < self.tuning.wal_step_bytes || wal >= self.waits_from();
         if wal >= due.max(self.checkpoint_at) && quick {
             self.finish_checkpoint(wal);
         } else if left >= self.tuning.wal_step_bytes {
