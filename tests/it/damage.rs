@@ -15,6 +15,7 @@ use crate::support::{eventually, message, message_with};
 
 pub(crate) mod disk;
 mod faults;
+mod limit;
 mod neighbours;
 
 /// The ids that a service has, by its own account.

@@ -27,6 +27,8 @@ pub(crate) struct Builder {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    /// The limit of a file's size that it can raise itself (`ulimit -S -f`), in blocks of 512 bytes.
+    file_blocks_max: Option<u64>,
     /// The database is one of the [`engine`]'s in the place of a file in the folder.
     on_engine: bool,
 }
@@ -65,6 +67,12 @@ impl Builder {
     pub(crate) fn env_remove(mut self, name: &str) -> Self {
         self.on_engine &= name != "DATABASE_URL";
         self.environment.remove(name);
+        self
+    }
+
+    /// Runs it under a limit to the size of its files, in blocks of 512 bytes.
+    pub(crate) fn file_blocks_max(mut self, blocks: u64) -> Self {
+        self.file_blocks_max = Some(blocks);
         self
     }
 
@@ -110,7 +118,16 @@ impl Builder {
         }
         let own = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = self.folder.unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lyftr"))
+        let program = env!("CARGO_BIN_EXE_lyftr");
+        let mut command = match self.file_blocks_max {
+            None => Command::new(program),
+            Some(blocks) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -S -f {blocks} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
+        let mut child = command
             .args(self.arguments)
             .env_clear()
             .envs(self.environment)
@@ -140,6 +157,7 @@ impl Process {
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             folder: None,
+            file_blocks_max: None,
             on_engine: engine() == Engine::Postgres,
         }
     }
