@@ -72,6 +72,12 @@ impl Builder {
         self
     }
 
+    /// Runs it under a limit of the size of its files that it can raise itself (`ulimit -S -f`), in blocks of 512 bytes.
+    pub(crate) fn file_blocks_max(self, blocks: u64) -> Self {
+        let limited = format!("ulimit -S -f {blocks} && exec \"$0\" \"$@\"");
+        self.under(["sh".to_owned(), "-c".to_owned(), limited].into_iter())
+    }
+
     /// Adds arguments.
     pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
