@@ -75,7 +75,7 @@ fn run(store: &Store, kind: &'static str, index: u64, window: Duration) -> Resul
     let mut times = Histogram::<u64>::new(3)?;
     // Where the walk goes on, and how many pages are left of it.
     let mut walk: Option<(String, u32)> = None;
-    let (mut begin, mut cpu_before, mut sent) = (Instant::now(), Duration::ZERO, 0);
+    let (mut begin, mut cpu_before, mut sent) = (Instant::now(), None, 0);
     while begin.elapsed() < window || sent < REQUESTS_MIN {
         let goes_on = walk.is_some();
         let (path, left) = if let Some((cursor, left)) = walk.take() {
@@ -95,13 +95,13 @@ fn run(store: &Store, kind: &'static str, index: u64, window: Duration) -> Resul
             walk = next_cursor(body).map(|cursor| (cursor.to_owned(), left));
         }
         sent += 1;
-        if cpu_before.is_zero() {
+        if cpu_before.is_none() {
             // The first request finds statements that are not prepared and pages that are not cached.
             times.reset();
-            (begin, cpu_before, sent) = (Instant::now(), cpu_time(server.pid())?, 0);
+            (begin, cpu_before, sent) = (Instant::now(), Some(cpu_time(server.pid())?), 0);
         }
     }
-    let cpu = cpu_time(server.pid())?.saturating_sub(cpu_before);
+    let cpu = cpu_time(server.pid())?.saturating_sub(cpu_before.unwrap_or_default());
     let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1e6;
     let cpu_us = cpu.as_secs_f64() * 1e6 / f64::from(sent);
     Ok(Figures::from([(P50, ms(0.5)), (P99, ms(0.99)), (ServerCpu, cpu_us)]))
