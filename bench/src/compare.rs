@@ -53,7 +53,7 @@ const FIGURES: [Figure; 8] = [PerSecond, P50, P99, P999, ServerCpu, GeneratorCpu
 pub fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let plan = Plan::new(&arguments.options, 5.0, 3)?;
     let kinds = kinds(&arguments.only);
-    let requests = [Ids::Ordered, Ids::Random].map(|ids| plan.requests(ids, 0, plan.measured));
+    let requests = [Ids::Ordered, Ids::Random].map(|ids| plan.requests(ids, 0));
     let mut rounds = Rounds::default();
     for _ in 0..plan.rounds {
         rounds.begin(&plan)?;

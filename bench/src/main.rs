@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::load::{Ids, Load, Pace, Requests};
-use crate::options::{default_threads, positive, requests_needed, warm_up};
+use crate::options::{default_threads, positive, warm_up};
 use crate::report::Figure;
 use crate::report::Figure::{GeneratorCpu, P50, P99, P999, PerSecond};
 
@@ -120,7 +120,7 @@ fn load(arguments: &LoadArguments) -> Result<Vec<String>> {
         warm_up: warm_up(measured),
         measured,
     };
-    let requests = Requests::new(host, secret, *ids, seed, *first).signed_ahead(requests_needed(measured));
+    let requests = Requests::new(host, secret, *ids, seed, *first);
     eprintln!("loading {address}, ids {ids:?}, seed {seed}, first {first}");
     // There is no server process to look at: it may be on another machine.
     let generator = || machine::cpu_time(std::process::id());

@@ -18,8 +18,6 @@ pub const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 /// Part of the measured time that is spent warming up before it, up to [`WARM_UP_MAX`].
 const WARM_UP_PART: f64 = 0.2;
 const WARM_UP_MAX: Duration = Duration::from_secs(1);
-/// Requests per second that are signed before the clock starts.
-const SIGNED_PER_SECOND: u64 = 100_000;
 
 /// Options of every measurement.
 #[derive(Debug, Args)]
@@ -99,9 +97,9 @@ impl Plan {
         if self.quick { 200 } else { 1000 }
     }
 
-    /// Signed requests for runs of this length, which differ from those of another `first`.
-    pub fn requests(&self, ids: Ids, first: u64, measured: Duration) -> Requests {
-        Requests::new(HOST, SECRET, ids, self.seed, first).signed_ahead(requests_needed(measured))
+    /// Requests for a run, which differ from those of another `first`.
+    pub fn requests(&self, ids: Ids, first: u64) -> Requests {
+        Requests::new(HOST, SECRET, ids, self.seed, first)
     }
 }
 
@@ -121,11 +119,6 @@ impl fmt::Display for Plan {
 /// The time under load before a measured window.
 pub fn warm_up(measured: Duration) -> Duration {
     measured.mul_f64(WARM_UP_PART).min(WARM_UP_MAX)
-}
-
-/// Requests that a run of this length sends at most before it signs as it goes.
-pub fn requests_needed(measured: Duration) -> u64 {
-    (measured + warm_up(measured)).as_secs().saturating_add(1).saturating_mul(SIGNED_PER_SECOND)
 }
 
 /// Threads of the load generator when nothing is said.

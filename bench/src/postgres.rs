@@ -105,7 +105,7 @@ struct Suite<'a> {
 impl Suite<'_> {
     /// Lyftr and the pool next to each other, on a new database each, round after round.
     fn compare(&self, connections: &[usize], rounds: &mut Rounds) -> Result<()> {
-        let requests = self.plan.requests(Ids::Random, 0, self.plan.measured);
+        let requests = self.plan.requests(Ids::Random, 0);
         for _ in 0..self.plan.rounds {
             rounds.begin(self.plan)?;
             for row in rows(connections) {
@@ -125,7 +125,7 @@ impl Suite<'_> {
         let large = &databases[1];
 
         rounds.remarks.about("(a) on the large database, to begin with");
-        let requests = plan.requests(Ids::Random, RUN, settle);
+        let requests = plan.requests(Ids::Random, RUN);
         let Row { kind, connections, .. } = PEAK;
         let (pace, requests, postgres) = (Pace::Closed, &requests, Some(postgres));
         let run = Run { plan, kind, connections, pace, requests, postgres, measured: settle };
@@ -138,14 +138,14 @@ impl Suite<'_> {
             thousands(settled[&PerSecond]),
             settled[&Wal]
         ));
-        let requests = plan.requests(Ids::Random, 0, plan.measured);
+        let requests = plan.requests(Ids::Random, 0);
         let mut empties = Vec::new();
         for number in 1..=plan.rounds as u64 {
             rounds.begin(plan)?;
             let empty = self.postgres.database();
             self.measure(NEXT_TO_LARGE, &empty, &requests, rounds)?;
             empties.push(empty);
-            let others = plan.requests(Ids::Random, (1 + number) * RUN, plan.measured);
+            let others = plan.requests(Ids::Random, (1 + number) * RUN);
             self.measure(large_row(size), large, &others, rounds)?;
         }
         Ok(reads)

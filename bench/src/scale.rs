@@ -155,7 +155,7 @@ impl Filled {
 
 /// Writes into a copy of each store, round after round, both with ids in order and with random ones.
 fn write(plan: &Plan, all: &[Filled], rounds: &mut Rounds) -> Result<()> {
-    let requests = [Ids::Ordered, Ids::Random].map(|ids| (ids, plan.requests(ids, 0, plan.measured)));
+    let requests = [Ids::Ordered, Ids::Random].map(|ids| (ids, plan.requests(ids, 0)));
     for _ in 0..plan.rounds {
         rounds.begin(plan)?;
         for (ids, requests) in &requests {
