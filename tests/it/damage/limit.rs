@@ -1,14 +1,23 @@
-//! A limit to the size of a file (`ulimit -f`), which ends a process that does not expect it.
+//! Limits of the system's: to the size of a file (`ulimit -f`), which ends a process that does not expect it, and to
+//! memory, so that no thread can be started.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::{assert_ailing, assert_heals, assert_kept, assert_refused};
 use crate::support::process::Process;
-use crate::support::{message, message_with};
+use crate::support::{eventually, message, message_with};
 
 /// 256 KiB.
 const BLOCKS: u64 = 512;
 const REASON: &str = "limit of its size";
+
+fn limit(process: &Process, resource: Resource, current: Option<u64>) {
+    let pid = Pid::from_raw(process.id().try_into().unwrap());
+    prlimit(pid, resource, Rlimit { current, maximum: None }).unwrap();
+}
 
 #[test]
 fn a_limit_to_the_size_of_a_file_refuses_messages_and_nothing_else() {
@@ -47,8 +56,7 @@ fn a_limit_to_the_size_of_a_file_refuses_messages_and_nothing_else() {
     let finished = Process::builder().folder(process.folder()).file_blocks_max(BLOCKS).args(&["check"]).run();
     assert!(finished.stdout.contains("sound"), "{finished:?}");
 
-    let pid = Pid::from_raw(process.id().try_into().unwrap());
-    prlimit(pid, Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    limit(&process, Resource::Fsize, None);
     assert_heals(&mut client);
     expected.sort();
     let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
@@ -73,4 +81,23 @@ fn a_command_ends_with_an_error_at_the_limit() {
     assert_eq!(backup(1 << 20).code(), Some(0));
     client.store(&message("after"));
     process.terminate();
+}
+
+#[test]
+fn it_is_ready_again_after_no_thread_could_be_started() {
+    let process = Process::start();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let kib: u64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
+    // Less than a thread's stack is left.
+    limit(&process, Resource::As, Some((kib << 10) + (1 << 20)));
+    for _ in 0..3 {
+        let mut asking = TcpStream::connect(process.address()).unwrap();
+        let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        // Whatever is answered, or nothing.
+        drop(asking.write_all(request.as_bytes()).and_then(|()| asking.read_to_end(&mut Vec::new())));
+    }
+    limit(&process, Resource::As, None);
+    eventually("it is ready again", || (process.client().get("/health/ready").status == 200).then_some(()));
+    process.client().store(&message("after"));
 }
