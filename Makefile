@@ -1,6 +1,6 @@
 # What can be done here; `make` alone says so.
 
-.PHONY: help run test check schemathesis fuzz bench bench-scale bench-postgres torture mutants test-containers up restart down logs
+.PHONY: help run test test-all check schemathesis fuzz bench bench-scale bench-postgres torture mutants test-containers up restart down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -8,8 +8,11 @@ help: ## Say what can be done
 run: ## Build and run the service; needs WEBHOOK_SECRET
 	cargo run --release
 
-test: ## Run all tests; installs nginx and HAProxy for them where it may
+test: ## Run the tests but torture, each once; installs nginx, HAProxy and PostgreSQL for them where it may
 	scripts/test
+
+test-all: ## Run all tests, those of the HTTP interface with both stores
+	scripts/test --all
 
 check: ## Check formatting, lints, documentation and dependencies
 	scripts/check

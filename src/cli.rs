@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::SignalKind;
 
 use crate::config::{self, Args, Environment, Mistakes};
 use crate::output::Output;
@@ -108,6 +109,10 @@ enum Command {
 
 /// Runs the program on the arguments and the environment of the process.
 pub fn run() -> ExitCode {
+    if let Err(error) = survive_file_size_limit() {
+        say(&format!("lyftr cannot start: {error}"));
+        return ExitCode::FAILURE;
+    }
     let environment = Environment::of_process();
     let cli = match usage::parse(environment) {
         Ok(cli) => cli,
@@ -149,6 +154,15 @@ fn signing_key(environment: Environment) -> Result<Key, Failure> {
 fn mistaken(what: &str, mistakes: &Mistakes) -> ExitCode {
     say(&format!("lyftr cannot {what}:\n{mistakes}"));
     ExitCode::from(2)
+}
+
+/// Has a write past the limit of a file's size (`ulimit -f`) fail like any other write that fails, in the place of
+/// ending the process by SIGXFSZ, as a log or a database that has grown to it would. Holds from here on in all threads:
+/// the signal's handler stays when the runtime is gone.
+fn survive_file_size_limit() -> std::io::Result<()> {
+    let signal = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async { tokio::signal::unix::signal(signal).map(drop) })
 }
 
 /// Becomes true when the process is asked to end, by SIGTERM or Ctrl-C. It then has to end by itself.

@@ -1,13 +1,7 @@
-"""The design Lyftr replaces: FastAPI, SQLite, one commit a request.
+"""The original design: FastAPI, SQLite, one commit a request.
 
-It does the same for a POST /webhook (signature over the raw body, validated fields, stored once,
-a request id, a JSON log line, metrics) with the means such a service commonly has. REFERENCE_MODE chooses
-how SQLite is used:
-
-  plain  SQLite as it comes (journal_mode=DELETE, synchronous=FULL), a connection per request
-  tuned  WAL, synchronous=FULL, one shared connection
-
-The statements run on the event loop. That is not an oversight: there is one writer anyway, and
+REFERENCE_MODE chooses how SQLite is used: `plain`, as it comes, with a connection per request; `tuned`, with WAL and
+one shared connection; synchronous=FULL in both. The statements run on the event loop: there is one writer anyway, and
 handing each to a thread costs more than it frees.
 """
 
@@ -20,17 +14,17 @@ import sqlite3
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from contextlib import closing, nullcontext
 from datetime import datetime, timezone
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 SECRET = os.environ["WEBHOOK_SECRET"].encode()
-DATABASE = os.environ["REFERENCE_DATABASE"]
-MODE = os.environ.get("REFERENCE_MODE", "plain")
+DATABASE = os.environ["DATABASE_URL"].removeprefix("sqlite:///")
+TUNED = os.environ.get("REFERENCE_MODE") == "tuned"
 
 logger = logging.getLogger("reference")
 logger.addHandler(logging.StreamHandler(sys.stdout))
@@ -40,7 +34,7 @@ logger.propagate = False
 app = FastAPI()
 
 http_requests = Counter("http_requests_total", "HTTP requests answered.", ["method", "path", "status"])
-webhook_requests = Counter("webhook_requests_total", "POST /webhook by what became of it.", ["result"])
+webhook_requests = Counter("webhook_requests_total", "POST /webhook by result.", ["result"])
 request_latency_ms = Histogram(
     "request_latency_ms", "Milliseconds to the answer.", buckets=[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 )
@@ -64,24 +58,25 @@ class Message(BaseModel):
 
 def connect() -> sqlite3.Connection:
     connection = sqlite3.connect(DATABASE)
-    if MODE == "tuned":
+    if TUNED:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     return connection
 
 
-setup = connect()
-setup.execute(
+shared = connect()
+shared.execute(
     "CREATE TABLE IF NOT EXISTS messages (message_id TEXT PRIMARY KEY, sender TEXT NOT NULL,"
     " recipient TEXT NOT NULL, ts TEXT NOT NULL, text TEXT, created_at TEXT NOT NULL)"
 )
-setup.execute("CREATE INDEX IF NOT EXISTS messages_by_ts ON messages (ts)")
-setup.commit()
-if MODE == "tuned":
-    shared = setup
-else:
-    shared = None
-    setup.close()
+shared.execute("CREATE INDEX IF NOT EXISTS messages_by_ts ON messages (ts)")
+shared.commit()
+if not TUNED:
+    shared.close()
+
+
+def connection():
+    return nullcontext(shared) if TUNED else closing(connect())
 
 
 def now() -> str:
@@ -89,20 +84,15 @@ def now() -> str:
 
 
 def store(message: Message) -> str:
-    connection = shared or connect()
-    try:
-        connection.execute(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
-            (message.message_id, message.sender, message.to, message.ts, message.text, now()),
-        )
-        connection.commit()
-        return "created"
-    except sqlite3.IntegrityError:
-        connection.rollback()
-        return "duplicate"
-    finally:
-        if connection is not shared:
-            connection.close()
+    with connection() as conn:
+        try:
+            row = (message.message_id, message.sender, message.to, message.ts, message.text, now())
+            conn.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", row)
+            conn.commit()
+            return "created"
+        except sqlite3.IntegrityError:
+            conn.rollback()
+            return "duplicate"
 
 
 def accept(body: bytes, signature: str) -> tuple[int, object, str, str | None]:
@@ -119,7 +109,7 @@ def accept(body: bytes, signature: str) -> tuple[int, object, str, str | None]:
 
 
 @app.middleware("http")
-async def observe(request: Request, call_next: Callable) -> Response:
+async def observe(request: Request, call_next) -> Response:
     """Around every request: its id, its line in the log, its metrics."""
     start = time.perf_counter()
     request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
@@ -146,16 +136,10 @@ async def observe(request: Request, call_next: Callable) -> Response:
 @app.post("/webhook")
 async def webhook(request: Request) -> JSONResponse:
     body = await request.body()
-    signature = request.headers.get("x-signature", "")
-    status, answer, result, message_id = accept(body, signature)
+    status, answer, result, message_id = accept(body, request.headers.get("x-signature", ""))
     webhook_requests.labels(result).inc()
     request.state.webhook = {"message_id": message_id, "dup": result == "duplicate", "result": result}
     return JSONResponse(answer, status_code=status)
-
-
-@app.get("/metrics")
-async def metrics() -> Response:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @app.get("/health/live")
@@ -165,10 +149,6 @@ async def live() -> JSONResponse:
 
 @app.get("/stats")
 async def stats() -> JSONResponse:
-    connection = shared or connect()
-    try:
-        (total,) = connection.execute("SELECT COUNT(*) FROM messages").fetchone()
-    finally:
-        if connection is not shared:
-            connection.close()
+    with connection() as conn:
+        (total,) = conn.execute("SELECT COUNT(*) FROM messages").fetchone()
     return JSONResponse({"total_messages": total})

@@ -1,78 +1,113 @@
-//! The figures as Markdown: one table of rows, one of targets. Pure arithmetic and text.
+//! Figures, and the Markdown that shows them. Pure arithmetic and text.
 
-use std::fmt::{self, Write};
+use std::collections::BTreeMap;
+use std::fmt;
 
-/// What one measurement of one row brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
-    /// Right answers per second.
-    pub per_second: f64,
-    /// Median latency in milliseconds.
-    pub p50_ms: f64,
-    /// 99th percentile of the latency in milliseconds.
-    pub p99_ms: f64,
-    /// 99.9th percentile of the latency in milliseconds.
-    pub p999_ms: f64,
-    /// CPU time of the server per request in microseconds.
-    pub server_cpu_us: f64,
-    /// CPU time of the load generator per request in microseconds.
-    pub generator_cpu_us: f64,
-    /// The most memory the server held, in MiB.
-    pub memory_mib: f64,
-    /// Wrong or missing answers.
-    pub errors: u64,
+/// A quantity that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Figure {
+    /// Right responses per second.
+    PerSecond,
+    /// Percentiles of the latency in milliseconds, and the longest.
+    P50,
+    P99,
+    P999,
+    Longest,
+    /// Milliseconds that no commit took longer than, a bound of the service's own histogram.
+    Commit,
+    /// CPU time per request in microseconds, of the server, of all processes of PostgreSQL, and of the generator.
+    ServerCpu,
+    DatabaseCpu,
+    GeneratorCpu,
+    /// KiB of PostgreSQL's write-ahead log per right response.
+    Wal,
+    /// The most memory that the server held, in MiB.
+    Memory,
+    /// Wrong and missing responses.
+    Errors,
+    /// Messages per second that a store was filled with.
+    FillRate,
+    /// Seconds until all messages were in the index of numbers, and until all texts could be found.
+    IndexNumbers,
+    IndexAll,
+    /// Messages per second that were indexed, and the seconds of CPU that took.
+    IndexRate,
+    IndexCpu,
+    /// Bytes per message of the database and of its index.
+    DatabaseBytes,
+    IndexBytes,
 }
 
-impl Figures {
-    /// How many cores the load generator kept busy.
-    pub fn generator_cores(&self) -> f64 {
-        self.per_second * self.generator_cpu_us / 1e6
+use Figure::{
+    Commit, DatabaseCpu, Errors, GeneratorCpu, IndexAll, IndexCpu, IndexNumbers, Longest, Memory, P50, P99,
+    P999, PerSecond, ServerCpu, Wal,
+};
+
+/// The result of a measurement: the figures that it has.
+pub type Figures = BTreeMap<Figure, f64>;
+
+impl Figure {
+    /// The head of its column, where it has one.
+    pub fn head(self) -> &'static str {
+        match self {
+            PerSecond => "req/s",
+            P50 => "p50 ms",
+            P99 => "p99 ms",
+            P999 => "p99.9 ms",
+            ServerCpu => "server CPU µs/req",
+            DatabaseCpu => "PostgreSQL CPU µs/req",
+            GeneratorCpu => "generator CPU µs/req",
+            Wal => "WAL KiB/req",
+            Memory => "peak MiB",
+            Errors => "errors",
+            _ => "",
+        }
     }
 
-    /// The median of each figure by itself; the errors of all rounds together.
-    pub fn median(rounds: &[Self]) -> Option<Self> {
-        let of = |figure: fn(&Self) -> f64| median(rounds.iter().map(figure));
-        Some(Self {
-            per_second: of(|round| round.per_second)?,
-            p50_ms: of(|round| round.p50_ms)?,
-            p99_ms: of(|round| round.p99_ms)?,
-            p999_ms: of(|round| round.p999_ms)?,
-            server_cpu_us: of(|round| round.server_cpu_us)?,
-            generator_cpu_us: of(|round| round.generator_cpu_us)?,
-            memory_mib: of(|round| round.memory_mib)?,
-            errors: rounds.iter().map(|round| round.errors).sum(),
-        })
+    /// One value for several rounds: the worst, the sum or the median.
+    pub fn combine(self, values: impl IntoIterator<Item = f64>) -> Option<f64> {
+        match self {
+            Longest | Commit => values.into_iter().reduce(f64::max),
+            Errors => values.into_iter().reduce(|one, other| one + other),
+            _ => median(values),
+        }
+    }
+
+    /// A value with the digits that mean something.
+    pub fn text(self, value: Option<f64>) -> String {
+        match self {
+            P50 | P99 | P999 | Wal => decimals(value, 2),
+            ServerCpu | DatabaseCpu | GeneratorCpu | Memory | IndexNumbers | IndexAll | IndexCpu => {
+                decimals(value, 1)
+            }
+            Commit if value.is_some_and(f64::is_infinite) => "more than counted".to_owned(),
+            _ => value.map_or_else(|| decimals(None, 0), thousands),
+        }
     }
 }
 
-/// What a goal asks for.
+/// A bound that a figure is held against.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
-    /// The figure should be this or more.
     AtLeast(f64),
-    /// The figure should be this or less.
     AtMost(f64),
 }
 
-/// A figure that was promised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Goal {
-    /// What is measured, in words.
-    pub what: &'static str,
-    /// What it should be.
-    pub bound: Bound,
-    /// Unit of bound and values, with the blank before it.
-    pub unit: &'static str,
-    /// One value per round; none where a row it needs was not measured.
-    pub values: Vec<f64>,
-}
-
 impl Bound {
-    /// Whether a figure is what was asked for.
+    /// Whether a figure is within the bound.
     pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
             Self::AtMost(bound) => value <= bound,
+        }
+    }
+
+    /// The same in a word.
+    pub fn verdict(self, value: Option<f64>) -> &'static str {
+        match value {
+            Some(value) if self.is_met(value) => "met",
+            Some(_) => "**missed**",
+            None => "**not measured**",
         }
     }
 }
@@ -86,6 +121,50 @@ impl fmt::Display for Bound {
     }
 }
 
+/// A target: a quantity in words, its bound, its unit with the blank before it, and its value in each round.
+pub type Goal = (&'static str, Bound, &'static str, Vec<f64>);
+
+/// The table of targets.
+pub fn goals_table(goals: &[Goal]) -> Table {
+    let mut table = Table::new(["what", "target:", "reached:", "met?", "each round"]);
+    for (what, bound, unit, values) in goals {
+        let value = median(values.iter().copied());
+        let reached = value.map_or_else(|| "–".to_owned(), |value| format!("{}{unit}", plain(value)));
+        table.row([what, &*format!("{bound}{unit}"), &reached, bound.verdict(value), &list(values)]);
+    }
+    table
+}
+
+/// A table in Markdown.
+pub struct Table(String);
+
+impl Table {
+    /// A table with these heads; a colon at the end of a head aligns its column to the right.
+    pub fn new<S: AsRef<str>>(heads: impl IntoIterator<Item = S>) -> Self {
+        let heads: Vec<_> = heads.into_iter().collect();
+        let mut table = Self(String::new());
+        table.row(heads.iter().map(|head| head.as_ref().trim_end_matches(':')));
+        let rules = heads.iter().map(|head| if head.as_ref().ends_with(':') { "--:|" } else { "---|" });
+        table.0.extend(["|"].into_iter().chain(rules).chain(["\n"]));
+        table
+    }
+
+    /// Adds a row.
+    pub fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.0.push('|');
+        for cell in cells {
+            self.0.extend([" ", cell.as_ref(), " |"]);
+        }
+        self.0.push('\n');
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
 /// The middle value, or the mean of the two in the middle; none of nothing.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<_> = values.into_iter().collect();
@@ -95,126 +174,62 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(*lower, *upper))
 }
 
-/// The table of rows. A row's label is its first four columns; a row without figures was not
-/// measured and is left out.
-pub fn rows_table(rows: &[([String; 4], Vec<Figures>)]) -> String {
-    let mut table = String::from(
-        "| server | connections | ids | load | req/s | p50 ms | p99 ms | p99.9 ms | server CPU µs/req | generator CPU µs/req | peak MiB | errors |\n\
-         |---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-    );
-    for (label, rounds) in rows {
-        let Some(figures) = Figures::median(rounds) else {
-            continue;
-        };
-        let Figures { p50_ms, p99_ms, p999_ms, memory_mib, errors, .. } = figures;
-        let per_second = thousands(figures.per_second);
-        let line = format!(
-            "| {} | {per_second} | {p50_ms:.2} | {p99_ms:.2} | {p999_ms:.2} | {:.1} | {:.1} | {memory_mib:.1} | {errors} |\n",
-            label.join(" | "),
-            figures.server_cpu_us,
-            figures.generator_cpu_us,
-        );
-        table.push_str(&line);
-    }
-    table
+/// All values, with commas between them.
+pub fn list(values: &[f64]) -> String {
+    values.iter().map(|value| plain(*value)).collect::<Vec<_>>().join(", ")
 }
 
-/// The table of targets.
-pub fn goals_table(goals: &[Goal]) -> String {
-    let mut table = String::from("| what | target | reached | met? | each round |\n|---|--:|--:|---|---|\n");
-    for Goal { what, bound, unit, values } in goals {
-        let (reached, met) = match median(values.iter().copied()) {
-            Some(value) if bound.is_met(value) => (format!("{}{unit}", plain(value)), "yes"),
-            Some(value) => (format!("{}{unit}", plain(value)), "**no**"),
-            None => ("–".to_owned(), "not measured"),
-        };
-        let each: Vec<_> = values.iter().map(|value| plain(*value)).collect();
-        // Writing into a String cannot fail.
-        let _ = writeln!(table, "| {what} | {bound}{unit} | {reached} | {met} | {} |", each.join(", "));
-    }
-    table
-}
-
-/// A value with the digits that mean something.
 fn plain(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+/// A value with so many decimals; a dash for none.
+pub fn decimals(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
 /// A whole number with a comma every three digits.
 pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn label(server: &str) -> [String; 4] {
-        [server, "64", "ordered", "closed"].map(str::to_owned)
-    }
-
     #[test]
-    fn median_is_the_middle_in_whatever_order() {
-        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+    fn rounds_are_combined_by_what_they_measure() {
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(median([]), None);
+        assert_eq!(P99.combine([1.0, 9.0, 2.0]), Some(2.0));
+        assert_eq!(Longest.combine([1.0, 9.0, 2.0]), Some(9.0));
+        assert_eq!(Errors.combine([0.0, 5.0, 0.0]), Some(5.0));
+        assert_eq!(P50.combine([]), None);
     }
 
     #[test]
-    fn errors_are_summed_and_not_averaged_away() {
-        let rounds = [0, 5, 0].map(|errors| Figures { errors, ..Figures::default() });
-        assert_eq!(Figures::median(&rounds).unwrap().errors, 5);
-    }
-
-    #[test]
-    fn a_row_that_was_not_measured_is_left_out() {
-        let figures = Figures {
-            per_second: 43_210.4,
-            p50_ms: 1.234,
-            p99_ms: 3.0,
-            p999_ms: 10.0,
-            server_cpu_us: 24.56,
-            generator_cpu_us: 7.0,
-            memory_mib: 12.34,
-            errors: 0,
-        };
-        let table = rows_table(&[(label("a"), vec![figures]), (label("b"), vec![])]);
-        let rows: Vec<_> = table.lines().skip(2).collect();
-        let expected = "| a | 64 | ordered | closed | 43,210 | 1.23 | 3.00 | 10.00 | 24.6 | 7.0 | 12.3 | 0 |";
-        assert_eq!(rows, [expected]);
+    fn values_have_the_digits_that_mean_something() {
+        assert_eq!(PerSecond.text(Some(1_043_210.4)), "1,043,210");
+        assert_eq!(PerSecond.text(Some(999.4)), "999");
+        assert_eq!(P50.text(Some(1.234)), "1.23");
+        assert_eq!(Commit.text(Some(f64::INFINITY)), "more than counted");
+        assert_eq!(Wal.text(None), "–");
     }
 
     #[test]
     fn goals_say_whether_they_are_met() {
-        let goal = |bound, values| Goal { what: "x", bound, unit: " ms", values };
         let table = goals_table(&[
-            goal(Bound::AtLeast(0.5), vec![0.4, 0.6, 0.5]),
-            goal(Bound::AtLeast(100.0), vec![99.0]),
-            goal(Bound::AtMost(1.5), vec![1.0, 2.0]),
-            goal(Bound::AtMost(1.0), vec![]),
+            ("x", Bound::AtLeast(0.5), "", vec![0.4, 0.6, 0.5]),
+            ("y", Bound::AtLeast(100.0), " ms", vec![99.0]),
+            ("z", Bound::AtMost(1.0), "", vec![]),
         ]);
-        let rows: Vec<_> = table.lines().skip(2).collect();
-        let expected = [
-            "| x | ≥ 0.5 ms | 0.50 ms | yes | 0.40, 0.60, 0.50 |",
-            "| x | ≥ 100 ms | 99.00 ms | **no** | 99.00 |",
-            "| x | ≤ 1.5 ms | 1.50 ms | yes | 1.00, 2.00 |",
-            "| x | ≤ 1 ms | – | not measured |  |",
-        ];
-        assert_eq!(rows, expected);
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!(thousands(999.4), "999");
-        assert_eq!(thousands(1_000.0), "1,000");
-        assert_eq!(thousands(1_234_567.0), "1,234,567");
+        let expected = "\
+            | what | target | reached | met? | each round |\n\
+            |---|--:|--:|---|---|\n\
+            | x | ≥ 0.5 | 0.50 | met | 0.40, 0.60, 0.50 |\n\
+            | y | ≥ 100 ms | 99.00 ms | **missed** | 99.00 |\n\
+            | z | ≤ 1 | – | **not measured** |  |\n";
+        assert_eq!(table.to_string(), expected);
     }
 }

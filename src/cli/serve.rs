@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +20,9 @@ use crate::telemetry::{Log, chain};
 
 /// File descriptors that are not connections: the database's, standard ones, the runtime's.
 const OTHER_DESCRIPTORS: u64 = 64;
+
+/// A thread that questions to the store wait on is kept, since another one may not be had when it is needed.
+const WAITING_THREADS_STAY: Duration = Duration::from_hours(365 * 24);
 
 pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     let config = match Config::check(args, environment) {
@@ -55,7 +59,12 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_keep_alive(WAITING_THREADS_STAY)
+        .build()?;
+    // Where no other thread can be started, for want of memory say, what waits for one is done by this one.
+    drop(runtime.spawn_blocking(|| ()));
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
     let store = store::open(&config.database.url, config.database.settings)?;

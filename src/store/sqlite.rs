@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{Arrived, Behind, Error, OpenError, Outcome, Space, Store};
 use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
+use crate::telemetry::chain;
 
 pub(super) mod backup;
 pub(super) mod check;
@@ -31,10 +32,12 @@ mod plain;
 mod ranked;
 mod ranks;
 mod reader;
+mod recovery;
 mod rows;
 mod search;
 mod writer;
 
+use connection::explain;
 use files::{NotOwned, Owner};
 pub(super) use files::{beside, folder, sync_folder};
 use indexer::{Indexer, Shared};
@@ -106,7 +109,7 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     wal_bytes: Arc<AtomicU64>,
     path: PathBuf,
-    owner: Mutex<Option<Owner>>,
+    owner: Mutex<Option<Arc<Owner>>>,
 }
 
 impl Sqlite {
@@ -118,15 +121,23 @@ impl Sqlite {
         let place = Place::to_write(path)?;
         let path = place.path();
         let unusable = |source| unusable(path, source);
-        let (conn, owner) = Self::own(path, tuning)?;
+        let Owned { conn, owner, unwritten } = Self::own(path, tuning)?;
         let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
-        let writer =
-            Writer::new(&place, tuning, conn, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+        let owner = Arc::new(owner);
+        let written = unwritten.is_none();
+        let writer = Writer::new(&place, tuning, conn, written, Arc::clone(&shared), Arc::clone(&owner))
+            .map_err(|error| unusable(error.into()))?;
         let readers =
             Readers::open(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let indexer =
             Indexer::start(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
+        if let Some(error) = unwritten {
+            tracing::error!(
+                error = chain(&error),
+                "messages cannot be stored yet; those there are can be read"
+            );
+        }
         Ok(Self {
             wal_bytes: writer.wal_bytes(),
             writer: Mutex::new(Some(writer)),
@@ -143,12 +154,19 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who runs the command.
     pub fn migrate(path: &Path) -> Result<i64, OpenError> {
-        Self::own(Place::to_write(path)?.path(), Tuning::default())?;
+        let place = Place::to_write(path)?;
+        let path = place.path();
+        let unusable = |error: Error| unusable(path, error.into());
+        let Owned { conn, owner: _owner, unwritten } = Self::own(path, Tuning::default())?;
+        if let Some(error) = unwritten {
+            return Err(unusable(error));
+        }
+        connection::close(conn).map_err(|error| unusable(explain(error)))?;
         Ok(migrate::VERSION)
     }
 
     /// Makes the file this process's own, for as long as the owner lives, and brings its schema up to date.
-    fn own(path: &Path, tuning: Tuning) -> Result<(rusqlite::Connection, Owner), OpenError> {
+    fn own(path: &Path, tuning: Tuning) -> Result<Owned, OpenError> {
         if rusqlite::version_number() < SQLITE_MIN.0 {
             return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
         }
@@ -165,14 +183,27 @@ impl Sqlite {
         let refused = |refused: migrate::Refused| refused.at(path, |error| unusable(error.into()));
         let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
             .map_err(|error| unusable(error.into()))?;
-        migrate::check(&conn).map_err(refused)?;
+        let version = migrate::check(&conn).map_err(refused)?;
         let owner = Owner::take(path).map_err(|not_owned| match not_owned {
             NotOwned::Taken(process) => OpenError::InUse { path: name(), process },
             NotOwned::Io(error) => unusable(error.into()),
         })?;
         connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
-        migrate::up(&mut conn).map_err(refused)?;
-        Ok((conn, owner))
+        let written = if owner.found_unsynced { recovery::write_anew(&conn, path) } else { Ok(()) };
+        let unwritten = match written.map_err(Into::into).and_then(|()| migrate::up(&mut conn)) {
+            Ok(()) => {
+                owner.leave_word(false);
+                None
+            }
+            // It can be read as it is, and what keeps it from being written may pass.
+            Err(migrate::Refused::Sqlite(error))
+                if migrate::is_current(version) && connection::may_pass(&error) =>
+            {
+                Some(explain(error))
+            }
+            Err(refusal) => return Err(refused(refusal)),
+        };
+        Ok(Owned { conn, owner, unwritten })
     }
 
     fn with_writer<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T, Error>) -> Result<T, Error> {
@@ -212,7 +243,12 @@ impl Store for Sqlite {
     }
 
     fn ready(&self) -> Result<(), Error> {
-        self.with_writer(Writer::ready)
+        self.with_writer(|writer| {
+            let ready = writer.ready();
+            // It has written to the log, which would grow with each check while no message comes.
+            writer.checkpoint(true);
+            ready
+        })
     }
 
     fn wal_bytes(&self) -> u64 {
@@ -243,6 +279,14 @@ impl Store for Sqlite {
 /// [`OpenError`], in words for who runs the command.
 pub fn must_exist(path: &Path) -> Result<(), OpenError> {
     Place::to_read(path).map(drop)
+}
+
+/// A database that is this process's own.
+struct Owned {
+    conn: rusqlite::Connection,
+    owner: Owner,
+    /// Why nothing could be written to it yet, if so.
+    unwritten: Option<Error>,
 }
 
 fn unusable(path: &Path, source: super::Cause) -> OpenError {

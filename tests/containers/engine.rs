@@ -1,13 +1,14 @@
 //! Docker, and the containers that `make up` starts, under names of their own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tempfile::TempDir;
 
+use crate::prometheus::Prometheus;
 use crate::support::client::Client;
-use crate::support::{SECRET, eventually};
+use crate::support::{SECRET, eventually, lasting_port};
 
 /// Runs `docker` with these arguments; what it printed, or a failed test.
 #[track_caller]
@@ -31,10 +32,6 @@ pub(crate) fn text(output: &Output) -> String {
 pub(crate) fn name(what: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("lyftr-test-{}-{what}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The image, which is built once.
@@ -116,7 +113,7 @@ impl Stack {
     /// Names and ports, and nothing started yet. `with` is what `WITH` says.
     pub(crate) fn new(with: &'static str) -> Self {
         let secrets = tempfile::tempdir().unwrap();
-        Self { project: name("stack"), with, port: free_port(), prometheus_port: free_port(), secrets }
+        Self { project: name("stack"), with, port: lasting_port(), prometheus_port: lasting_port(), secrets }
     }
 
     /// Started, and ready.
@@ -160,8 +157,8 @@ impl Stack {
     }
 
     /// Where Prometheus is published.
-    pub(crate) fn prometheus(&self) -> String {
-        format!("http://127.0.0.1:{}", self.prometheus_port)
+    pub(crate) fn prometheus(&self) -> Prometheus {
+        Prometheus::at(format!("http://127.0.0.1:{}", self.prometheus_port))
     }
 
     /// The containers of a service, running or not.

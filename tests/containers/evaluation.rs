@@ -1,12 +1,12 @@
 //! What somebody does who tries Lyftr: `make up`, a few messages, questions, the log, `make down`.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::engine::{Stack, docker, image, text, try_docker};
+use crate::support::process::Said;
 use crate::support::{SECRET, eventually, message, message_with};
 
 #[test]
@@ -147,13 +147,14 @@ fn outputs(container: &str) -> (String, String) {
 fn first_line_of_make_logs(stack: &Stack) -> Value {
     let mut command = stack.command("make");
     let mut logs = command.args(["--silent", "logs"]).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(logs.stdout.take().unwrap()).lines();
-    // Compose puts the container's name before each line.
-    let found = lines.map_while(Result::ok).find_map(|line| {
-        let object = line.get(line.find('{')?..)?;
-        serde_json::from_str(object).ok()
+    let said = Said::default();
+    let collector = said.collect(logs.stdout.take().unwrap());
+    let found = eventually("a line of the log", || {
+        // Compose puts the container's name before each line.
+        said.text().lines().find_map(|line| serde_json::from_str(line.get(line.find('{')?..)?).ok())
     });
     logs.kill().unwrap();
     logs.wait().unwrap();
-    found.expect("a line of the log")
+    drop(collector);
+    found
 }

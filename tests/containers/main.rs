@@ -24,5 +24,6 @@ mod alone;
 mod engine;
 mod evaluation;
 mod hardening;
+mod prometheus;
 mod replicas;
 mod watch;

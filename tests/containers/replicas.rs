@@ -8,7 +8,7 @@ use crate::alone::{assert_kept, under_load};
 use crate::engine::{Stack, docker, text, try_docker};
 use crate::support::senders::{Load, SENDERS};
 use crate::support::{SECRET, eventually, message, shout};
-use crate::watch::{assert_every_query_answers, samples};
+use crate::watch::assert_every_query_answers;
 
 /// How long each hurt lasts: longer than HAProxy takes to notice.
 const HURT: Duration = Duration::from_secs(3);
@@ -108,11 +108,8 @@ fn a_rolling_restart_answers_every_request() {
 #[test]
 fn prometheus_sees_every_replica_and_counts_what_the_client_counts() {
     let stack = Stack::up("replicas prometheus");
-    let ask = |query: &str| samples(&stack.prometheus(), query);
-    eventually("every replica is up", || {
-        let up = ask("up{job=\"lyftr\"}");
-        (up.len() == 3 && up.iter().all(|(_, value)| *value == 1.0)).then_some(())
-    });
+    let prometheus = stack.prometheus();
+    prometheus.await_samples("up{job=\"lyftr\"}", |up| up.len() == 3 && up.iter().all(|(_, up)| *up == 1.0));
     let mut client = stack.client();
     for n in 0..60 {
         client.store(&message(&format!("m{n}")));
@@ -126,12 +123,10 @@ fn prometheus_sees_every_replica_and_counts_what_the_client_counts() {
     for (result, count) in
         [("created", 60.0), ("duplicate", 60.0), ("invalid_signature", 60.0), ("error", 0.0)]
     {
-        eventually(&format!("{result} adds up to {count}"), || {
-            let sum = ask(&format!("sum(webhook_requests_total{{result=\"{result}\"}})"));
-            sum.first().is_some_and(|(_, value)| *value == count).then_some(())
-        });
+        let sum = format!("sum(webhook_requests_total{{result=\"{result}\"}})");
+        prometheus.await_samples(&sum, |sum| sum.first().is_some_and(|(_, value)| *value == count));
     }
-    let used = ask("webhook_requests_total{result=\"created\"}");
+    let used = prometheus.samples("webhook_requests_total{result=\"created\"}").unwrap();
     assert!(
         used.iter().filter(|(_, value)| *value > 0.0).count() > 1,
         "one replica had everything: {used:?}"
@@ -141,18 +136,16 @@ fn prometheus_sees_every_replica_and_counts_what_the_client_counts() {
     let token = std::fs::read_to_string(stack.secrets.path().join("read_token")).unwrap();
     let reply = client.request("GET", "/messages", &[("Authorization", &format!("Bearer {token}"))], b"");
     assert_eq!(reply.json()["total"], 60);
-    assert_every_query_answers(&stack.prometheus());
+    assert_every_query_answers(&prometheus);
 }
 
 #[test]
 fn prometheus_watches_one_container_too() {
     let stack = Stack::up("prometheus");
     assert_eq!(stack.client().get("/stats").status, 401, "reads need the token");
-    eventually("it is up", || {
-        let up = samples(&stack.prometheus(), "up{job=\"lyftr\"}");
-        (up.len() == 1 && up[0].1 == 1.0).then_some(())
-    });
-    assert_every_query_answers(&stack.prometheus());
+    let prometheus = stack.prometheus();
+    prometheus.await_samples("up{job=\"lyftr\"}", |up| up.len() == 1 && up[0].1 == 1.0);
+    assert_every_query_answers(&prometheus);
 }
 
 /// Does something to a part, takes that back after a while, and waits until messages are stored again.

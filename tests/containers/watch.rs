@@ -2,58 +2,66 @@
 //! page of metrics, and every query of the dashboard.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use crate::engine::{Thing, text};
+use crate::prometheus::{FOLDER, Prometheus, Version};
 use crate::support::service::Service;
-use crate::support::{eventually, message, on_sqlite};
+use crate::support::{eventually, lasting_port, message, on_sqlite};
 
-const IMAGE: &str = "prom/prometheus:v2.53.3";
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus");
 const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yml");
-const ALERTS_TEST: &str = include_str!("../../deploy/prometheus/alerts_test.yml");
+/// The cases of the alerts, each file with its name.
+const CASES: [(&str, &str); 2] = [
+    ("alerts_test.yml", include_str!("../../deploy/prometheus/alerts_test.yml")),
+    ("alerts_of_days_test.yml", include_str!("../../deploy/prometheus/alerts_of_days_test.yml")),
+];
 const DASHBOARD: &str = include_str!("../../deploy/grafana/lyftr.json");
 
-/// Runs promtool in the folder of the configuration, with this as its standard input.
-fn promtool(options: &[&str], arguments: &[&str], input: &str) -> Output {
-    let volume = format!("{FOLDER}:/etc/prometheus:ro");
-    let mut child = Command::new("docker")
-        .args(["run", "--rm", "--interactive", "--network=none", "--workdir=/etc/prometheus"])
-        .args(["--volume", &volume, "--entrypoint=promtool"])
-        .args(options)
-        .arg(IMAGE)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("docker");
-    // It need not read what it is given.
-    drop(child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
-    child.wait_with_output().unwrap()
-}
-
-#[track_caller]
-fn assert_success(output: &Output) {
-    assert!(output.status.success(), "{}", text(output));
+/// The same cases with their buckets as Prometheus 3 keeps them: `le="500.0"` in the place of `le="500"`.
+fn normalised(cases: &str) -> String {
+    let mut parts = cases.split("le=\"");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |text, part| {
+        let (bound, rest) = part.split_once('"').unwrap();
+        let fraction = if bound.bytes().all(|byte| byte.is_ascii_digit()) { ".0" } else { "" };
+        format!("{text}le=\"{bound}{fraction}\"{rest}")
+    })
 }
 
 #[test]
 fn the_rules_are_right_and_fire_when_they_should() {
-    assert_success(&promtool(&[], &["check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"], ""));
-    assert_success(&promtool(&[], &["test", "rules", "alerts_test.yml"], ""));
+    let folder = world_readable_folder();
+    std::fs::write(folder.path().join("alerts.yml"), ALERTS).unwrap();
+    for (name, cases) in CASES {
+        std::fs::write(folder.path().join(name), normalised(cases)).unwrap();
+    }
+    let volume = format!("{}:/normalised:ro", folder.path().display());
+    let files = CASES.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("/normalised/{name}")]);
+    let files: Vec<String> = files.collect();
+    let test: Vec<&str> = ["test", "rules"].into_iter().chain(files.iter().map(String::as_str)).collect();
+    for version in Version::ALL {
+        version.promtool_succeeds(&[], &["check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"]);
+        version.promtool_succeeds(&["--volume", &volume], &test);
+    }
 }
 
 #[test]
 fn the_configuration_is_right() {
     // The token must be there; what it says does not matter.
     let token = format!("{FOLDER}/prometheus.yml:/run/secrets/read_token:ro");
-    assert_success(&promtool(&["--volume", &token], &["check", "config", "prometheus.yml"], ""));
+    for version in Version::ALL {
+        version.promtool_succeeds(&["--volume", &token], &["check", "config", "prometheus.yml"]);
+    }
+}
+
+/// For the user that Prometheus runs as.
+fn world_readable_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    folder
 }
 
 /// What stands behind `key` in each line that begins with it.
@@ -66,7 +74,7 @@ fn every_alert_has_a_case_that_fires_it_and_one_that_does_not() {
     let alerts = values(ALERTS, "- alert:");
     assert_eq!(alerts.iter().collect::<BTreeSet<_>>().len(), alerts.len(), "a name twice: {alerts:?}");
     let (mut fired, mut silent) = (BTreeSet::new(), BTreeSet::new());
-    for case in ALERTS_TEST.split("- eval_time:").skip(1) {
+    for case in CASES.iter().flat_map(|(_, cases)| cases.split("- eval_time:").skip(1)) {
         let alert = values(case, "alertname:")[0];
         let set = if values(case, "exp_alerts:")[0] == "[]" { &mut silent } else { &mut fired };
         set.insert(alert);
@@ -91,8 +99,15 @@ fn metrics_text() -> String {
 
 #[test]
 fn promtool_finds_nothing_in_the_metrics_but_the_name_that_the_contract_gives() {
-    let output = promtool(&[], &["check", "metrics"], &metrics_text());
-    assert_eq!(text(&output), "request_latency_ms metric names should not contain abbreviated units\n");
+    let metrics = metrics_text();
+    for version in Version::ALL {
+        let output = version.promtool(&[], &["check", "metrics"], &metrics);
+        assert_eq!(
+            text(&output),
+            "request_latency_ms metric names should not contain abbreviated units\n",
+            "{version:?}"
+        );
+    }
 }
 
 /// The dashboard's panels, without the rows above them.
@@ -134,45 +149,15 @@ pub(crate) fn queries_of_dashboard() -> Vec<String> {
         .collect()
 }
 
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().proxy(None).build().into()
-}
-
-/// What the API of Prometheus answers.
+/// Every query of the dashboard has an answer of this Prometheus, soon: a rate needs two scrapes. Those about the disk
+/// have one only if some store is on one, and not on a server.
 #[track_caller]
-fn ask(prometheus: &str, path: &str, query: &[(&str, &str)]) -> Value {
-    let request = agent().get(format!("{prometheus}/api/v1/{path}")).query_pairs(query.iter().copied());
-    let text = request.call().and_then(|mut answer| answer.body_mut().read_to_string());
-    let answer: Value = serde_json::from_str(&text.unwrap_or_else(|why| panic!("{query:?}: {why}"))).unwrap();
-    assert_eq!(answer["status"], "success", "{query:?}");
-    answer["data"].clone()
-}
-
-/// What Prometheus answers to this: the values, each with the instance it is of, if it is of one.
-#[track_caller]
-pub(crate) fn samples(prometheus: &str, query: &str) -> Vec<(String, f64)> {
-    let data = ask(prometheus, "query", &[("query", query)]);
-    let value = |sample: &Value| sample["value"][1].as_str().unwrap().parse().unwrap();
-    let instance = |sample: &Value| sample["metric"]["instance"].as_str().unwrap_or_default().to_owned();
-    let found = data["result"].as_array().unwrap();
-    found.iter().map(|sample| (instance(sample), value(sample))).collect()
-}
-
-/// Whether Prometheus has an answer to this.
-#[track_caller]
-fn answers(prometheus: &str, query: &str) -> bool {
-    !samples(prometheus, query).is_empty()
-}
-
-/// Every query of the dashboard has an answer of this Prometheus at, say, `http://127.0.0.1:9090`, soon: a rate needs two
-/// scrapes. Those about the disk have one only if some store is on one, and not on a server.
-#[track_caller]
-pub(crate) fn assert_every_query_answers(prometheus: &str) {
-    eventually("two scrapes", || answers(prometheus, "rate(http_requests_total[1m])").then_some(()));
-    let on_disk = answers(prometheus, "store_bytes");
+pub(crate) fn assert_every_query_answers(prometheus: &Prometheus) {
+    prometheus.await_samples("rate(http_requests_total[1m])", |samples| !samples.is_empty());
+    let some_disk = !prometheus.samples("store_bytes").unwrap().is_empty();
     for query in queries_of_dashboard() {
         let of_disk = ["store_bytes", "store_disk_free_bytes"].iter().any(|name| query.contains(name));
-        assert_eq!(answers(prometheus, &query), on_disk || !of_disk, "{query}");
+        prometheus.await_samples(&query, |samples| samples.is_empty() == (of_disk && !some_disk));
     }
 }
 
@@ -185,30 +170,38 @@ fn configuration(service: SocketAddr) -> String {
     )
 }
 
-#[test]
-fn prometheus_answers_every_query_and_evaluates_every_rule_of_a_service_that_does_nothing() {
+fn answers_every_query_and_evaluates_every_rule(version: Version, number: &str) {
     let service = Service::start();
-    let folder = tempfile::tempdir().unwrap();
-    // For the user that Prometheus runs as.
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let folder = world_readable_folder();
     std::fs::write(folder.path().join("prometheus.yml"), configuration(service.address())).unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
     let (ours, rules) =
         (format!("{}:/etc/prometheus:ro", folder.path().display()), format!("{FOLDER}:/rules:ro"));
     let listen = format!("--web.listen-address={address}");
     let _running = Thing::container(
-        IMAGE,
+        version.image(),
         &["--network=host", "--volume", &ours, "--volume", &rules],
         &["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus", &listen],
     );
-    let prometheus = format!("http://{address}");
-    eventually("Prometheus is ready", || agent().get(format!("{prometheus}/-/ready")).call().ok());
+    let prometheus = Prometheus::at(format!("http://{address}"));
+    let build = eventually("Prometheus answers", || prometheus.ask("status/buildinfo", &[]));
+    assert!(build["version"].as_str().unwrap().starts_with(number), "{build}");
     assert_every_query_answers(&prometheus);
-    assert_eq!(answers(&prometheus, "store_bytes"), on_sqlite());
+    assert_eq!(!prometheus.samples("store_bytes").unwrap().is_empty(), on_sqlite());
     eventually("every rule was evaluated", || {
-        let data = ask(&prometheus, "rules", &[]);
-        let rules = data["groups"][0]["rules"].as_array().unwrap();
+        let data = prometheus.ask("rules", &[]).ok()?;
+        let rules = data["groups"][0]["rules"].as_array()?;
         assert_eq!(rules.len(), values(ALERTS, "- alert:").len());
         rules.iter().all(|rule| rule["health"] == "ok").then_some(())
     });
+}
+
+#[test]
+fn prometheus_2_answers_every_query_and_evaluates_every_rule_of_a_service_that_does_nothing() {
+    answers_every_query_and_evaluates_every_rule(Version::Two, "2.");
+}
+
+#[test]
+fn prometheus_3_answers_every_query_and_evaluates_every_rule_of_a_service_that_does_nothing() {
+    answers_every_query_and_evaluates_every_rule(Version::Three, "3.");
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,10 +43,18 @@ fn fill(url: &str) {
     store.close();
 }
 
+/// A copy of a database that is filled once.
 fn filled() -> (TempDir, PathBuf) {
+    static ONE: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        fill(&sqlite(&folder.path().join("app.db")));
+        folder
+    });
     let folder = tempfile::tempdir().unwrap();
+    for name in ["app.db", "app.db-index"] {
+        std::fs::copy(ONE.path().join(name), folder.path().join(name)).unwrap();
+    }
     let path = folder.path().join("app.db");
-    fill(&sqlite(&path));
     (folder, path)
 }
 

@@ -17,6 +17,8 @@ pub(crate) mod disk;
 mod dump;
 mod faults;
 mod files;
+mod limit;
+mod neighbours;
 
 /// The ids that a service has, by its own account.
 #[track_caller]

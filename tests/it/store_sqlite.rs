@@ -181,6 +181,40 @@ fn the_log_is_bounded_while_it_is_written() {
 }
 
 #[test]
+fn checks_alone_do_not_make_the_log_grow() {
+    let (_folder, path) = folder();
+    let store = Sqlite::open(&path, Tuning { wal_idle_bytes: 64 << 10, ..Tuning::default() }).unwrap();
+    for _ in 0..100 {
+        store.ready().unwrap();
+    }
+    let log = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    assert!(log < 128 << 10, "{log} bytes");
+}
+
+/// A backup has held up the log. Whatever comes when it has ended must not wait until all of that is moved.
+#[test]
+fn a_log_that_has_grown_is_moved_beside_the_writer_also_when_nothing_waits() {
+    let (_folder, path) = folder();
+    let tuning = Tuning { wal_idle_bytes: 16 << 10, wal_step_bytes: 64 << 10, ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    store.insert(&batch(&["before"])).unwrap();
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    for n in 0..50 {
+        store.insert(&batch(&[&n.to_string()])).unwrap();
+    }
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(store.wal_bytes() > 128 << 10);
+    store.maintain(true);
+    assert!(store.wal_bytes() > 0, "the writer has moved it all");
+    eventually("the log begins anew", || {
+        store.maintain(true);
+        (store.wal_bytes() == 0).then_some(())
+    });
+    assert_eq!(total(&store), 51);
+}
+
+#[test]
 fn the_log_is_moved_in_steps_while_the_writer_goes_on() {
     let (_folder, path) = folder();
     // The writer never moves anything by itself.

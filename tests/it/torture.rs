@@ -23,7 +23,7 @@ mod server;
 mod shim;
 mod slow;
 
-pub(crate) use kill::lasting_port;
+pub(crate) use crate::support::lasting_port;
 
 /// What a mode does, and what came of it.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 
 use super::connection;
 use super::files::FileId;
+use super::recovery::Doubt;
 use crate::telemetry::chain;
 
 /// Page cache of a step, which holds no page for long.
@@ -21,16 +22,30 @@ const CACHE_KIB: u32 = 256;
 pub(super) struct Checkpoint {
     /// Everything in the log is in the database too, so that the log can begin anew.
     pub(super) complete: bool,
-    /// Pages in the log that are in the database.
-    moved: u64,
+    /// Pages in the log, one in each of its frames.
+    pub(super) pages: u64,
+    /// So many of them, from the first on, are in the database too, and are read from there.
+    pub(super) moved: u64,
 }
 
 /// Moves what can be moved. `mode` is one of SQLite's.
 pub(super) fn run(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
     conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
         let (busy, pages, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Checkpoint { complete: busy == 0 && pages == moved, moved: u64::try_from(moved).unwrap_or(0) })
+        let [pages, moved] = [pages, moved].map(|count| u64::try_from(count).unwrap_or(0));
+        Ok(Checkpoint { complete: busy == 0 && pages == moved, pages, moved })
     })
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connection::writer(path, CACHE_KIB, false)?;
+    connection::make_durable(&conn)?;
+    Ok(conn)
+}
+
+/// How far the last checkpoint of the database at `path` came.
+pub(super) fn state(path: &Path) -> rusqlite::Result<Checkpoint> {
+    run(&open(path)?, "NOOP")
 }
 
 /// The thread that takes the steps. Dropping it waits for the one under way.
@@ -43,11 +58,16 @@ pub(super) struct Steps {
 
 impl Steps {
     /// Starts it, for the database at `path` with pages of this size.
-    pub(super) fn start(path: &Path, database: FileId, page_bytes: u64) -> std::io::Result<Self> {
+    pub(super) fn start(
+        path: &Path,
+        database: FileId,
+        page_bytes: u64,
+        doubt: Arc<Doubt>,
+    ) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let moved_bytes = Arc::new(AtomicU64::new(0));
-        let worker =
-            Worker { path: path.to_owned(), database, page_bytes, moved_bytes: Arc::clone(&moved_bytes) };
+        let path = path.to_owned();
+        let worker = Worker { path, database, page_bytes, moved_bytes: Arc::clone(&moved_bytes), doubt };
         let run = move || worker.run(&asked);
         let thread = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
         Ok(Self { ask: Some(ask), moved_bytes, thread: Some(thread) })
@@ -86,15 +106,23 @@ struct Worker {
     database: FileId,
     page_bytes: u64,
     moved_bytes: Arc<AtomicU64>,
+    doubt: Arc<Doubt>,
 }
 
 impl Worker {
     fn run(&self, asked: &Receiver<()>) {
         while asked.recv().is_ok() {
+            // A second try would seem to succeed, and the log could begin anew.
+            if self.doubt.exists() {
+                continue;
+            }
             match self.step() {
                 Ok(step) => self.moved_bytes.store(step.moved * self.page_bytes, Ordering::Relaxed),
-                // The writer finds out for itself what is wrong, and then says so.
-                Err(error) => tracing::debug!(error = chain(&error), "a step of a checkpoint failed"),
+                // The writer finds out for itself what is wrong, save for a sync that failed, and then says so.
+                Err(error) if !self.doubt.weigh(&error) => {
+                    tracing::debug!(error = chain(&error), "a step of a checkpoint failed");
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "a step of a checkpoint failed"),
             }
         }
     }
@@ -104,8 +132,6 @@ impl Worker {
         if self.database.must_be_at(&self.path).is_err() {
             return Err(rusqlite::Error::InvalidPath(self.path.clone()));
         }
-        let conn = connection::writer(&self.path, CACHE_KIB, false)?;
-        connection::make_durable(&conn)?;
-        run(&conn, "PASSIVE")
+        run(&open(&self.path)?, "PASSIVE")
     }
 }

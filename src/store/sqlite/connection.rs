@@ -3,28 +3,41 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use super::checkpoint::{self, Checkpoint};
 use crate::query::holds;
 use crate::store::Error;
 
-/// How long a statement waits for a lock that another process holds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a statement waits for a lock that another process holds. What a batch waits stands in `writer.rs`.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Prepared statements kept for a connection.
 const STATEMENTS_MAX: usize = 32;
 
 /// The name in SQL of the function that [`Search`](crate::query::Search) is matched with.
 pub(super) const CONTAINS: &str = "contains_folded";
 
-/// Opens the connection that writes. `create`: make the file if it is not there. Nothing is written yet.
+/// Opens a connection that writes. `create`: make the file if it is not there. Nothing is written yet.
 pub(super) fn writer(path: &Path, cache_kib: u32, create: bool) -> rusqlite::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
     open(path, flags, cache_kib)
 }
 
+/// Closes a connection that writes, and leaves no write-ahead log behind if nobody else has the database open.
+pub(super) fn close(conn: Connection) -> rusqlite::Result<()> {
+    if let Checkpoint { complete: true, .. } = checkpoint::run(&conn, "TRUNCATE")? {
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    }
+    conn.close().map_err(|(_, error)| error)
+}
+
 /// Makes what is written through this connection last. Puts the database into WAL mode, which stays in the file.
+///
+/// To drop it then moves nothing out of the write-ahead log, as SQLite would if it is the last one, also after a
+/// failure: the log goes by [`close`] alone.
 pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     // FULL syncs the write-ahead log on every commit; NORMAL would lose acknowledged messages at a power cut.
@@ -33,7 +46,8 @@ pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "fullfsync", true)?;
     conn.pragma_update(None, "checkpoint_fullfsync", true)?;
     // The writer checkpoints by itself, after it has answered.
-    conn.pragma_update(None, "wal_autocheckpoint", 0)
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
 /// Opens a connection that reads.
@@ -59,14 +73,34 @@ pub(super) fn open(path: &Path, flags: OpenFlags, cache_kib: u32) -> rusqlite::R
     Ok(conn)
 }
 
+/// Whether another program's lock kept the statement from doing anything.
+pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed))
+}
+
+/// Whether it is a lock, the disk or a limit that keeps a database from being written, which says nothing of what is in
+/// it.
+pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DiskFull, SystemIoFailure};
+    let cannot_read = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_READ);
+    let failure = matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure));
+    is_locked(error) || failure && !cannot_read
+}
+
 /// What an error of SQLite's means to who asked us.
 pub(super) fn explain(error: rusqlite::Error) -> Error {
+    let is_write = |error: &ffi::Error| error.extended_code == ffi::SQLITE_IOERR_WRITE;
     let reason = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
             "the database is locked by another process"
         }
         Some(ErrorCode::DiskFull) => "the disk is full",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the database cannot be written",
+        // SQLite does not say which; that the disk is full it tells apart.
+        Some(ErrorCode::SystemIoFailure) if error.sqlite_error().is_some_and(is_write) => {
+            "a write failed: the disk is broken, a quota is used up, or a file has reached the limit of its size (ulimit -f)"
+        }
         Some(ErrorCode::SystemIoFailure) => "the disk failed to read or write",
         Some(ErrorCode::CannotOpen) => "the database file cannot be opened",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the database is damaged",
@@ -81,8 +115,6 @@ pub(super) fn explain(error: rusqlite::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
@@ -95,6 +127,11 @@ mod tests {
             (ffi::SQLITE_READONLY, "the database cannot be written"),
             (ffi::SQLITE_PERM, "the database cannot be written"),
             (ffi::SQLITE_IOERR, "the disk failed to read or write"),
+            (ffi::SQLITE_IOERR_FSYNC, "the disk failed to read or write"),
+            (
+                ffi::SQLITE_IOERR_WRITE,
+                "a write failed: the disk is broken, a quota is used up, or a file has reached the limit of its size (ulimit -f)",
+            ),
             (ffi::SQLITE_CANTOPEN, "the database file cannot be opened"),
             (ffi::SQLITE_CORRUPT, "the database is damaged"),
             (ffi::SQLITE_NOTADB, "the database is damaged"),

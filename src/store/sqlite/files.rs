@@ -2,8 +2,8 @@
 //! connection is lost at the next start, so it must not be acknowledged.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
@@ -143,8 +143,14 @@ pub(super) fn is_absence(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Owner {
     /// `app.db-lock`. Not the database itself: to close that file a second time would undo SQLite's own locks.
-    _lock: File,
+    lock: File,
+    /// The process that had it before has left word that a sync had failed.
+    pub(super) found_unsynced: bool,
 }
+
+/// Stands in the lock's file after the number of a process that a sync has failed for. The kernel that holds what is not
+/// on the disk holds this too, so it need not be synced itself.
+const UNSYNCED: &str = "unsynced";
 
 /// Why a database cannot be held.
 #[derive(Debug)]
@@ -166,17 +172,53 @@ impl Owner {
             Err(TryLockError::WouldBlock) => {
                 let mut process = String::new();
                 let _may_say_nothing = file.read_to_string(&mut process);
-                return Err(NotOwned::Taken(process.trim().to_owned()));
+                return Err(NotOwned::Taken(process.lines().next().unwrap_or_default().to_owned()));
             }
             Err(TryLockError::Error(error)) => return Err(NotOwned::Io(error)),
         }
-        let tell = |file: &mut File| {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
+        let mut before = String::new();
+        let _may_say_nothing = file.read_to_string(&mut before);
+        let owner = Self { lock: file, found_unsynced: before.lines().any(|line| line == UNSYNCED) };
+        owner.leave_word(owner.found_unsynced);
+        Ok(owner)
+    }
+
+    /// Writes down the number of this process, for people, and whether a sync has failed, for the next one.
+    pub(super) fn leave_word(&self, unsynced: bool) {
+        let mut word = format!("{}\n", std::process::id());
+        if unsynced {
+            word = word + UNSYNCED + "\n";
+        }
+        let write = || {
+            self.lock.write_all_at(word.as_bytes(), 0)?;
+            self.lock.set_len(u64::try_from(word.len()).unwrap_or(0))
         };
-        // On a full disk there is no room for it; the lock holds all the same.
-        let _for_people_only = tell(&mut file);
-        Ok(Self { _lock: file })
+        // On a full disk there may be no room for it; the lock holds all the same.
+        let _as_far_as_possible: io::Result<()> = write();
+    }
+}
+
+impl Drop for Owner {
+    /// A child process that this one is about to start has a copy of the file until it runs its program, so that closing the
+    /// file would not let go of the lock yet.
+    fn drop(&mut self) {
+        let _closed_in_any_case = self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_let_go_can_be_held_though_a_child_has_the_file_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let owner = Owner::take(&path).unwrap();
+        let in_the_child = owner.lock.try_clone().unwrap();
+        assert!(matches!(Owner::take(&path), Err(NotOwned::Taken(_))));
+        drop(owner);
+        assert!(Owner::take(&path).is_ok());
+        drop(in_the_child);
     }
 }

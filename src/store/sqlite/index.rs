@@ -100,11 +100,11 @@ impl Index {
     pub(super) fn open(path: &Path, tuning: Tuning, edition: Edition, latest: i64) -> rusqlite::Result<Self> {
         let fits =
             |state: &State| state.edition == edition && state.numbers_upto.max(state.texts_upto) <= latest;
-        if let Ok(conn) = open(path, tuning)
-            && let Ok(state) = state(&conn)
-            && fits(&state)
-        {
-            return Self::adopt(path, conn, state, tuning);
+        match open(path, tuning).and_then(|conn| Ok((state(&conn)?, conn))) {
+            Ok((state, conn)) if fits(&state) => return Self::adopt(path, conn, state, tuning),
+            // Locked, or no room for the log: it stays, and is tried again.
+            Err(error) if connection::may_pass(&error) => return Err(error),
+            _ => {}
         }
         remove(path);
         let mut conn = open(path, tuning)?;

@@ -26,6 +26,9 @@ const APPLICATION_ID: i64 = 0x4c79_6674;
 const SCHEMA: &str = "\
     SELECT type || ' ' || name, sql FROM sqlite_schema
     WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%' AND name NOT GLOB '_litestream_*'";
+/// Tables of others. Litestream makes its own in any database that it is told of, also in one that Lyftr is just about
+/// to make.
+const TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE substr(tbl_name, 1, 12) <> '_litestream_'";
 
 /// What stands in the way of bringing a database up to date.
 #[derive(Debug)]
@@ -66,7 +69,7 @@ pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
     let _snapshot = conn.is_autocommit().then(|| conn.unchecked_transaction()).transpose()?;
     let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let mark: i64 = conn.query_row("PRAGMA application_id", (), |row| row.get(0))?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    let tables: i64 = conn.query_row(TABLES, (), |row| row.get(0))?;
     if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
         let evident = if mark == 0 { evident_version(conn)? } else { None };
         return Err(evident.map_or(Refused::Foreign(mark), Refused::Unmarked));
@@ -100,6 +103,11 @@ fn evident_version(conn: &Connection) -> rusqlite::Result<Option<usize>> {
 /// The tables, indexes and triggers of a database: kind and name, and what makes each.
 pub(super) fn schema(conn: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     conn.prepare(SCHEMA)?.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Whether nothing is missing in a database that has seen so many migrations.
+pub(super) fn is_current(migrations: usize) -> bool {
+    migrations == MIGRATIONS.len()
 }
 
 /// An empty database of a version of the schema, to compare another one with.
@@ -193,5 +201,13 @@ mod tests {
             up(&mut conn).unwrap();
             assert_eq!(schema(&conn).unwrap(), schema(&example(MIGRATIONS.len()).unwrap()).unwrap());
         }
+    }
+
+    #[test]
+    fn tables_of_litestream_do_not_make_it_another_programs() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)").unwrap();
+        up(&mut conn).unwrap();
+        assert_eq!(check(&conn).unwrap(), MIGRATIONS.len());
     }
 }

@@ -2,19 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::Tuning;
 use super::checkpoint::{self, Checkpoint, Steps};
-use super::connection::{self, explain};
-use super::files::{FileId, Files, REMOVED};
+use super::connection::{self, BUSY_TIMEOUT, explain};
+use super::files::{FileId, Files, Owner, REMOVED};
 use super::indexer::Shared;
 use super::migrate;
 use super::place::Place;
+use super::recovery::{self, Doubt};
 use crate::message::Message;
 use crate::store::{Error, Outcome};
 use crate::telemetry::chain;
+
+/// How long another program's lock is waited for in all, however many batches come meanwhile. A message waits for
+/// five seconds at most.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// How long each batch waits when that is over.
+const LOCK_PATIENCE_MIN: Duration = Duration::from_millis(250);
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
@@ -36,6 +44,10 @@ pub(super) struct Writer {
     /// one beside it, that would damage it.
     database: FileId,
     open: Option<Open>,
+    /// A sync has failed, and what may be lost with it was not written again yet.
+    doubt: Arc<Doubt>,
+    /// Since when another program has kept the database locked.
+    locked_since: Option<Instant>,
     /// Bytes in the write-ahead log, as of the last commit or checkpoint; read by the metrics.
     wal_bytes: Arc<AtomicU64>,
     /// Is told of what was stored.
@@ -46,6 +58,7 @@ pub(super) struct Writer {
     wait_at: u64,
     /// Moves most of the log, so that little is left for a checkpoint.
     steps: Steps,
+    owner: Arc<Owner>,
 }
 
 #[derive(Debug)]
@@ -55,28 +68,40 @@ struct Open {
 }
 
 impl Writer {
-    /// Takes over a connection whose schema is up to date.
+    /// Takes over a connection whose schema is up to date. `written`: that was proven by writing to the database;
+    /// otherwise it is for the first batch to do so.
     pub(super) fn new(
         place: &Place,
         tuning: Tuning,
         conn: Connection,
+        written: bool,
         shared: Arc<Shared>,
+        owner: Arc<Owner>,
     ) -> Result<Self, Error> {
         let database = place.file()?;
-        let steps = Steps::start(place.path(), database, page_bytes(&conn)?)
+        let doubt = Arc::new(Doubt::default());
+        let steps = Steps::start(place.path(), database, page_bytes(&conn)?, Arc::clone(&doubt))
             .map_err(|error| Error::Failed(Box::new(error)))?;
         let mut writer = Self {
             place: place.clone(),
             tuning,
             database,
             open: None,
+            doubt,
+            locked_since: None,
             wal_bytes: Arc::default(),
             shared,
             checkpoint_at: 0,
             wait_at: 0,
             steps,
+            owner,
         };
-        writer.adopt(conn)?;
+        if written {
+            writer.adopt(conn)?;
+        } else {
+            // What was found in the log may never have been synced.
+            writer.doubt.raise();
+        }
         Ok(writer)
     }
 
@@ -87,7 +112,7 @@ impl Writer {
 
     /// [`Store::insert`](crate::store::Store::insert): one transaction, synced.
     pub(super) fn insert(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
-        let (outcomes, latest) = self.write(|conn| {
+        let (outcomes, latest) = self.write(self.patience(), |conn| {
             let mut insert = conn.prepare_cached(INSERT)?;
             let outcomes: rusqlite::Result<_> =
                 batch.iter().map(|message| insert_one(conn, &mut insert, message)).collect();
@@ -99,7 +124,8 @@ impl Writer {
 
     /// [`Store::ready`](crate::store::Store::ready): reads a row, and writes the schema version as it is.
     pub(super) fn ready(&mut self) -> Result<(), Error> {
-        let version = self.write(|conn| {
+        // Whoever asks waits for less than a message does.
+        let version = self.write(self.patience().min(BUSY_TIMEOUT), |conn| {
             conn.prepare_cached(ANY_ROW)?.query_row((), |row| row.get::<_, i64>(0))?;
             let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
             conn.pragma_update(None, "user_version", version)?;
@@ -108,14 +134,14 @@ impl Writer {
         Error::unless_schema(version, migrate::VERSION)
     }
 
-    /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case, once
-    /// most of it has been moved in steps.
+    /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case. Most of
+    /// what a reader or a burst has left is moved in steps first.
     pub(super) fn checkpoint(&mut self, idle: bool) {
         let wal = self.wal_bytes.load(Ordering::Relaxed);
         let left = wal.saturating_sub(self.steps.moved_bytes());
         let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
-        // What is left costs the next batch the time that it takes to move it.
-        let quick = idle || left < self.tuning.wal_step_bytes || wal >= self.waits_from();
+        // What is left costs the next batch the time that it takes to move it, also if none waits yet.
+        let quick = left < self.tuning.wal_step_bytes || wal >= self.waits_from();
         if wal >= due.max(self.checkpoint_at) && quick {
             self.finish_checkpoint(wal);
         } else if left >= self.tuning.wal_step_bytes {
@@ -131,8 +157,13 @@ impl Writer {
     fn finish_checkpoint(&mut self, wal: u64) {
         // PASSIVE waits for nobody, but readers can hold it up; past a second bound we wait for them instead.
         let waits = wal >= self.waits_from();
-        let Some(open) = &self.open else { return };
-        match checkpoint::run(&open.conn, if waits { "RESTART" } else { "PASSIVE" }) {
+        // After a failed sync a second try would seem to succeed, and the log could begin anew.
+        let Some(open) = self.open.as_ref().filter(|_| !self.doubt.exists()) else { return };
+        let moved = open.conn.busy_timeout(BUSY_TIMEOUT).and_then(|()| {
+            let mode = if waits { "RESTART" } else { "PASSIVE" };
+            checkpoint::run(&open.conn, mode)
+        });
+        match moved {
             Ok(Checkpoint { complete: true, .. }) => {
                 (self.checkpoint_at, self.wait_at) = (0, 0);
                 self.wal_bytes.store(0, Ordering::Relaxed);
@@ -147,15 +178,17 @@ impl Writer {
             }
             Err(error) => {
                 self.checkpoint_at = wal + self.tuning.wal_idle_bytes;
+                self.doubt.weigh(&error);
                 tracing::warn!(error = chain(&error), "checkpoint failed");
             }
         }
     }
 
-    /// Empties the write-ahead log and closes the connection.
+    /// Empties the write-ahead log and closes the connection. In doubt the log stays as it is: to move it would be to
+    /// believe it.
     pub(super) fn close(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        if let Err(error) = checkpoint::run(&open.conn, "TRUNCATE") {
+        let Some(open) = self.open.take().filter(|_| !self.doubt.exists()) else { return };
+        if let Err(error) = connection::close(open.conn) {
             tracing::warn!(
                 error = chain(&error),
                 "the last checkpoint failed; the next start makes up for it"
@@ -163,41 +196,68 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in one transaction. An `Ok` means that it is committed, synced, and in the file that the
-    /// path leads to; after an error nothing is believed of the connection any more.
-    fn write<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        if self.open.is_none() {
-            self.reopen()?;
+    /// Runs `work` in one transaction. An `Ok` means that it is committed, synced, and in the file that the path
+    /// leads to; after an error nothing is believed of the connection any more, unless it was another program's lock.
+    fn write<T>(
+        &mut self,
+        patience: Duration,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let begin = Instant::now();
+        if self.open.is_none() || self.doubt.exists() {
+            self.open = None;
+            self.reopen(patience, begin)?;
         }
         let Some(open) = &self.open else { return Err(REMOVED) };
-        let done = transaction(&open.conn, work).map_err(explain);
+        let done = transaction(&open.conn, patience, work);
         let intact = open.files.must_be_at(&self.place);
-        if done.is_err() || intact.is_err() {
+        // Then nothing was written, or it was taken back.
+        let was_locked = done.as_ref().is_err_and(connection::is_locked) && open.conn.is_autocommit();
+        if intact.is_err() || done.is_err() && !was_locked {
             self.open = None;
         }
-        intact.and(done)
+        self.note(done.as_ref().err(), begin);
+        intact.and(done.map_err(explain))
     }
 
-    /// A new connection to the same file. A sync may have failed, and the kernel then holds pages for clean
-    /// that never reached the disk: so the log is written out anew before anything in it is relied on.
-    fn reopen(&mut self) -> Result<(), Error> {
-        self.place.must_lead_to(self.database)?;
-        let conn =
-            connection::writer(self.place.path(), self.tuning.writer_cache_kib, false).map_err(explain)?;
-        connection::make_durable(&conn).map_err(explain)?;
-        match checkpoint::run(&conn, "TRUNCATE") {
-            Ok(Checkpoint { complete: true, .. }) => {}
-            Ok(_) => {
-                return Err(Error::Unavailable {
-                    reason: "the database is in use by another process and cannot be recovered yet",
-                    source: None,
-                });
-            }
-            Err(error) => return Err(explain(error)),
+    /// How long to wait for another program's lock.
+    fn patience(&self) -> Duration {
+        let waited = self.locked_since.map_or(Duration::ZERO, |since| since.elapsed());
+        LOCK_PATIENCE.saturating_sub(waited).max(LOCK_PATIENCE_MIN)
+    }
+
+    /// Takes note of how a try that began then has ended.
+    fn note(&mut self, error: Option<&rusqlite::Error>, begin: Instant) {
+        if error.is_some_and(|error| self.doubt.weigh(error)) {
+            // Should this process be killed now, the next one finds in the log what only the kernel may have.
+            self.owner.leave_word(true);
         }
-        self.adopt(conn)?;
+        if error.is_some_and(connection::is_locked) {
+            self.locked_since.get_or_insert(begin);
+        } else {
+            self.locked_since = None;
+        }
+    }
+
+    /// A new connection to the same file.
+    fn reopen(&mut self, patience: Duration, begin: Instant) -> Result<(), Error> {
+        self.place.must_lead_to(self.database)?;
+        let conn = self.recover(patience);
+        self.note(conn.as_ref().err(), begin);
+        self.adopt(conn.map_err(explain)?)?;
+        self.owner.leave_word(self.doubt.exists());
         tracing::info!("the database was opened anew after a failure");
         Ok(())
+    }
+
+    fn recover(&self, patience: Duration) -> rusqlite::Result<Connection> {
+        let conn = connection::writer(self.place.path(), self.tuning.writer_cache_kib, false)?;
+        connection::make_durable(&conn)?;
+        conn.busy_timeout(patience)?;
+        self.doubt.settle(|| recovery::write_anew(&conn, self.place.path()))?;
+        // A full disk may have room in the log, once it can begin anew.
+        checkpoint::run(&conn, "PASSIVE")?;
+        Ok(conn)
     }
 
     fn adopt(&mut self, mut conn: Connection) -> Result<(), Error> {
@@ -210,7 +270,6 @@ impl Writer {
         }))
         .map_err(explain)?;
         let files = Files::of(self.database, &self.place)?;
-        (self.checkpoint_at, self.wait_at) = (0, 0);
         self.open = Some(Open { conn, files });
         Ok(())
     }
@@ -218,8 +277,10 @@ impl Writer {
 
 fn transaction<T>(
     conn: &Connection,
+    patience: Duration,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
+    conn.busy_timeout(patience)?;
     conn.prepare_cached(BEGIN)?.execute(())?;
     let done = work(conn).and_then(|value| {
         conn.prepare_cached(COMMIT)?.execute(())?;

@@ -3,14 +3,14 @@
 //! Their configuration is the one that docs/operations.md shows, with what a test needs around it.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::support::client::{Client, Connection};
-use crate::support::{eventually, skip};
+use crate::support::{eventually, lasting_port, skip};
 
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const SCALING: &str = include_str!("../../../docs/scaling.md");
@@ -148,7 +148,7 @@ impl Proxy {
         // Somebody else may take the port between the moment it is found free and the moment it is used.
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
             std::fs::write(folder.path().join("config"), config(address)).unwrap();
             let Some(child) = spawn(program, folder.path()) else {
                 skip(&format!(

@@ -16,7 +16,9 @@
 //! [`DEADLINE`].
 #![allow(dead_code, unused_imports, reason = "each face of the product uses its own part of this")]
 
+use std::fmt::Display;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -37,7 +39,7 @@ pub(crate) mod service;
 pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
 
 /// How long a test waits for what must come. Long, so that a slow machine does not fail a test.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What the services under test keep their messages with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,20 +110,57 @@ pub(crate) fn shout(what: &str) {
     drop(writeln!(std::io::stderr(), "\n*** {what} ***\n"));
 }
 
-/// Asks again and again until there is an answer.
+/// What may be an answer, and else is a reason to ask again: an `Option`, or a `Result` whatever its error.
+pub(crate) trait Answer {
+    type Value;
+
+    /// The answer, or why it is none.
+    fn answer(self) -> Result<Self::Value, String>;
+}
+
+impl<T> Answer for Option<T> {
+    type Value = T;
+
+    fn answer(self) -> Result<T, String> {
+        self.ok_or_else(|| "not yet".to_owned())
+    }
+}
+
+impl<T, E: Display> Answer for Result<T, E> {
+    type Value = T;
+
+    fn answer(self) -> Result<T, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Asks again and again until there is an answer, whatever errors come before it.
 ///
 /// # Panics
-/// After [`DEADLINE`], naming `what`.
+/// After [`DEADLINE`], naming `what` and the last error.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<A: Answer>(what: &str, mut ask: impl FnMut() -> A) -> A::Value {
     let begin = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begin.elapsed() < DEADLINE, "did not happen within {DEADLINE:?}: {what}");
+        let why = match ask().answer() {
+            Ok(answer) => return answer,
+            Err(why) => why,
+        };
+        assert!(begin.elapsed() < DEADLINE, "did not happen within {DEADLINE:?}: {what} ({why})");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A port that the operating system gives to nobody by itself: for who is told where to listen, or comes back again and
+/// again.
+pub(crate) fn lasting_port() -> u16 {
+    let mut dice = senders::Dice::new(
+        u64::from(std::process::id()) << 32
+            | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos()),
+    );
+    let ports = std::iter::repeat_with(|| 20_000 + u16::try_from(dice.roll(12_000)).unwrap()).take(100);
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// Waits until everything that is stored is in the indexes.

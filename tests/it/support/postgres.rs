@@ -5,7 +5,7 @@ use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     fn make(port: u16, settings: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("lyftr-pg").tempdir().unwrap();
+        let folder = folder();
         let programs = programs();
         if let Some((user, group)) = other_user() {
             chown(folder.path(), Some(user), Some(group)).unwrap();
@@ -365,6 +365,18 @@ impl Session {
     pub(crate) fn try_run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.runtime.block_on(self.client.batch_execute(sql))
     }
+}
+
+/// A folder for a server's files, in memory where there is room: none of them is to outlive the machine, and a server that
+/// drops a database syncs all that it has.
+fn folder() -> TempDir {
+    const ROOM_BYTES: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let has_room =
+        rustix::fs::statvfs(memory).is_ok_and(|space| space.f_bavail * space.f_frsize > ROOM_BYTES);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("lyftr-pg");
+    if has_room { builder.tempdir_in(memory) } else { builder.tempdir() }.unwrap()
 }
 
 /// The folder of the programs of the newest PostgreSQL here.

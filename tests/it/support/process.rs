@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Connection};
 use super::postgres::Database;
-use super::{DEADLINE, Engine, SECRET, engine, eventually};
+use super::{DEADLINE, Engine, SECRET, engine, eventually, lasting_port};
 
 /// What the child says on one of its outputs, collected by a thread.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +72,12 @@ impl Builder {
         self
     }
 
+    /// Runs it under a limit of the size of its files that it can raise itself (`ulimit -S -f`), in blocks of 512 bytes.
+    pub(crate) fn file_blocks_max(self, blocks: u64) -> Self {
+        let limited = format!("ulimit -S -f {blocks} && exec \"$0\" \"$@\"");
+        self.under(["sh".to_owned(), "-c".to_owned(), limited].into_iter())
+    }
+
     /// Adds arguments.
     pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -98,12 +104,12 @@ impl Builder {
         process
     }
 
-    /// Starts a service that does not say here where it listens, for its `LOG_LEVEL` or since its log goes elsewhere:
-    /// on a port that was free a moment ago.
+    /// Starts a service that does not say here where it listens, for its `LOG_LEVEL` or since its log goes elsewhere.
     #[track_caller]
     pub(crate) fn start_silent(self) -> Process {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut process = self.env("PORT", &address.port().to_string()).spawn();
+        let port = lasting_port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut process = self.env("PORT", &port.to_string()).spawn();
         eventually("the service listens", || {
             assert!(process.is_running(), "ended: {}", process.stderr());
             TcpStream::connect(address).ok()
@@ -323,7 +329,8 @@ impl Said {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn collect(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
+    /// Collects it from this output.
+    pub(crate) fn collect(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
         let said = self.clone();
         std::thread::spawn(move || {
             let mut output = BufReader::new(output);

@@ -1,6 +1,6 @@
 //! `kill -9` at any moment: while it starts, at work, while it stops.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{Torture, number};
 use crate::support::process::Process;
 use crate::support::senders::{Dice, Judgement, Load};
-use crate::support::{eventually, message};
+use crate::support::{eventually, lasting_port, message};
 
 /// Reading everything back takes longer the more there is, so a new database is begun now and then.
 const KILLS_PER_DATABASE: u64 = 50;
@@ -84,17 +84,6 @@ fn await_listening(process: &mut Process, address: SocketAddr) -> Duration {
         TcpStream::connect(address).ok()
     });
     begin.elapsed()
-}
-
-/// A port that the operating system gives to nobody by itself: the service comes back to it again and again.
-pub(crate) fn lasting_port() -> u16 {
-    let mut dice = Dice::new(
-        u64::from(std::process::id()) << 32
-            | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos()),
-    );
-    let ports = std::iter::repeat_with(|| 20_000 + u16::try_from(dice.roll(12_000)).unwrap()).take(100);
-    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().expect("a free port")
 }
 
 #[test]

@@ -20,7 +20,7 @@
 
 /* The order is that of `Setting` in shim.rs. */
 struct control {
-    _Atomic int64_t write_errno, sync_errno, sync_delay_ms, clock_offset_s, hits;
+    _Atomic int64_t write_errno, sync_errno, sync_delay_ms, clock_offset_s, hits, moved_sync_errno;
 };
 
 #define STEP_MS 10
@@ -49,13 +49,15 @@ __attribute__((constructor)) static void map_control(void) {
     close(fd);
 }
 
+/* 0: no file of the database; 1: one of them; 2: the database itself, not its log. */
 static int is_database(int fd) {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return strstr(path, "app.db") != NULL;
+    const char *name = strstr(path, "app.db");
+    return name ? 1 + !strcmp(name, "app.db") : 0;
 }
 
 static void remember(int fd, size_t length, off_t offset) {
@@ -115,11 +117,13 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) {
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return pwrite64(fd, bytes, length, offset); }
 
 static int synced(int fd, long call) {
-    if (control && is_database(fd)) {
+    int database = control ? is_database(fd) : 0;
+    if (database) {
         if (atomic_load(&control->sync_delay_ms)) atomic_fetch_add(&control->hits, 1);
         /* In steps, so that it is over at once when the test says so. */
         for (int64_t slept = 0; slept < atomic_load(&control->sync_delay_ms); slept += STEP_MS) usleep(STEP_MS * 1000);
         int64_t failure = atomic_load(&control->sync_errno);
+        if (!failure && database == 2) failure = atomic_load(&control->moved_sync_errno);
         if (failure) {
             atomic_fetch_add(&control->hits, 1);
             settle(fd, 1);

@@ -17,6 +17,7 @@ enum Setting {
     SyncDelayMs,
     ClockOffsetS,
     Hits,
+    MovedSyncErrno,
 }
 
 /// The disk and the clock of one service.
@@ -53,6 +54,11 @@ impl Shim {
         self.set(Setting::SyncErrno, error.raw_os_error().into());
     }
 
+    /// The same for the file that checkpoints move the log into, and not for the log.
+    pub(crate) fn fail_syncs_of_checkpoints(&self, error: Errno) {
+        self.set(Setting::MovedSyncErrno, error.raw_os_error().into());
+    }
+
     /// Every sync of the database takes so much longer.
     pub(crate) fn delay_syncs(&self, ms: u32) {
         self.set(Setting::SyncDelayMs, ms.into());
@@ -65,7 +71,8 @@ impl Shim {
 
     /// From now on the disk does what it should.
     pub(crate) fn heal(&self) {
-        for setting in [Setting::WriteErrno, Setting::SyncErrno, Setting::SyncDelayMs] {
+        use Setting::{MovedSyncErrno, SyncDelayMs, SyncErrno, WriteErrno};
+        for setting in [WriteErrno, SyncErrno, SyncDelayMs, MovedSyncErrno] {
             self.set(setting, 0);
         }
     }
