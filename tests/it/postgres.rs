@@ -15,6 +15,8 @@ use crate::support::process::Process;
 use crate::support::{eventually, settle};
 
 mod horizon;
+mod hosts;
+mod pooler;
 mod tls;
 
 fn address(url: &str) -> Address {
