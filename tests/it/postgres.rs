@@ -17,6 +17,7 @@ use crate::support::{eventually, settle};
 mod horizon;
 mod hosts;
 mod pooler;
+mod secrets;
 mod tls;
 
 fn address(url: &str) -> Address {
