@@ -117,6 +117,11 @@ pub fn run() -> ExitCode {
     let cli = match usage::parse(environment) {
         Ok(cli) => cli,
         Err(error) => {
+            // What was not expected is repeated, and may be a URL with a password in it.
+            if let Some(expected) = misplaced(&error.render().to_string(), std::env::args().skip(1)) {
+                say(expected);
+                return ExitCode::from(2);
+            }
             // Help and version are errors to clap, with exit code 0; a closed terminal is no reason to panic.
             let _closed = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
@@ -132,6 +137,18 @@ pub fn run() -> ExitCode {
         Command::Sign(options) => finish(sign::run(&options, environment)),
         Command::Send(options) => finish(send::run(&options, environment)),
     }
+}
+
+/// What to say in the place of a message that repeats an argument that may hold a password.
+fn misplaced(message: &str, mut arguments: impl Iterator<Item = String>) -> Option<&'static str> {
+    let may_hold_one = |argument: &str| {
+        let value = argument.split_once('=').map_or(argument, |(_, value)| value);
+        argument.contains(['@', ':']) && (message.contains(argument) || message.contains(value))
+    };
+    arguments.any(|argument| may_hold_one(&argument)).then_some(
+        "lyftr: an argument that may hold a password stands where none is expected, and is not repeated here; \
+         a URL is given as --database-url URL, or as DATABASE_URL. For more information, try '--help'.",
+    )
 }
 
 fn finish(result: Result<ExitCode, Failure>) -> ExitCode {

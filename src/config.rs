@@ -101,6 +101,14 @@ impl Database {
 }
 
 fn database_url(given: &str, environment: Environment) -> Result<store::Url, String> {
+    // A URL may stand there by mistake, and the path of a file that cannot be read is told.
+    let is_url = |path: &OsString| path.to_string_lossy().contains([':', '@', '=']);
+    if environment.present("DATABASE_URL_FILE").as_ref().is_some_and(is_url) {
+        return Err(
+            "DATABASE_URL_FILE should be the path of a file that holds the URL, without any of : @ = in it"
+                .to_owned(),
+        );
+    }
     let (name, url) = match environment.file_of("DATABASE_URL")? {
         Some(_) if !given.is_empty() && given != DATABASE_URL => {
             return Err("DATABASE_URL and DATABASE_URL_FILE are both set; set one of them".to_owned());

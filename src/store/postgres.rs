@@ -15,8 +15,10 @@ use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
 mod address;
+mod certificate;
 mod check;
 mod connection;
+mod dial;
 mod figures;
 mod horizon;
 mod indexer;
@@ -27,9 +29,12 @@ mod numbers;
 mod plain;
 mod rows;
 mod search;
+mod settled;
 mod tls;
+mod value;
 
 pub use address::Address;
+pub use dial::CONNECT_TIMEOUT;
 
 use connection::{Connections, Failed, Session};
 use figures::{Figures, Timeline};

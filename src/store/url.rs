@@ -39,7 +39,7 @@ impl FromStr for Url {
         }
         let path = url.strip_prefix("sqlite:///").ok_or(BadUrl::Form)?;
         let no_file = path.is_empty() || path.ends_with('/') || path == ":memory:";
-        if no_file || path.contains(['?', '#', '\0']) {
+        if no_file || path.contains(['?', '#', '\0']) || path.contains("://") {
             return Err(BadUrl::Form);
         }
         Ok(Self::Sqlite(PathBuf::from(path)))
@@ -81,6 +81,49 @@ mod tests {
             "sqlite:///a.db?mode=ro",
         ] {
             assert_eq!(bad.parse::<Url>(), Err(BadUrl::Form), "{bad}");
+        }
+    }
+
+    /// Where a password may stand, rightly or by mistake, and what may be wrong around it.
+    const MISTYPED: [&str; 20] = [
+        "postgres://me:PW@host:5432/db",
+        "postgres://me:PW@host",
+        "postgres://me:PW@",
+        "postgres://me:PW@host:port/db",
+        "postgres://me:PW@host:99999/db",
+        "postgres://me:PW@host/db?sslmode=wrong",
+        "postgres://me:PW@host/db?sslrootcert=%ff",
+        "postgres://me:PW@host/db?PW=x",
+        "postgres://:PW@host/db",
+        "postgresql://me:PW@one,two:5433/db",
+        "postgres://me:PW@/db?host=/run",
+        "postgres://host/db?user=me&password=PW",
+        "postgres://me@host/db?password=PW&port=x",
+        "postgres:/me:PW@host/db",
+        "postgres:me:PW@host/db",
+        "me:PW@host/db",
+        "host=host user=me password=PW",
+        "sqlite://me:PW@host/db",
+        "sqlite:///postgres://me:PW@host/db",
+        " postgres://me:PW@host/db",
+    ];
+
+    proptest::proptest! {
+        /// Of letters and digits that no message has, and of all that has a meaning in a URL.
+        #[test]
+        fn no_piece_of_a_password_is_ever_told(password in "[ЖЩЮXZ79@/?#:%&=,;+. \\[\\]\\\\-]{4,24}") {
+            for mistyped in MISTYPED {
+                let given = mistyped.replace("PW", &password);
+                let said = match given.parse::<Url>() {
+                    Ok(url) => format!("{url} {url:?}"),
+                    Err(bad) => format!("{bad} {bad:?}"),
+                };
+                let characters: Vec<char> = password.chars().collect();
+                let pieces = characters.windows(4).filter(|piece| piece.iter().any(|c| c.is_alphanumeric()));
+                for piece in pieces.map(|piece| piece.iter().collect::<String>()) {
+                    proptest::prop_assert!(!said.contains(&piece), "{piece:?} of {given:?}: {said}");
+                }
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::support::process::Process;
 use crate::support::{eventually, settle};
 
 mod horizon;
+mod hosts;
+mod pooler;
+mod secrets;
 mod state;
 mod tls;
 

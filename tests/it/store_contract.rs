@@ -9,6 +9,7 @@ use lyftr::store::{self, Error, Outcome, Store, Url};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::pooler::Pooler;
 use crate::support::postgres::Database;
 use crate::support::settle;
 
@@ -45,6 +46,14 @@ impl Place {
     fn postgres() -> Self {
         let database = Database::new();
         Self { url: database.url().parse().unwrap(), kind: Kind::Postgres { _database: Arc::new(database) } }
+    }
+
+    /// Behind a pooler that gives each transaction another connection to the server.
+    fn pooled() -> Self {
+        let Some(pooler) = Pooler::shared() else { return Self::postgres() };
+        let database = Database::new();
+        let url = pooler.url(&database).parse().unwrap();
+        Self { url, kind: Kind::Postgres { _database: Arc::new(database) } }
     }
 
     fn open(&self) -> Arc<dyn Store> {
@@ -103,7 +112,7 @@ macro_rules! contract {
 }
 
 contract! {
-    sqlite postgres:
+    sqlite postgres pooled:
         the_first_writer_of_an_id_wins
         the_first_writer_of_an_id_wins_inside_one_batch
         the_first_writer_of_an_id_wins_among_racers

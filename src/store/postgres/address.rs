@@ -1,6 +1,7 @@
 //! A URL of PostgreSQL's: where the server is, as whom to go there, and how the way is protected.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,17 +12,69 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::Protection;
 
-/// Longest time that a new connection may take, unless the URL has a `connect_timeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where a server listens, unless the URL says otherwise.
+const DEFAULT_PORT: u16 = 5432;
 /// After this time a connection whose other end takes nothing is given up, unless the URL has a
 /// `tcp_user_timeout`.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The parameters that are known, besides `sslmode` and `sslrootcert`, and those that say where to go.
+const PARAMETERS: [&str; 15] = [
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+    "sslnegotiation",
+];
+/// Parameters of `libpq` that are not known here. An unknown name is repeated only if it is one of these: any other may
+/// be a piece of a password with a `?` or an `&` in it.
+const OTHERS_OF_LIBPQ: [&str; 18] = [
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslcrl",
+    "sslcrldir",
+    "sslsni",
+    "sslcompression",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "gssencmode",
+    "krbsrvname",
+    "keepalives_count",
+    "client_encoding",
+    "service",
+    "passfile",
+    "require_auth",
+    "requirepeer",
+    "fallback_application_name",
+];
 
 /// Where a database of PostgreSQL's is. Prints no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
+    /// As whom and how to go there, but not where.
     pub(super) config: Config,
+    /// Where: in the order of the URL.
+    pub(super) servers: Vec<Server>,
     pub(super) protection: Protection,
+}
+
+/// One of the servers that a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Server {
+    /// The folder of its socket.
+    Socket(PathBuf, u16),
+    /// Its name, and its address if the URL has that too.
+    Host(String, Option<IpAddr>, u16),
 }
 
 impl FromStr for Address {
@@ -31,46 +84,120 @@ impl FromStr for Address {
     /// without the values.
     fn from_str(url: &str) -> Result<Self, String> {
         let (place, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut mode, mut root, mut others) = ("prefer".to_owned(), None, Vec::new());
+        let (scheme, rest) = place.split_once("://").ok_or("has no scheme")?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        unambiguous(authority, path, query)?;
+        let (mut mode, mut root, mut places, mut others) =
+            ("prefer".to_owned(), None, Vec::new(), Vec::new());
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let decoded = || {
+            let Some((name, value)) = parameter.split_once('=') else { return Err(unknown("")) };
+            let decoded = |name: &str| {
                 let value = percent_decode_str(value).decode_utf8();
                 value.map(String::from).map_err(|_| format!("has a parameter {name} that is not UTF-8"))
             };
             match name {
-                "sslmode" => mode = decoded()?,
-                "sslrootcert" => root = Some(PathBuf::from(decoded()?)),
-                _ => others.push(parameter),
+                "sslmode" => mode = decoded("sslmode")?,
+                "sslrootcert" => root = Some(PathBuf::from(decoded("sslrootcert")?)),
+                // The parser takes a list of them for one.
+                "host" => places.extend(value.split(',').map(|host| format!("host={host}"))),
+                "hostaddr" | "port" => places.push(parameter.to_owned()),
+                _ if PARAMETERS.contains(&name) => others.push(parameter),
+                _ => return Err(unknown(name)),
             }
         }
         let protection = protection(&mode, root)?;
-        let url = if others.is_empty() { place.to_owned() } else { format!("{place}?{}", others.join("&")) };
-        let mut config = Config::from_str(&url).map_err(|error| {
-            let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
-            format!("is not a URL of PostgreSQL's{}", why.unwrap_or_default())
-        })?;
-        config.ssl_mode(match protection {
-            Protection::None => SslMode::Disable,
-            Protection::IfOffered => SslMode::Prefer,
-            _ => SslMode::Require,
-        });
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err("names no host".to_owned());
-        }
-        if config.get_user().is_none() {
+        let servers = servers(&parse(&format!("{place}?{}", places.join("&")))?)?;
+        let credentials = authority.split_once('@').map_or("", |(credentials, _)| credentials);
+        let mut config = parse(&format!("{scheme}://{credentials}@/{path}?{}", others.join("&")))?;
+        settle(&mut config, &protection);
+        if config.get_user().is_none_or(str::is_empty) {
             return Err("names no user".to_owned());
         }
-        if config.get_application_name().is_none() {
-            config.application_name("lyftr");
+        Ok(Self { config, servers, protection })
+    }
+}
+
+/// Refuses what can be read in two ways: the one that was not meant would take a piece of the password for the name of
+/// a host or a user, which are printed.
+fn unambiguous(authority: &str, path: &str, query: &str) -> Result<(), String> {
+    if authority.matches('@').count() > 1 || path.contains('@') || query.contains('@') {
+        return Err("has an @, / or ? that can be read in two ways: in a user, a password or a parameter, write @ as %40, \
+                    / as %2F and ? as %3F"
+            .to_owned());
+    }
+    let has_blank = [authority, path].into_iter().any(|part| part.contains(char::is_whitespace));
+    if has_blank || query.contains(char::is_control) {
+        return Err("has a blank or a line end in it; write a blank as %20".to_owned());
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> String {
+    if OTHERS_OF_LIBPQ.contains(&name) {
+        return format!("has the parameter {name}, which Lyftr does not know");
+    }
+    "has an unknown parameter, or one without a value; in a password, write ? as %3F and & as %26".to_owned()
+}
+
+fn parse(url: &str) -> Result<Config, String> {
+    Config::from_str(url).map_err(|error| {
+        let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        format!("is not a URL of PostgreSQL's{}", why.unwrap_or_default())
+    })
+}
+
+fn settle(config: &mut Config, protection: &Protection) {
+    config.ssl_mode(match protection {
+        Protection::None => SslMode::Disable,
+        Protection::IfOffered => SslMode::Prefer,
+        _ => SslMode::Require,
+    });
+    if config.get_application_name().is_none() {
+        config.application_name("lyftr");
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+}
+
+/// The servers, in the order of the URL.
+fn servers(places: &Config) -> Result<Vec<Server>, String> {
+    let (hosts, addresses, ports) = (places.get_hosts(), places.get_hostaddrs(), places.get_ports());
+    let count = hosts.len().max(addresses.len());
+    if count == 0 {
+        return Err("names no host".to_owned());
+    }
+    if (hosts.len() < count && !hosts.is_empty())
+        || (addresses.len() < count && !addresses.is_empty())
+        || (ports.len() > 1 && ports.len() != count)
+    {
+        return Err("names not as many hosts, addresses and ports".to_owned());
+    }
+    let server = |n: usize| {
+        let address = addresses.get(n).copied();
+        let port = ports.get(n).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+        match hosts.get(n) {
+            Some(Host::Unix(folder)) => Server::Socket(folder.clone(), port),
+            Some(Host::Tcp(name)) => Server::Host(name.clone(), address, port),
+            None => Server::Host(address.map(|ip| ip.to_string()).unwrap_or_default(), address, port),
         }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
+    };
+    Ok((0..count).map(server).collect())
+}
+
+impl Address {
+    /// How to go to one server, at this address if it is not a socket.
+    pub(super) fn to(&self, server: &Server, address: Option<IpAddr>) -> Config {
+        let mut config = self.config.clone();
+        match server {
+            // On a socket there is no TLS, and nobody to be protected from: as with `libpq`.
+            Server::Socket(folder, port) => config.host_path(folder).port(*port).ssl_mode(SslMode::Disable),
+            Server::Host(name, _, port) => config.host(name).port(*port),
+        };
+        if let Some(address) = address {
+            config.hostaddr(address);
         }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(TCP_USER_TIMEOUT);
-        }
-        Ok(Self { config, protection })
+        config
     }
 }
 
@@ -97,19 +224,24 @@ impl fmt::Display for Address {
     /// Without the password and the parameters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = &self.config;
-        write!(f, "postgres://{}@", config.get_user().unwrap_or_default())?;
-        for (n, host) in config.get_hosts().iter().enumerate() {
+        write!(f, "postgres://{}@", shown(config.get_user().unwrap_or_default()))?;
+        for (n, server) in self.servers.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };
-            match host {
-                Host::Tcp(name) => write!(f, "{comma}{name}")?,
-                Host::Unix(path) => write!(f, "{comma}{}", Path::display(path))?,
-            }
-            if let Some(port) = config.get_ports().get(n).or(config.get_ports().first()) {
-                write!(f, ":{port}")?;
+            match server {
+                Server::Socket(folder, port) => write!(f, "{comma}{}:{port}", Path::display(folder))?,
+                Server::Host(name, address, port) => {
+                    let is_address = address.is_some() || name.parse::<IpAddr>().is_ok();
+                    write!(f, "{comma}{}:{port}", if is_address { name } else { shown(name) })?;
+                }
             }
         }
-        write!(f, "/{}", config.get_dbname().or(config.get_user()).unwrap_or_default())
+        write!(f, "/{}", shown(config.get_dbname().or(config.get_user()).unwrap_or_default()))
     }
+}
+
+/// A name, unless it looks as if something else had been put in its place.
+fn shown(name: &str) -> &str {
+    if name.contains([':', '/', '=', '?', '&', ' ']) { "…" } else { name }
 }
 
 impl fmt::Debug for Address {
@@ -136,6 +268,24 @@ mod tests {
         assert_eq!(socket.to_string(), "postgres://me@/run/postgresql:5433/inbox");
         let two = parse("postgres://me@one,two:5433/inbox").unwrap();
         assert_eq!(two.to_string(), "postgres://me@one:5432,two:5433/inbox");
+        let numbers = parse("postgres://me@[::1]/inbox?hostaddr=::1").unwrap();
+        assert_eq!(numbers.to_string(), "postgres://me@::1:5432/inbox");
+        // What stands in the place of a name and looks like something else is not repeated.
+        let encoded = parse("postgres://me%3As3cret@host/postgres%3A%2F%2Fme%3As3cret%40host").unwrap();
+        assert_eq!(encoded.to_string(), "postgres://…@host:5432/…");
+    }
+
+    #[test]
+    fn each_server_is_gone_to_by_itself() {
+        let address = parse("postgres://me:pw@/inbox?host=/run,db.example&port=1,2&sslmode=require").unwrap();
+        let [socket, host] = &address.servers[..] else { panic!("{:?}", address.servers) };
+        let socket = address.to(socket, None);
+        assert_eq!((socket.get_ports(), socket.get_ssl_mode()), (&[1][..], SslMode::Disable), "no TLS there");
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        let host = address.to(host, Some(ip));
+        assert_eq!((host.get_hostaddrs(), host.get_ports()), (&[ip][..], &[2][..]));
+        assert_eq!(host.get_hosts(), [Host::Tcp("db.example".to_owned())], "for the certificate");
+        assert_eq!((host.get_password(), host.get_dbname()), (Some(&b"pw"[..]), Some("inbox")));
     }
 
     #[test]
@@ -172,7 +322,15 @@ mod tests {
             ("postgres://me:s3cret@host:99999/db", "port"),
             ("postgres://me:s3cret@host/db?sslmode=s3cret", "sslmode other than"),
             ("postgres://me:s3cret@host/db?sslmode=verify-full", "sslrootcert"),
-            ("postgres://me@host/db?s3cre=s3cret", "unknown"),
+            ("postgres://me@host/db?s3cre=s3cret", "an unknown parameter"),
+            ("postgres://me@host/db?sslcert=s3cret", "the parameter sslcert"),
+            ("postgres://me:a@s3cret@host/db", "two ways"),
+            ("postgres://me:a/s3cret@host/db", "two ways"),
+            ("postgres://me:a?s3cret@host/db", "two ways"),
+            ("postgres://host/db?user=me&password=a@s3cret", "two ways"),
+            ("postgres://me:a s3cret@host/db", "blank"),
+            ("postgres://:s3cret@host/db", "names no user"),
+            ("postgres://me:s3cret@one,two/db?hostaddr=127.0.0.1", "as many hosts"),
             ("postgres://me@host/db?sslrootcert=%ff", "not UTF-8"),
         ] {
             let error = parse(url).unwrap_err();

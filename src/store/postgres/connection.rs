@@ -1,39 +1,29 @@
-//! The connections to the server: a pool of them, what is settled on each, and what their errors mean.
+//! The connections to the server: a pool of them, the statements on each, and what their errors mean.
 
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use deadpool::managed::{Object, Pool, PoolError};
 use tokio::runtime::Runtime;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 
 use super::address::Address;
-use super::tls::{self, Protection};
+use super::dial::Dialer;
+use super::settled::{BEGIN, COMMIT};
+use super::tls;
+use super::value::Given;
 use crate::store::{Cause, Error};
 
-/// Settles what a change of the server's configuration must not change under us, and asks for what we rely on.
-const SETTLE: &str = "\
-    SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off',
-           current_setting('server_encoding') = 'UTF8',
-           set_config('synchronous_commit', current_setting('synchronous_commit'), false),
-           set_config('default_transaction_isolation', 'read committed', false),
-           set_config('jit', 'off', false),
-           set_config('plan_cache_mode', 'force_custom_plan', false),
-           set_config('statement_timeout', $1, false)";
 /// The server is given a little less time than we wait for it, so that it is the one that ends a statement.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// A value that is given with a statement.
-pub(super) type Given<'a> = &'a (dyn ToSql + Sync);
 
 /// The pool, and what runs it.
 #[derive(Debug)]
 pub(super) struct Connections {
     /// Taken when this is dropped.
     runtime: Option<Runtime>,
-    pool: Pool,
+    pool: Pool<Dialer>,
     timeout: Duration,
 }
 
@@ -46,6 +36,8 @@ pub(super) enum Failed {
     TimedOut,
     /// On this server, on which messages would not be safe.
     Unfit(&'static str),
+    /// Since the name of its host leads nowhere.
+    NoName(Cause),
     /// With what it answered.
     Nonsense(Cause),
     /// Because the server gave an arrival number that was given before: nothing is stored.
@@ -71,18 +63,7 @@ impl Connections {
             .thread_name("lyftr-postgres")
             .enable_all()
             .build()?;
-        let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match &address.protection {
-            Protection::None => Manager::from_config(address.config.clone(), NoTls, how),
-            protection => Manager::from_config(address.config.clone(), tls::connector(protection)?, how),
-        };
-        let settle = Hook::async_fn(move |client, _| {
-            Box::pin(async move {
-                let row = client.query_one(SETTLE, &[&timeout.as_millis().to_string()]).await;
-                unfit(&row.map_err(HookError::Backend)?).map_or(Ok(()), |why| Err(HookError::message(why)))
-            })
-        });
-        let pool = Pool::builder(manager).max_size(size).post_create(settle).build()?;
+        let pool = Pool::builder(Dialer::new(address, timeout)?).max_size(size).build()?;
         Ok(Self { runtime: Some(runtime), pool, timeout })
     }
 
@@ -100,20 +81,23 @@ impl Connections {
     ) -> Result<T, Failed> {
         let Some(runtime) = &self.runtime else { return Err(Failed::Closed) };
         let deadline = Instant::now() + time;
-        let client = in_time(runtime, deadline, self.pool.get())?.map_err(|error| match error {
-            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-                Failed::Server(error)
-            }
-            PoolError::PostCreateHook(HookError::Message(Cow::Borrowed(why))) => Failed::Unfit(why),
-            PoolError::PostCreateHook(HookError::Message(Cow::Owned(why))) => Failed::Nonsense(why.into()),
+        let connection = in_time(runtime, deadline, self.pool.get())?.map_err(|error| match error {
+            PoolError::Backend(failed) => failed,
             PoolError::Timeout(_) => Failed::TimedOut,
-            PoolError::Closed | PoolError::NoRuntimeSpecified => Failed::Closed,
+            PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                Failed::Closed
+            }
         })?;
-        let session = Session { runtime, client, deadline };
+        let session = Session { runtime, connection, deadline, in_transaction: Cell::new(false) };
         match work(&session) {
             Ok(value) => Ok(value),
             Err(failed) => {
-                drop(Object::take(session.client));
+                drop(Object::take(session.connection));
+                if matches!(failed, Failed::TimedOut) && time > self.timeout {
+                    // Not even that the statement takes too long was said: the other connections lead to the same
+                    // silence, and each would have to be found out by a batch of its own.
+                    self.close();
+                }
                 Err(failed)
             }
         }
@@ -137,17 +121,16 @@ impl Drop for Connections {
 /// A connection that is lent, for so long.
 pub(super) struct Session<'a> {
     runtime: &'a Runtime,
-    client: Object,
+    connection: Object<Dialer>,
     deadline: Instant,
+    /// Whether a transaction is open. Where none is, each statement is one of its own.
+    in_transaction: Cell<bool>,
 }
 
 impl Session<'_> {
     /// All rows that a statement gives.
     pub(super) fn query(&self, sql: &str, given: &[Given<'_>]) -> Result<Vec<Row>, Failed> {
-        in_time(self.runtime, self.deadline, async {
-            let statement = self.client.prepare_cached(sql).await?;
-            Ok(self.client.query(&statement, given).await?)
-        })?
+        self.carry_out(self.connection.query(sql, given))
     }
 
     /// The one row that a statement gives.
@@ -164,36 +147,44 @@ impl Session<'_> {
         mut each: impl FnMut(&Row) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         use futures_util::TryStreamExt as _;
-        in_time(self.runtime, self.deadline, async {
-            let statement = self.client.prepare_cached(sql).await?;
-            let rows = self.client.query_raw(&statement, given.iter().copied()).await?;
-            let mut rows = std::pin::pin!(rows);
+        self.carry_out(async {
+            let mut rows = std::pin::pin!(self.connection.rows(sql, given).await?);
             while let Some(row) = rows.try_next().await? {
                 each(&row)?;
             }
             Ok(())
-        })?
+        })
     }
 
     /// Runs statements without values, of which nothing is wanted.
     pub(super) fn run(&self, sql: &str) -> Result<(), Failed> {
-        in_time(self.runtime, self.deadline, async { Ok(self.client.batch_execute(sql).await?) })?
+        self.carry_out(self.connection.run(sql))
     }
 
     /// Questions that are all answered from one snapshot.
     pub(super) fn snapshot<T>(&self, questions: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-        let answer = questions()?;
-        self.run("COMMIT")?;
-        Ok(answer)
+        self.within("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", questions)
     }
 
     /// Changes that are made together or not at all.
     pub(super) fn transaction<T>(&self, changes: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-        self.run("BEGIN")?;
-        let made = changes()?;
-        self.run("COMMIT")?;
-        Ok(made)
+        self.within(BEGIN, changes)
+    }
+
+    /// A transaction. After an error it is open still, and ends with the connection, which is not used again.
+    fn within<T>(&self, begin: &str, work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+        in_time(self.runtime, self.deadline, self.connection.begin(begin))??;
+        self.in_transaction.set(true);
+        let done = work()?;
+        self.run(COMMIT)?;
+        self.in_transaction.set(false);
+        Ok(done)
+    }
+
+    fn carry_out<T>(&self, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        in_time(self.runtime, self.deadline, async {
+            if self.in_transaction.get() { work.await } else { self.connection.once(work).await }
+        })?
     }
 }
 
@@ -201,20 +192,6 @@ fn in_time<T>(runtime: &Runtime, deadline: Instant, work: impl Future<Output = T
     runtime
         .block_on(async { tokio::time::timeout_at(deadline.into(), work).await })
         .map_err(|_| Failed::TimedOut)
-}
-
-const NO_FSYNC: &str = "the server runs with fsync=off and would lose messages; set it to on";
-const NO_SYNC_AT_COMMIT: &str =
-    "synchronous_commit is off for this user or database and messages would be lost; set it to on";
-const NO_UTF8: &str = "the database has another encoding than UTF8; make one with ENCODING 'UTF8'";
-
-/// Why messages would not be safe on a server with these settings.
-fn unfit(settings: &Row) -> Option<&'static str> {
-    let is = |column: usize| settings.get::<_, bool>(column);
-    [NO_FSYNC, NO_SYNC_AT_COMMIT, NO_UTF8]
-        .into_iter()
-        .enumerate()
-        .find_map(|(n, why)| (!is(n)).then_some(why))
 }
 
 impl Failed {
@@ -235,6 +212,7 @@ impl From<Failed> for Error {
             Failed::Server(error) => explain(error),
             Failed::TimedOut => unavailable("the database did not answer in time", None),
             Failed::Unfit(reason) => unavailable(reason, None),
+            Failed::NoName(cause) => unavailable("the database cannot be reached", Some(cause)),
             Failed::Nonsense(cause) => Self::Failed(cause),
             Failed::NotStored => {
                 unavailable("the database gives numbers to messages that it gave before", None)
@@ -248,7 +226,8 @@ impl From<Failed> for Error {
 /// ([PostgreSQL, appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html)).
 fn explain(error: tokio_postgres::Error) -> Error {
     let Some(code) = error.code() else {
-        return Error::Unavailable { reason: "the database cannot be reached", source: Some(error.into()) };
+        let reason = tls::failure(&error).unwrap_or("the database cannot be reached");
+        return Error::Unavailable { reason, source: Some(error.into()) };
     };
     let reason = match code.code() {
         "53100" => "the disk of the database is full",

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::{Failed, Given, Session};
+use super::connection::{Failed, Session};
 use super::locks;
 use super::rows;
+use super::value::Given;
 use crate::message::Message;
 use crate::store::Outcome;
 

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use tokio_postgres::types::ToSql;
-
-use super::connection::{Failed, Given, Session};
+use super::connection::{Failed, Session};
 use super::figures::Figures;
 use super::rows::{self, COLUMNS, bigint, integer};
+use super::value::{Given, Value};
 use crate::message::Message;
 use crate::query::{Filter, Position};
 use crate::store::matches::Matches;
@@ -15,7 +14,7 @@ use crate::store::matches::Matches;
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     terms: Vec<String>,
-    given: Vec<Box<dyn ToSql + Sync>>,
+    given: Vec<Box<dyn Value>>,
 }
 
 impl Conditions {
@@ -43,7 +42,7 @@ impl Conditions {
     }
 
     /// Names a value, for a term.
-    pub(super) fn give(&mut self, value: impl ToSql + Sync + 'static) -> String {
+    pub(super) fn give(&mut self, value: impl Value + 'static) -> String {
         self.given.push(Box::new(value));
         format!("${}", self.given.len())
     }

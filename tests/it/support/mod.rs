@@ -6,7 +6,7 @@
 //! - [`openapi`]: is this answer a documented one? Called by the client for whatever it reads.
 //! - [`service`]: the whole service on a port of its own, with a store that can be told to fail
 //!   ([`service::Faulty`]).
-//! - [`postgres`]: a server of PostgreSQL's.
+//! - [`postgres`]: a server of PostgreSQL's; [`pooler`]: PgBouncer in front of it.
 //! - [`certificates`]: what a server needs for TLS.
 //! - [`process`]: the binary as a child, to be killed, stopped and read from.
 //! - [`sandbox`]: the binary without some system calls.
@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod openapi;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod sandbox;

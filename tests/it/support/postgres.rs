@@ -77,18 +77,27 @@ impl Cluster {
 
     /// A new server that listens at this port of the machine too, with a certificate and its key.
     pub(crate) fn start_with_tls(port: u16, certificate: &str, key: &str) -> Self {
-        let settings = ["listen_addresses=127.0.0.1", "ssl=on"];
-        let mut cluster = Self::make(port, &settings);
+        let mut cluster = Self::make(port, &["listen_addresses=127.0.0.1", "ssl=on"]);
+        cluster.set_certificate(certificate, key);
+        cluster.run();
+        cluster
+    }
+
+    /// Adds a setting, which counts from the next start on.
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
+    /// Has the server show this certificate from its next start on.
+    pub(crate) fn set_certificate(&self, certificate: &str, key: &str) {
         for (name, content) in [("server.crt", certificate), ("server.key", key)] {
-            let file = cluster.data().join(name);
+            let file = self.data().join(name);
             std::fs::write(&file, content).unwrap();
             std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
             if let Some((user, group)) = other_user() {
                 chown(&file, Some(user), Some(group)).unwrap();
             }
         }
-        cluster.run();
-        cluster
     }
 
     fn make(port: u16, settings: &[&str]) -> Self {
@@ -195,6 +204,12 @@ impl Cluster {
         if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
     }
 
+    /// A new database with the name of one on another server.
+    pub(crate) fn database_like(&self, other: &Database) -> Database {
+        self.place.query("postgres", &format!("CREATE DATABASE {}", other.name), &[]).unwrap();
+        Database { place: self.place.clone(), name: other.name.clone() }
+    }
+
     /// The socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.place.folder.join(format!(".s.PGSQL.{}", self.place.port))
@@ -272,6 +287,11 @@ impl Database {
         self.place.url(&self.name)
     }
 
+    /// Where its server listens, as it stands in a URL.
+    pub(crate) fn host(&self) -> String {
+        self.place.host()
+    }
+
     /// Its name on the server.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -326,9 +346,12 @@ impl Drop for Database {
 }
 
 impl Place {
+    fn host(&self) -> String {
+        format!("{}:{}", self.folder.display().to_string().replace('/', "%2F"), self.port)
+    }
+
     fn url(&self, database: &str) -> String {
-        let folder = self.folder.display().to_string().replace('/', "%2F");
-        format!("postgres://postgres@{folder}:{}/{database}", self.port)
+        format!("postgres://postgres@{}/{database}", self.host())
     }
 
     fn connect(&self, database: &str) -> Result<Session, tokio_postgres::Error> {
@@ -355,6 +378,28 @@ impl Place {
 }
 
 impl Session {
+    /// One past Lyftr by a URL, e.g. of a pooler.
+    pub(crate) fn open(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        Self { runtime, client }
+    }
+
+    /// A setting as it is now.
+    #[track_caller]
+    pub(crate) fn show(&self, setting: &str) -> String {
+        let said = self.runtime.block_on(self.client.simple_query(&format!("SHOW {setting}"))).unwrap();
+        let value = said.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
+            _ => None,
+        });
+        value.unwrap()
+    }
+
     /// Runs statements.
     #[track_caller]
     pub(crate) fn run(&self, sql: &str) {
@@ -392,7 +437,7 @@ fn programs() -> PathBuf {
 }
 
 /// The number of the user and the group `postgres`, for a test that is run by root, whom PostgreSQL refuses.
-fn other_user() -> Option<(u32, u32)> {
+pub(crate) fn other_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
