@@ -45,6 +45,9 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// For the client to end its half after we ended ours.
     pub linger_timeout: Duration,
+    /// After the stop, for requests that came one behind the other, before each answer ends its connection and with it
+    /// those behind.
+    pub pipelined_timeout: Duration,
     /// For everything that is under way when the server stops.
     pub drain_timeout: Duration,
 }
@@ -57,6 +60,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(1),
+            pipelined_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(7),
         }
     }
@@ -66,9 +70,6 @@ impl Default for Limits {
 const HEADER_BUFFER_BYTES: usize = 32 << 10;
 /// After the stop, requests that have arrived are still read from connections that seemed idle.
 const ARRIVED: Duration = Duration::from_millis(200);
-/// After the stop, requests that came one behind the other are answered for so long, before each answer ends its
-/// connection and with it those behind.
-const PIPELINED: Duration = Duration::from_secs(2);
 /// After the stop, connections that wait already are accepted yet: until none has come for so long.
 const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// But not for longer than this, where they never end.
@@ -241,7 +242,7 @@ impl<H: Handler> Server<H> {
         while !self.registry.is_empty() {
             let waited = begin.elapsed();
             self.stopping.store(waited >= ARRIVED, Relaxed);
-            self.closing.store(waited >= PIPELINED, Relaxed);
+            self.closing.store(waited >= self.registry.limits().pipelined_timeout, Relaxed);
             if waited >= self.registry.limits().drain_timeout {
                 self.registry.abort_all();
                 break;

@@ -3,7 +3,9 @@
 //! Their configuration is the one that docs/operations.md shows, with what a test needs around it.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -17,6 +19,8 @@ const SCALING: &str = include_str!("../../../docs/scaling.md");
 /// Where docs/operations.md has Lyftr, and where the proxy.
 const LYFTR: &str = "127.0.0.1:8000";
 const PROXY: &str = "127.0.0.1:8080";
+/// The socket in its folder where HAProxy tells how the replicas are.
+const STATS: &str = "stats";
 
 /// A proxy, and how it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +122,24 @@ impl Proxy {
                 assert!(config.contains(&there), "{config}");
                 config = config.replace(&there, &replica.to_string());
             }
-            format!("global\n    nbthread 1\n    maxconn 200\n    log stdout format raw local0\n{config}")
+            format!(
+                "global\n    nbthread 1\n    maxconn 200\n    stats socket unix@{STATS}\n    log stdout format raw local0\n{config}"
+            )
         };
         Self::start_with(Program::Haproxy, config, replicas[0])
+    }
+
+    /// Waits until HAProxy takes so many replicas for ready.
+    #[track_caller]
+    pub(crate) fn await_ready(&self, replicas: usize) {
+        eventually("the proxy knows that the replicas are ready", || {
+            let mut socket = UnixStream::connect(self.folder.path().join(STATS))?;
+            socket.write_all(b"show stat\n")?;
+            let table = std::io::read_to_string(socket)?;
+            let is_ready = |line: &&str| line.contains(",UP,") && !line.contains(",BACKEND,");
+            let ready = table.lines().filter(is_ready).count();
+            if ready == replicas { Ok(()) } else { Err(std::io::Error::other(table)) }
+        });
     }
 
     /// Starts nginx with TLS, as docs/operations.md shows it, with this certificate and key.
