@@ -1,6 +1,7 @@
 //! What the documents say, held to the code, in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args as _;
@@ -19,7 +20,10 @@ const DASHBOARD: &str = include_str!("../../deploy/grafana/lyftr.json");
 const README: &str = include_str!("../../README.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const HTTP_API: &str = include_str!("../../docs/http-api.md");
-const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const INSTALL: &str = include_str!("../../docs/operations/install.md");
+const PROXIES: &str = include_str!("../../docs/operations/proxies.md");
+const RUNBOOK: &str = include_str!("../../docs/operations/runbook.md");
+const WATCH: &str = include_str!("../../docs/operations/watch.md");
 
 /// The text of `lyftr --help`.
 fn help() -> String {
@@ -83,12 +87,11 @@ fn connections_are_kept_for_longer_than_the_proxies_of_the_documents_keep_them()
     let kept = settings(&help())["KEEP_ALIVE_SECS"].parse::<u64>().unwrap();
     assert_eq!(Limits::default().idle_timeout, Duration::from_secs(kept));
     assert!(kept > 60, "nginx and ALB keep them for 60 s");
-    let nginx =
-        OPERATIONS.split("    keepalive_timeout ").skip(1).map(|rest| rest.split_once("s;").unwrap().0);
+    let nginx = PROXIES.split("    keepalive_timeout ").skip(1).map(|rest| rest.split_once("s;").unwrap().0);
     let nginx: Vec<u64> = nginx.map(|seconds| seconds.parse().unwrap()).collect();
     assert!(!nginx.is_empty() && nginx.iter().all(|seconds| *seconds < kept), "{nginx:?}");
     for example in
-        [OPERATIONS, include_str!("../../docs/scaling.md"), include_str!("../../deploy/haproxy/haproxy.cfg")]
+        [PROXIES, include_str!("../../docs/scaling.md"), include_str!("../../deploy/haproxy/haproxy.cfg")]
     {
         let haproxy = example.split("pool-purge-delay ").skip(1).map(|rest| rest.split_once('s').unwrap().0);
         let haproxy: Vec<u64> = haproxy.map(|seconds| seconds.parse().unwrap()).collect();
@@ -150,18 +153,20 @@ fn every_metric_is_documented_and_no_other() {
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let served: BTreeMap<&str, &str> = types.map(|line| line.split_once(' ').unwrap()).collect();
     assert!(served.keys().all(|name| is_metric(name)), "{served:?}");
-    let rows: BTreeMap<&str, &str> = OPERATIONS
+    let rows: BTreeMap<&str, &str> = WATCH
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
         .filter(|(name, _)| is_metric(name))
         .map(|(name, rest)| (name, rest.split(" |").next().unwrap()))
         .collect();
-    assert_eq!(rows, served, "docs/operations.md");
+    assert_eq!(rows, served, "docs/operations/watch.md");
     // `latency_ms` is a key of the log.
-    let mentioned =
-        OPERATIONS.split('`').skip(1).step_by(2).filter(|word| is_metric(word) && *word != "latency_ms");
-    for name in mentioned {
-        assert!(served.contains_key(name), "docs/operations.md speaks of {name}");
+    for document in [WATCH, RUNBOOK, INSTALL] {
+        let mentioned =
+            document.split('`').skip(1).step_by(2).filter(|word| is_metric(word) && *word != "latency_ms");
+        for name in mentioned {
+            assert!(served.contains_key(name), "docs/operations/ speaks of {name}");
+        }
     }
 }
 
@@ -169,11 +174,14 @@ fn every_metric_is_documented_and_no_other() {
 fn every_alert_has_a_heading_that_it_names_and_there_is_no_other() {
     let after = |key: &'static str| ALERTS.lines().filter_map(move |line| line.trim().strip_prefix(key));
     let alerts: Vec<&str> = after("- alert: ").collect();
-    let section = OPERATIONS.split("\n## Alerts\n").nth(1).expect("a section").split("\n## ").next().unwrap();
+    let section = RUNBOOK.split("\n## Alerts\n").nth(1).expect("a section").split("\n## ").next().unwrap();
     let headings: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-    assert_eq!(headings, alerts, "docs/operations.md and deploy/prometheus/alerts.yml, in the same order");
+    assert_eq!(
+        headings, alerts,
+        "docs/operations/runbook.md and deploy/prometheus/alerts.yml, in the same order"
+    );
     let runbooks: Vec<&str> = after("runbook: ").collect();
-    let anchor = |alert: &&str| format!("docs/operations.md#{}", alert.to_lowercase());
+    let anchor = |alert: &&str| format!("docs/operations/runbook.md#{}", alert.to_lowercase());
     assert_eq!(runbooks, alerts.iter().map(anchor).collect::<Vec<_>>());
     for key in ["expr: ", "for: ", "labels: {severity: ", "summary: ", "description: "] {
         assert_eq!(after(key).count(), alerts.len(), "every alert has one: {key}");
@@ -200,7 +208,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are_and_the_dashboard_for_all
 #[test]
 fn every_result_is_documented() {
     for result in WebhookResult::ALL.map(WebhookResult::label) {
-        for (document, text) in [("operations.md", OPERATIONS), ("http-api.md", HTTP_API)] {
+        for (document, text) in [("watch.md", WATCH), ("http-api.md", HTTP_API)] {
             assert!(text.contains(&format!("`{result}`")), "{result} in {document}");
         }
     }
@@ -318,4 +326,89 @@ fn the_signature_that_the_document_shows_is_right() {
     let body = after(HTTP_API, "BODY='", '\'');
     let shown = after(HTTP_API, "the signature is `", '`');
     assert_eq!(lyftr::signature::Key::new(secret.as_bytes()).sign(body.as_bytes()), shown);
+}
+
+/// The folder of the package, and so of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Markdown file of the repository.
+fn markdown_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                // Build folders, virtual environments and others that are no part of the repository.
+                if !name.starts_with('.') && !name.starts_with("target") && name != "node_modules" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".md") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// The lines of a Markdown text that are not inside a code block.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// The anchors that GitHub gives to the headings of a Markdown text.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    for heading in prose(text).filter(|line| line.starts_with('#')) {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        assert!(anchors.insert(anchor), "a heading twice, so that its anchor is ambiguous: {heading}");
+    }
+    anchors
+}
+
+/// The targets of the links in a Markdown text.
+fn links(text: &str) -> Vec<String> {
+    let text = prose(text).collect::<Vec<_>>().join("\n");
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.to_owned())
+        .collect()
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    let mut count = 0;
+    let mut dead = Vec::new();
+    for file in markdown_files() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (path, anchor) =
+                link.split_once('#').map_or((&*link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            let leads = target.exists()
+                && anchor.is_none_or(|anchor| {
+                    std::fs::read_to_string(&target).is_ok_and(|text| anchors(&text).contains(anchor))
+                });
+            if !leads {
+                dead.push(format!("{}: {link}", file.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(count > 100, "{count} links");
+    assert!(dead.is_empty(), "links that lead nowhere: {dead:#?}");
 }

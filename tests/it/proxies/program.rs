@@ -1,6 +1,6 @@
 //! nginx and HAProxy, each as a child with a folder and a port of its own. Dropping it kills it.
 //!
-//! Their configuration is the one that docs/operations.md shows, with what a test needs around it.
+//! Their configuration is the one that docs/operations/proxies.md shows, with what a test needs around it.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use crate::support::client::{Client, Connection};
 use crate::support::{eventually, lasting_port, skip};
 
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const PROXIES: &str = include_str!("../../../docs/operations/proxies.md");
 const SCALING: &str = include_str!("../../../docs/scaling.md");
-/// Where docs/operations.md has Lyftr, and where the proxy.
+/// Where docs/operations/proxies.md has Lyftr, and where the proxy.
 const LYFTR: &str = "127.0.0.1:8000";
 const PROXY: &str = "127.0.0.1:8080";
 /// The socket in its folder where HAProxy tells how the replicas are.
@@ -87,9 +87,10 @@ impl Program {
     }
 }
 
-/// The example in docs/operations.md in this language, of several the one with this number.
+/// The example in docs/operations/proxies.md in this language, of several the one with this number.
 fn documented(language: &str, number: usize) -> &'static str {
-    let example = OPERATIONS.split(&format!("```{language}\n")).nth(number + 1).expect("docs/operations.md");
+    let example =
+        PROXIES.split(&format!("```{language}\n")).nth(number + 1).expect("docs/operations/proxies.md");
     example.split("```").next().unwrap()
 }
 
@@ -142,7 +143,7 @@ impl Proxy {
         });
     }
 
-    /// Starts nginx with TLS, as docs/operations.md shows it, with this certificate and key.
+    /// Starts nginx with TLS, as docs/operations/proxies.md shows it, with this certificate and key.
     #[track_caller]
     pub(super) fn with_tls(upstream: SocketAddr, certificate: &Path, key: &Path) -> Option<Self> {
         let config = |address: SocketAddr| {
