@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-use super::tls::Protection;
+use super::tls::TlsMode;
 
 /// Where a server listens, unless the URL says otherwise.
 const DEFAULT_PORT: u16 = 5432;
@@ -18,7 +18,7 @@ const DEFAULT_PORT: u16 = 5432;
 /// `tcp_user_timeout`.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The parameters that are known, besides `sslmode` and `sslrootcert`, and those that say where to go.
-const PARAMETERS: [&str; 15] = [
+const SUPPORTED: [&str; 15] = [
     "user",
     "password",
     "dbname",
@@ -37,7 +37,7 @@ const PARAMETERS: [&str; 15] = [
 ];
 /// Parameters of `libpq` that are not known here. An unknown name is repeated only if it is one of these: any other may
 /// be a piece of a password with a `?` or an `&` in it.
-const OTHERS_OF_LIBPQ: [&str; 18] = [
+const UNSUPPORTED: [&str; 18] = [
     "sslcert",
     "sslkey",
     "sslpassword",
@@ -65,7 +65,7 @@ pub struct Address {
     pub(super) config: Config,
     /// Where: in the order of the URL.
     pub(super) servers: Vec<Server>,
-    pub(super) protection: Protection,
+    pub(super) tls_mode: TlsMode,
 }
 
 /// One of the servers that a URL names.
@@ -101,19 +101,19 @@ impl FromStr for Address {
                 // The parser takes a list of them for one.
                 "host" => places.extend(value.split(',').map(|host| format!("host={host}"))),
                 "hostaddr" | "port" => places.push(parameter.to_owned()),
-                _ if PARAMETERS.contains(&name) => others.push(parameter),
+                _ if SUPPORTED.contains(&name) => others.push(parameter),
                 _ => return Err(unknown(name)),
             }
         }
-        let protection = protection(&mode, root)?;
+        let tls_mode = tls_mode(&mode, root)?;
         let servers = servers(&parse(&format!("{place}?{}", places.join("&")))?)?;
         let credentials = authority.split_once('@').map_or("", |(credentials, _)| credentials);
         let mut config = parse(&format!("{scheme}://{credentials}@/{path}?{}", others.join("&")))?;
-        settle(&mut config, &protection);
+        settle(&mut config, &tls_mode);
         if config.get_user().is_none_or(str::is_empty) {
             return Err("names no user".to_owned());
         }
-        Ok(Self { config, servers, protection })
+        Ok(Self { config, servers, tls_mode })
     }
 }
 
@@ -133,7 +133,7 @@ fn unambiguous(authority: &str, path: &str, query: &str) -> Result<(), String> {
 }
 
 fn unknown(name: &str) -> String {
-    if OTHERS_OF_LIBPQ.contains(&name) {
+    if UNSUPPORTED.contains(&name) {
         return format!("has the parameter {name}, which Lyftr does not know");
     }
     "has an unknown parameter, or one without a value; in a password, write ? as %3F and & as %26".to_owned()
@@ -146,10 +146,10 @@ fn parse(url: &str) -> Result<Config, String> {
     })
 }
 
-fn settle(config: &mut Config, protection: &Protection) {
-    config.ssl_mode(match protection {
-        Protection::None => SslMode::Disable,
-        Protection::IfOffered => SslMode::Prefer,
+fn settle(config: &mut Config, tls_mode: &TlsMode) {
+    config.ssl_mode(match tls_mode {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
         _ => SslMode::Require,
     });
     if config.get_application_name().is_none() {
@@ -203,14 +203,14 @@ impl Address {
 
 /// `sslmode` and `sslrootcert`, as
 /// [libpq](https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION) knows them.
-fn protection(mode: &str, root: Option<PathBuf>) -> Result<Protection, String> {
+fn tls_mode(mode: &str, root: Option<PathBuf>) -> Result<TlsMode, String> {
     let needed = || "needs sslrootcert, the file of the certificates to trust, for this sslmode".to_owned();
     Ok(match (mode, root) {
-        ("disable", _) => Protection::None,
-        ("prefer", _) => Protection::IfOffered,
-        ("require", None) => Protection::Encrypted,
-        ("require" | "verify-ca", Some(root)) => Protection::Authority(root),
-        ("verify-full", Some(root)) => Protection::Host(root),
+        ("disable", _) => TlsMode::Disable,
+        ("prefer", _) => TlsMode::Prefer,
+        ("require", None) => TlsMode::Require,
+        ("require" | "verify-ca", Some(root)) => TlsMode::VerifyCa(root),
+        ("verify-full", Some(root)) => TlsMode::VerifyFull(root),
         ("verify-ca" | "verify-full", None) => return Err(needed()),
         _ => {
             return Err(
@@ -291,25 +291,17 @@ mod tests {
     #[test]
     fn sslmode_is_as_libpq_knows_it() {
         let root = || PathBuf::from("/etc/root.pem");
-        for (parameters, protection, mode) in [
-            ("", Protection::IfOffered, SslMode::Prefer),
-            ("sslmode=disable", Protection::None, SslMode::Disable),
-            ("sslmode=prefer", Protection::IfOffered, SslMode::Prefer),
-            ("sslmode=require", Protection::Encrypted, SslMode::Require),
-            ("sslmode=require&sslrootcert=/etc/root.pem", Protection::Authority(root()), SslMode::Require),
-            (
-                "sslrootcert=%2Fetc%2Froot.pem&sslmode=verify-ca",
-                Protection::Authority(root()),
-                SslMode::Require,
-            ),
-            ("sslmode=verify-full&sslrootcert=/etc/root.pem", Protection::Host(root()), SslMode::Require),
+        for (parameters, tls_mode, mode) in [
+            ("", TlsMode::Prefer, SslMode::Prefer),
+            ("sslmode=disable", TlsMode::Disable, SslMode::Disable),
+            ("sslmode=prefer", TlsMode::Prefer, SslMode::Prefer),
+            ("sslmode=require", TlsMode::Require, SslMode::Require),
+            ("sslmode=require&sslrootcert=/etc/root.pem", TlsMode::VerifyCa(root()), SslMode::Require),
+            ("sslrootcert=%2Fetc%2Froot.pem&sslmode=verify-ca", TlsMode::VerifyCa(root()), SslMode::Require),
+            ("sslmode=verify-full&sslrootcert=/etc/root.pem", TlsMode::VerifyFull(root()), SslMode::Require),
         ] {
             let address = parse(&format!("postgres://me@host/db?{parameters}")).unwrap();
-            assert_eq!(
-                (address.protection, address.config.get_ssl_mode()),
-                (protection, mode),
-                "{parameters}"
-            );
+            assert_eq!((address.tls_mode, address.config.get_ssl_mode()), (tls_mode, mode), "{parameters}");
         }
     }
 

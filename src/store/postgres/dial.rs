@@ -17,9 +17,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls, Socket};
 
 use super::address::{Address, Server};
-use super::connection::Failed;
-use super::settled::Connection;
+use super::connection::PgError;
 use super::tls::{self, Connector};
+use super::transaction::Connection;
 use crate::store::Cause;
 
 /// Longest time that a new connection may take, whatever of it goes to servers that do not answer. What is left of a
@@ -36,40 +36,40 @@ pub(super) struct Dialer {
     tls: Option<Connector>,
     /// Of a statement.
     timeout: Duration,
-    failed: Mutex<HashMap<Place, Instant>>,
+    failed: Mutex<HashMap<Endpoint, Instant>>,
 }
 
 /// A server, by its number in the URL, or one of its addresses.
-type Place = (usize, Option<IpAddr>);
+type Endpoint = (usize, Option<IpAddr>);
 
 /// A try at a place, which counts as failed unless it is said to have succeeded: also when nobody waits for it any more.
-struct Try<'a> {
+struct Attempt<'a> {
     dialer: &'a Dialer,
-    place: Place,
+    endpoint: Endpoint,
     succeeded: bool,
 }
 
-impl Drop for Try<'_> {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let mut failed = self.dialer.failed();
         failed.retain(|_, at| at.elapsed() < FAILED_FOR);
         if self.succeeded {
-            failed.remove(&self.place);
+            failed.remove(&self.endpoint);
         } else {
-            failed.insert(self.place, Instant::now());
+            failed.insert(self.endpoint, Instant::now());
         }
     }
 }
 
 impl Manager for Dialer {
     type Type = Connection;
-    type Error = Failed;
+    type Error = PgError;
 
-    async fn create(&self) -> Result<Connection, Failed> {
+    async fn create(&self) -> Result<Connection, PgError> {
         self.connect().await
     }
 
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Failed> {
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<PgError> {
         if connection.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
     }
 }
@@ -78,23 +78,23 @@ impl Dialer {
     /// # Errors
     /// The file of the authorities to trust cannot be used.
     pub(super) fn new(address: &Address, timeout: Duration) -> Result<Self, Cause> {
-        let tls = tls::connector(&address.protection, address.config.get_channel_binding())?;
+        let tls = tls::connector(&address.tls_mode, address.config.get_channel_binding())?;
         Ok(Self { address: address.clone(), tls, timeout, failed: Mutex::default() })
     }
 
     /// Tries one server after the other.
-    async fn connect(&self) -> Result<Connection, Failed> {
+    async fn connect(&self) -> Result<Connection, PgError> {
         let end = Instant::now() + CONNECT_TIMEOUT.min(self.timeout);
         let servers = self.in_order(self.address.servers.iter().enumerate(), |&(n, _)| (n, None));
-        let mut failure = Failed::TimedOut;
+        let mut failure = PgError::TimedOut;
         for (left, (n, server)) in (1..=servers.len()).rev().zip(servers) {
-            let mut attempt = Try { dialer: self, place: (n, None), succeeded: false };
+            let mut attempt = Attempt { dialer: self, endpoint: (n, None), succeeded: false };
             match self.connect_to(n, server, self.until(end, left)).await {
                 Ok(connection) => {
                     attempt.succeeded = true;
                     return Ok(connection);
                 }
-                Err(Failed::Unfit(why)) => return Err(Failed::Unfit(why)),
+                Err(PgError::Unfit(why)) => return Err(PgError::Unfit(why)),
                 Err(failed) => failure = more_telling(failure, failed),
             }
         }
@@ -111,24 +111,24 @@ impl Dialer {
     }
 
     /// Tries one address of a server after the other.
-    async fn connect_to(&self, n: usize, server: &Server, until: Instant) -> Result<Connection, Failed> {
+    async fn connect_to(&self, n: usize, server: &Server, until: Instant) -> Result<Connection, PgError> {
         let addresses = match server {
             Server::Socket(..) => vec![None],
             Server::Host(_, Some(address), _) => vec![Some(*address)],
             Server::Host(name, None, port) => look_up(name, *port, until).await?,
         };
         let addresses = self.in_order(addresses.into_iter(), |&address| (n, address));
-        let mut failure = Failed::TimedOut;
+        let mut failure = PgError::TimedOut;
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
-            let mut attempt = Try { dialer: self, place: (n, address), succeeded: false };
+            let mut attempt = Attempt { dialer: self, endpoint: (n, address), succeeded: false };
             let config = self.address.to(server, address);
             let made = timeout_at(share(until, left).into(), self.reach(&config)).await;
-            match made.unwrap_or(Err(Failed::TimedOut)) {
+            match made.unwrap_or(Err(PgError::TimedOut)) {
                 Ok(connection) => {
                     attempt.succeeded = true;
                     return Ok(connection);
                 }
-                Err(Failed::Unfit(why)) => return Err(Failed::Unfit(why)),
+                Err(PgError::Unfit(why)) => return Err(PgError::Unfit(why)),
                 Err(failed) => failure = more_telling(failure, failed),
             }
         }
@@ -136,7 +136,7 @@ impl Dialer {
     }
 
     /// Goes to one address. Without TLS, where that is only preferred and cannot be had.
-    async fn reach(&self, config: &Config) -> Result<Connection, Failed> {
+    async fn reach(&self, config: &Config) -> Result<Connection, PgError> {
         let options = config.get_options();
         let (client, task) = match &self.tls {
             Some(tls) if config.get_ssl_mode() != SslMode::Disable => match open(config, tls.clone()).await {
@@ -151,7 +151,7 @@ impl Dialer {
     }
 
     /// Those that failed a while ago come after those that did not, and those that failed just now come last.
-    fn in_order<T>(&self, places: impl Iterator<Item = T>, place: impl Fn(&T) -> Place) -> Vec<T> {
+    fn in_order<T>(&self, places: impl Iterator<Item = T>, place: impl Fn(&T) -> Endpoint) -> Vec<T> {
         let mut places: Vec<T> = places.collect();
         if self.address.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
             let dice = RandomState::new();
@@ -162,7 +162,7 @@ impl Dialer {
         places
     }
 
-    fn failed(&self) -> MutexGuard<'_, HashMap<Place, Instant>> {
+    fn failed(&self) -> MutexGuard<'_, HashMap<Endpoint, Instant>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,13 +174,19 @@ fn share(end: Instant, left: usize) -> Instant {
     now + end.saturating_duration_since(now) / left
 }
 
-async fn look_up(name: &str, port: u16, until: Instant) -> Result<Vec<Option<IpAddr>>, Failed> {
+async fn look_up(name: &str, port: u16, until: Instant) -> Result<Vec<Option<IpAddr>>, PgError> {
     let found = timeout_at(until.into(), tokio::net::lookup_host((name, port))).await;
-    let found = found.map_err(|_| Failed::NoName("its name is not resolved in time".into()))?;
-    let mut addresses: Vec<_> =
-        found.map_err(|error| Failed::NoName(error.into()))?.map(|address| Some(address.ip())).collect();
+    let found = found.map_err(|_| PgError::NameNotResolved("its name is not resolved in time".into()))?;
+    let mut addresses: Vec<_> = found
+        .map_err(|error| PgError::NameNotResolved(error.into()))?
+        .map(|address| Some(address.ip()))
+        .collect();
     addresses.dedup();
-    if addresses.is_empty() { Err(Failed::NoName("its name has no address".into())) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        Err(PgError::NameNotResolved("its name has no address".into()))
+    } else {
+        Ok(addresses)
+    }
 }
 
 async fn open<T>(
@@ -203,10 +209,10 @@ fn needs_plain(error: &tokio_postgres::Error) -> bool {
 }
 
 /// What a server says is of more use than that another one was not there.
-fn more_telling(one: Failed, other: Failed) -> Failed {
+fn more_telling(one: PgError, other: PgError) -> PgError {
     match one {
-        Failed::Server(error) if error.code().is_some() || tls::failure(&error).is_some() => {
-            Failed::Server(error)
+        PgError::Server(error) if error.code().is_some() || tls::failure(&error).is_some() => {
+            PgError::Server(error)
         }
         _ => other,
     }

@@ -8,8 +8,8 @@
 //! than its key. (A batch that looked long ago and takes its lock only now makes a later horizon lesser than an
 //! earlier one. Both are true.) This needs no transaction to be kept waiting, and other users of the server do not matter.
 
-use super::connection::{Failed, Session};
-use super::insert::PLACES;
+use super::connection::{PgError, Session};
+use super::insert::SEQS_PER_BATCH;
 use super::locks;
 
 const LATEST: &str = "SELECT last_value FROM message_batch";
@@ -23,22 +23,22 @@ const UNDER_WAY: &str = "\
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// The batch that began last.
-fn latest_batch(session: &Session<'_>) -> Result<i64, Failed> {
+fn latest_batch(session: &Session<'_>) -> Result<i64, PgError> {
     Ok(session.row(LATEST, &[])?.try_get(0)?)
 }
 
 /// The greatest arrival number that a message of this batch can have.
 fn last_of(batch: i64) -> i64 {
-    batch * PLACES + PLACES - 1
+    batch * SEQS_PER_BATCH + SEQS_PER_BATCH - 1
 }
 
 /// An arrival number that is not less than any that has been given.
-pub(super) fn latest(session: &Session<'_>) -> Result<i64, Failed> {
+pub(super) fn latest(session: &Session<'_>) -> Result<i64, PgError> {
     latest_batch(session).map(last_of)
 }
 
 /// An arrival number up to which any snapshot taken after this has all messages that will ever be.
-pub(super) fn horizon(session: &Session<'_>) -> Result<i64, Failed> {
+pub(super) fn horizon(session: &Session<'_>) -> Result<i64, PgError> {
     let latest = latest_batch(session)?;
     let distance: i64 = session.row(UNDER_WAY, &[&i64::from(locks::BATCHES), &latest])?.try_get(0)?;
     Ok(last_of(latest - distance))

@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Tuning;
-use super::connection::{Connections, Failed, Session};
-use super::figures::Figures;
+use super::aggregates::Aggregates;
+use super::batch_sequence::{self, Seen};
+use super::connection::{Connections, PgError, Session};
 use super::horizon::horizon;
-use super::numbers::{self, Seen};
 use super::{locks, rows};
 use crate::message::Moment;
 use crate::query::fold;
@@ -37,7 +37,7 @@ const FORGET: &str = "\
 /// The last of so many messages.
 const LAST_OF: &str = "\
     SELECT max(seq), count(*) FROM (SELECT seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS found";
-const ADD_FIGURES: &str = "\
+const ADD_AGGREGATES: &str = "\
     WITH arrived AS MATERIALIZED (
         SELECT sender, recipient, ts_second FROM message WHERE seq > $1 AND seq <= $2
     ), by_sender AS (
@@ -77,17 +77,17 @@ const BEHIND_MAX: i64 = 1_000_000;
 
 /// What the thread shows to others.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct IndexerProgress {
     /// The latest message that this process has stored.
     stored: AtomicI64,
     seen: Seen,
-    figures_upto: AtomicI64,
+    aggregates_upto: AtomicI64,
     texts_upto: AtomicI64,
-    figures_behind: AtomicU64,
+    aggregates_behind: AtomicU64,
     texts_behind: AtomicU64,
 }
 
-impl Progress {
+impl IndexerProgress {
     /// Messages were stored, up to this one.
     pub(super) fn stored(&self, seq: i64) {
         self.stored.fetch_max(seq, Relaxed);
@@ -106,7 +106,7 @@ impl Progress {
             behind.load(Relaxed).max(u64::from(stored > upto.load(Relaxed)))
         };
         Behind {
-            index: of(&self.figures_upto, &self.figures_behind),
+            index: of(&self.aggregates_upto, &self.aggregates_behind),
             search: of(&self.texts_upto, &self.texts_behind),
         }
     }
@@ -150,7 +150,7 @@ impl Indexer {
     pub(super) fn start(
         connections: Arc<Connections>,
         tuning: Tuning,
-        progress: Arc<Progress>,
+        progress: Arc<IndexerProgress>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let mut work = Work { connections, tuning, progress, failing: false, horizon: 0, looked_at: None };
@@ -174,7 +174,7 @@ impl Drop for Indexer {
 struct Work {
     connections: Arc<Connections>,
     tuning: Tuning,
-    progress: Arc<Progress>,
+    progress: Arc<IndexerProgress>,
     /// The last step failed, which has been said.
     failing: bool,
     /// Where the horizon was: it moves while messages are stored, by whichever process.
@@ -190,7 +190,7 @@ impl Work {
         let look = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= self.tuning.index_pause);
         let done = self.connections.lend(|session| {
             if look {
-                numbers::mend(session, self.progress.seen())?;
+                batch_sequence::mend(session, self.progress.seen())?;
             }
             let horizon = horizon(session)?;
             self.progress.seen.note(horizon);
@@ -213,7 +213,7 @@ impl Work {
                     (false, _) => self.tuning.index_pause,
                 }
             }
-            Err(Failed::Closed) => self.tuning.index_pause,
+            Err(PgError::Closed) => self.tuning.index_pause,
             Err(failed) => {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(
@@ -227,20 +227,21 @@ impl Work {
     }
 
     /// Adds what has arrived, if it is this process's turn, and tells whether there is more to do at once.
-    fn derive(&self, session: &Session<'_>, horizon: i64) -> Result<bool, Failed> {
+    fn derive(&self, session: &Session<'_>, horizon: i64) -> Result<bool, PgError> {
         session.transaction(|| {
             let turn: bool = session.row(TURN, &[&locks::LYFTR, &locks::INDEXER])?.try_get(0)?;
             if !turn {
                 return Ok(false);
             }
-            let Some(noted) = Figures::noted(session)? else {
+            let Some(noted) = Aggregates::noted(session)? else {
                 session.run(NOTE)?;
                 return Ok(true);
             };
             if noted.is_void {
                 session.run(VOID)?;
-                let forgotten: i64 = session.row(FORGET_TEXTS, &[&self.tuning.figures_batch])?.try_get(0)?;
-                if forgotten < self.tuning.figures_batch {
+                let forgotten: i64 =
+                    session.row(FORGET_TEXTS, &[&self.tuning.aggregates_batch])?.try_get(0)?;
+                if forgotten < self.tuning.aggregates_batch {
                     session.run(FORGET)?;
                     tracing::info!(
                         "messages were changed by hand or are others; figures and indexes are made anew"
@@ -248,9 +249,9 @@ impl Work {
                 }
                 return Ok(true);
             }
-            let figures_more = self.add_figures(session, noted.upto, horizon)?;
-            let texts_more = self.add_texts(session, noted.texts_upto, horizon)?;
-            Ok(figures_more || texts_more)
+            let more_aggregates = self.add_aggregates(session, noted.upto, horizon)?;
+            let more_texts = self.add_texts(session, noted.texts_upto, horizon)?;
+            Ok(more_aggregates || more_texts)
         })
     }
 
@@ -260,21 +261,21 @@ impl Work {
         after: i64,
         horizon: i64,
         most: i64,
-    ) -> Result<Option<(i64, bool)>, Failed> {
+    ) -> Result<Option<(i64, bool)>, PgError> {
         let row = session.row(LAST_OF, &[&after, &horizon, &most])?;
         let more = row.try_get::<_, i64>(1)? == most;
         Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, more)))
     }
 
-    fn add_figures(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
-        let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.figures_batch)? else {
+    fn add_aggregates(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, PgError> {
+        let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.aggregates_batch)? else {
             return Ok(false);
         };
-        settled(&session.query(ADD_FIGURES, &[&after, &upto])?)?;
+        settled(&session.query(ADD_AGGREGATES, &[&after, &upto])?)?;
         Ok(more)
     }
 
-    fn add_texts(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
+    fn add_texts(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, PgError> {
         let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.texts_batch)? else {
             return Ok(false);
         };
@@ -298,17 +299,17 @@ impl Work {
     }
 
     /// Notes how far the work has come, whoever did it.
-    fn look(&self, session: &Session<'_>) -> Result<(), Failed> {
+    fn look(&self, session: &Session<'_>) -> Result<(), PgError> {
         let progress = &self.progress;
         let stored = progress.stored.load(Relaxed);
-        let Figures { upto, texts_upto, is_void: _ } = Figures::read(session)?;
+        let Aggregates { upto, texts_upto, is_void: _ } = Aggregates::read(session)?;
         let row = session.row(BEHIND, &[&upto, &texts_upto, &BEHIND_MAX])?;
-        let (figures_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
-        progress.figures_behind.store(figures_behind, Relaxed);
+        let (aggregates_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
+        progress.aggregates_behind.store(aggregates_behind, Relaxed);
         progress.texts_behind.store(texts_behind, Relaxed);
-        progress.figures_upto.store(upto, Relaxed);
+        progress.aggregates_upto.store(upto, Relaxed);
         progress.texts_upto.store(texts_upto, Relaxed);
-        if figures_behind == 0 && texts_behind == 0 && stored > upto {
+        if aggregates_behind == 0 && texts_behind == 0 && stored > upto {
             // It is not there any more: a hand took it away, or the server has come back without it. Unless another
             // one was stored meanwhile, nothing waits for it.
             let _another_one = progress.stored.compare_exchange(stored, upto, Relaxed, Relaxed);
@@ -318,6 +319,10 @@ impl Work {
 }
 
 /// What was to be noted is, unless messages were changed by hand meanwhile.
-fn settled(noted: &[tokio_postgres::Row]) -> Result<(), Failed> {
-    if noted.is_empty() { Err(Failed::Nonsense("messages were changed meanwhile".into())) } else { Ok(()) }
+fn settled(noted: &[tokio_postgres::Row]) -> Result<(), PgError> {
+    if noted.is_empty() {
+        Err(PgError::UnexpectedResponse("messages were changed meanwhile".into()))
+    } else {
+        Ok(())
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::connection::{Failed, Session};
-use super::figures::Figures;
+use super::aggregates::Aggregates;
+use super::connection::{PgError, Session};
+use super::parameter::{Parameter, SqlValue};
 use super::rows::{self, COLUMNS, bigint, integer};
-use super::value::{Given, Value};
 use crate::message::Message;
 use crate::query::{Filter, Position};
 use crate::store::matches::Matches;
@@ -14,7 +14,7 @@ use crate::store::matches::Matches;
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     terms: Vec<String>,
-    given: Vec<Box<dyn Value>>,
+    given: Vec<Box<dyn SqlValue>>,
 }
 
 impl Conditions {
@@ -42,7 +42,7 @@ impl Conditions {
     }
 
     /// Names a value, for a term.
-    pub(super) fn give(&mut self, value: impl Value + 'static) -> String {
+    pub(super) fn give(&mut self, value: impl SqlValue + 'static) -> String {
         self.given.push(Box::new(value));
         format!("${}", self.given.len())
     }
@@ -56,8 +56,8 @@ impl Conditions {
         if self.terms.is_empty() { "true".to_owned() } else { self.terms.join(" AND ") }
     }
 
-    pub(super) fn given(&self) -> Vec<Given<'_>> {
-        self.given.iter().map(|value| -> Given<'_> { value.as_ref() }).collect()
+    pub(super) fn given(&self) -> Vec<Parameter<'_>> {
+        self.given.iter().map(|value| -> Parameter<'_> { value.as_ref() }).collect()
     }
 }
 
@@ -72,15 +72,15 @@ impl<'a> Plain<'a> {
     /// Those that match `filter`, whose search is not looked at; they are counted here.
     pub(super) fn new(
         session: &'a Session<'a>,
-        figures: &Figures,
+        aggregates: &Aggregates,
         filter: &'a Filter,
-    ) -> Result<Self, Failed> {
+    ) -> Result<Self, PgError> {
         let known = match filter {
             Filter { from: Some(from), to: None, since: None, until: None, search: _ } => {
-                figures.of_sender(session, from)?
+                aggregates.of_sender(session, from)?
             }
             Filter { from: None, to: Some(to), since: None, until: None, search: _ } => {
-                figures.of_recipient(session, to)?
+                aggregates.of_recipient(session, to)?
             }
             _ => None,
         };
@@ -90,19 +90,19 @@ impl<'a> Plain<'a> {
 }
 
 /// How many meet the conditions.
-fn count(session: &Session<'_>, conditions: &Conditions) -> Result<u64, Failed> {
+fn count(session: &Session<'_>, conditions: &Conditions) -> Result<u64, PgError> {
     let sql = format!("SELECT count(*) FROM message WHERE {}", conditions.sql());
     rows::count(&session.row(&sql, &conditions.given())?, 0)
 }
 
 impl Matches for Plain<'_> {
-    type Error = Failed;
+    type Error = PgError;
 
-    fn total(&self) -> Result<u64, Failed> {
+    fn total(&self) -> Result<u64, PgError> {
         Ok(self.total)
     }
 
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+    fn before(&self, position: &Position, including: bool) -> Result<u64, PgError> {
         let mut conditions = Conditions::of(self.filter);
         let second = conditions.give(position.moment.second);
         let nanosecond = conditions.give(integer(position.moment.nanosecond));
@@ -114,7 +114,7 @@ impl Matches for Plain<'_> {
         count(self.session, &conditions)
     }
 
-    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, PgError> {
         // What lies nearer to the end is counted from there.
         let from_end = range.end > self.total / 2;
         let passed_over = if from_end { self.total - range.end } else { range.start };

@@ -2,8 +2,8 @@
 
 use tokio_postgres::Row;
 
-use super::connection::{Failed, Session};
-use super::figures::Figures;
+use super::aggregates::Aggregates;
+use super::connection::{PgError, Session};
 use super::plain::Conditions;
 use super::rows::{bigint, count, moment};
 use crate::query::{Filter, Page, Position, Search};
@@ -13,7 +13,7 @@ use crate::store::nearest::Nearest;
 /// What a search works with.
 pub(super) struct Texts<'a> {
     pub(super) session: &'a Session<'a>,
-    pub(super) figures: &'a Figures,
+    pub(super) aggregates: &'a Aggregates,
     /// So few messages are looked at one by one, when the other filters leave no more.
     pub(super) few: u64,
 }
@@ -25,13 +25,13 @@ impl<'a> Texts<'a> {
         filter: &Filter,
         search: &Search,
         page: &Page,
-    ) -> Result<Nearest<'a, Session<'a>>, Failed> {
+    ) -> Result<Nearest<'a, Session<'a>>, PgError> {
         let mut found = Nearest::new(self.session, page);
         let anchor = Anchor::of(page).position;
         let mut conditions = Conditions::of(filter);
         if !self.are_few(filter)? {
             self.look_up(filter, search, |row| offer(&mut found, row, anchor))?;
-            let upto = conditions.give(self.figures.texts_upto);
+            let upto = conditions.give(self.aggregates.texts_upto);
             conditions.add(format!("seq > {upto}"));
         }
         look(self.session, &conditions, search, |row| offer(&mut found, row, anchor))?;
@@ -39,7 +39,7 @@ impl<'a> Texts<'a> {
     }
 
     /// Whether the filter, without its search, leaves but few messages.
-    fn are_few(&self, filter: &Filter) -> Result<bool, Failed> {
+    fn are_few(&self, filter: &Filter) -> Result<bool, PgError> {
         let mut conditions = Conditions::of(filter);
         let most = conditions.give(bigint(self.few + 1));
         let sql = format!(
@@ -54,12 +54,12 @@ impl<'a> Texts<'a> {
         &self,
         filter: &Filter,
         search: &Search,
-        found: impl FnMut(&Row) -> Result<(), Failed>,
-    ) -> Result<(), Failed> {
+        found: impl FnMut(&Row) -> Result<(), PgError>,
+    ) -> Result<(), PgError> {
         let mut conditions = Conditions::of(filter);
         let pattern = conditions.give(pattern(search));
         conditions.add(format!("folded LIKE {pattern}"));
-        let upto = conditions.give(self.figures.texts_upto);
+        let upto = conditions.give(self.aggregates.texts_upto);
         conditions.add(format!("seq <= {upto}"));
         let sql = format!(
             "SELECT seq, ts_second, ts_nanosecond, message_id FROM message_text WHERE {}",
@@ -74,8 +74,8 @@ fn look(
     session: &Session<'_>,
     conditions: &Conditions,
     search: &Search,
-    mut found: impl FnMut(&Row) -> Result<(), Failed>,
-) -> Result<(), Failed> {
+    mut found: impl FnMut(&Row) -> Result<(), PgError>,
+) -> Result<(), PgError> {
     let sql = format!(
         "SELECT seq, ts_second, ts_nanosecond, message_id, text FROM message WHERE {} AND text IS NOT NULL",
         conditions.sql()
@@ -87,7 +87,7 @@ fn look(
     )
 }
 
-fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Position>) -> Result<(), Failed> {
+fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Position>) -> Result<(), PgError> {
     let moment = moment(row, 1)?;
     let id: &str = row.try_get(3)?;
     let place = anchor.map(|anchor| (moment, id).cmp(&(anchor.moment, anchor.message_id.as_str())));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::place::Place;
+use super::location::Location;
 use crate::store::{Error, Space};
 
 /// The file that stands beside `path` and is called as it is, with this ending.
@@ -70,7 +70,7 @@ pub(super) const REMOVED: Error =
 
 /// The file may well be there, and nobody knows.
 fn unseen(error: io::Error) -> Error {
-    Error::Unavailable { reason: "the database file cannot be looked at", source: Some(error.into()) }
+    Error::Unavailable { reason: "cannot access the database file", source: Some(error.into()) }
 }
 
 /// A database and its write-ahead log.
@@ -82,13 +82,13 @@ pub(super) struct Files {
 
 impl Files {
     /// This database, which must be in its place, and its write-ahead log.
-    pub(super) fn of(database: FileId, place: &Place) -> Result<Self, Error> {
+    pub(super) fn of(database: FileId, place: &Location) -> Result<Self, Error> {
         place.must_lead_to(database)?;
         Ok(Self { database, wal: FileId::of_database(&beside(place.path(), "-wal"))? })
     }
 
     /// Whether both are still in their place.
-    pub(super) fn must_be_at(&self, place: &Place) -> Result<(), Error> {
+    pub(super) fn must_be_at(&self, place: &Location) -> Result<(), Error> {
         if Self::of(self.database, place)? == *self { Ok(()) } else { Err(REMOVED) }
     }
 }

@@ -32,7 +32,7 @@ const TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE substr(tbl_name, 
 
 /// What stands in the way of bringing a database up to date.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum SchemaError {
     /// The database is of a newer Lyftr: its version.
     Newer(i64),
     /// The database is another program's: its mark.
@@ -43,13 +43,13 @@ pub(super) enum Refused {
     Sqlite(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Refused {
+impl From<rusqlite::Error> for SchemaError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl Refused {
+impl SchemaError {
     /// The same in words, about the database at `path`; `unusable` says what an error of SQLite's means.
     pub(super) fn at(self, path: &Path, unusable: impl FnOnce(rusqlite::Error) -> OpenError) -> OpenError {
         let path = path.display().to_string();
@@ -64,7 +64,7 @@ impl Refused {
 
 /// Whether this Lyftr can work with the database, and how many migrations it has seen. Writes nothing, so that
 /// another program's database is left as it is.
-pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
+pub(super) fn check(conn: &Connection) -> Result<usize, SchemaError> {
     // One snapshot: another process may be making the tables.
     let _snapshot = conn.is_autocommit().then(|| conn.unchecked_transaction()).transpose()?;
     let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
@@ -72,15 +72,15 @@ pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
     let tables: i64 = conn.query_row(TABLES, (), |row| row.get(0))?;
     if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
         let evident = if mark == 0 { evident_version(conn)? } else { None };
-        return Err(evident.map_or(Refused::Foreign(mark), Refused::Unmarked));
+        return Err(evident.map_or(SchemaError::Foreign(mark), SchemaError::Unmarked));
     }
     let done = usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len());
-    let done = done.ok_or(Refused::Newer(version))?;
+    let done = done.ok_or(SchemaError::Newer(version))?;
     // Of the two marks one may have been mended and not the other.
     if done < MIGRATIONS.len()
         && let Some(evident) = evident_version(conn)?.filter(|evident| *evident > done)
     {
-        return Err(Refused::Unmarked(evident));
+        return Err(SchemaError::Unmarked(evident));
     }
     Ok(done)
 }
@@ -121,7 +121,7 @@ pub(super) fn example(version: usize) -> rusqlite::Result<Connection> {
 
 /// Applies what is missing in one transaction, which also proves that the database can be written: the version
 /// is written even when it stays as it is. So a start never answers for rows that were never synced.
-pub(super) fn up(conn: &mut Connection) -> Result<(), Refused> {
+pub(super) fn up(conn: &mut Connection) -> Result<(), SchemaError> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in MIGRATIONS.iter().skip(check(&transaction)?) {
         transaction.execute_batch(migration)?;
@@ -151,17 +151,17 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         up(&mut conn).unwrap();
         conn.pragma_update(None, "user_version", VERSION + 1).unwrap();
-        assert!(matches!(up(&mut conn), Err(Refused::Newer(v)) if v == VERSION + 1));
+        assert!(matches!(up(&mut conn), Err(SchemaError::Newer(v)) if v == VERSION + 1));
     }
 
     #[test]
     fn another_programs_database_is_refused() {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE theirs (a)").unwrap();
-        assert!(matches!(up(&mut conn), Err(Refused::Foreign(0))));
+        assert!(matches!(up(&mut conn), Err(SchemaError::Foreign(0))));
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
-        assert!(matches!(up(&mut conn), Err(Refused::Foreign(7))));
+        assert!(matches!(up(&mut conn), Err(SchemaError::Foreign(7))));
     }
 
     #[test]
@@ -181,12 +181,12 @@ mod tests {
                 conn.execute_batch(more).unwrap();
                 let refused = up(&mut conn).unwrap_err();
                 match refused {
-                    Refused::Unmarked(found) => assert!(is_ours && found == version, "{more}: {found}"),
-                    Refused::Foreign(0) => assert!(!is_ours, "{version}: {more}"),
+                    SchemaError::Unmarked(found) => assert!(is_ours && found == version, "{more}: {found}"),
+                    SchemaError::Foreign(0) => assert!(!is_ours, "{version}: {more}"),
                     other => panic!("{version}: {more}: {other:?}"),
                 }
                 conn.pragma_update(None, "application_id", 7).unwrap();
-                assert!(matches!(check(&conn), Err(Refused::Foreign(7))), "it is marked as another's");
+                assert!(matches!(check(&conn), Err(SchemaError::Foreign(7))), "it is marked as another's");
             }
         }
     }
@@ -196,7 +196,7 @@ mod tests {
         for version in 1..=MIGRATIONS.len() {
             let mut conn = example(version).unwrap();
             conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-            assert!(matches!(up(&mut conn), Err(Refused::Unmarked(found)) if found == version));
+            assert!(matches!(up(&mut conn), Err(SchemaError::Unmarked(found)) if found == version));
             conn.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
             up(&mut conn).unwrap();
             assert_eq!(schema(&conn).unwrap(), schema(&example(MIGRATIONS.len()).unwrap()).unwrap());

@@ -11,8 +11,8 @@ use super::connection::{self, explain};
 use super::failed::Failed;
 use super::index::IndexView;
 use super::indexer::Shared;
-use super::number::{ANY, Number};
 use super::order::{ByNumber, ByTime, Order};
+use super::phone_number::{ANY, PhoneNumber};
 use super::plain::{self, Plain};
 use super::ranked::Ranked;
 use super::rows::{self, timestamp};
@@ -20,7 +20,7 @@ use super::search::Search;
 use super::{Tuning, lock};
 use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Stats};
-use crate::store::matches::{listing, wide};
+use crate::store::matches::{listing, to_u64};
 use crate::store::{Arrived, Error};
 use crate::telemetry::chain;
 
@@ -41,12 +41,12 @@ pub(super) struct Readers {
     path: PathBuf,
     tuning: Tuning,
     shared: Arc<Shared>,
-    idle: Mutex<Vec<Connections>>,
+    idle: Mutex<Vec<ReadConnections>>,
 }
 
 /// What one reader reads with.
 #[derive(Debug)]
-struct Connections {
+struct ReadConnections {
     messages: Connection,
     /// And which index it was opened on.
     index: Option<(u64, Connection)>,
@@ -57,8 +57,8 @@ impl Readers {
     /// on even when the disk is full and could not hold new ones.
     pub(super) fn open(path: &Path, tuning: Tuning, shared: Arc<Shared>) -> Result<Self, Error> {
         let readers = Self { path: path.to_owned(), tuning, shared, idle: Mutex::default() };
-        readers.ask(|asking| {
-            let messages = asking.messages()?;
+        readers.run(|session| {
+            let messages = session.messages()?;
             Ok(messages.query_row(ANY_ROW, (), |row| row.get::<_, i64>(0))?)
         })?;
         Ok(readers)
@@ -70,56 +70,57 @@ impl Readers {
     }
 
     pub(super) fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
-        self.ask(|asking| match asking.list(filter, page) {
+        self.run(|session| match session.list(filter, page) {
             Ok(Some(listing)) => Ok(listing),
-            Ok(None) => asking.list_plainly(filter, page),
+            Ok(None) => session.list_plainly(filter, page),
             Err(Failed::Index(error)) if !interrupted(&error) => {
                 tracing::warn!(error = chain(&error), "the index cannot be read");
-                asking.shared.distrust();
-                asking.connections.index = None;
-                asking.list_plainly(filter, page)
+                session.shared.distrust();
+                session.connections.index = None;
+                session.list_plainly(filter, page)
             }
             Err(failed) => Err(failed),
         })
     }
 
     pub(super) fn stats(&self) -> Result<Stats, Error> {
-        self.ask(|asking| {
-            let shared = asking.shared;
-            stats(&asking.messages()?, shared)
+        self.run(|session| {
+            let shared = session.shared;
+            stats(&session.messages()?, shared)
         })
     }
 
     pub(super) fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
-        self.ask(|asking| {
-            let messages = asking.messages()?;
+        self.run(|session| {
+            let messages = session.messages()?;
             Ok(rows::arrived(&messages, after, limit)?)
         })
     }
 
     pub(super) fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
-        self.ask(|asking| {
-            let messages = asking.messages()?;
+        self.run(|session| {
+            let messages = session.messages()?;
             Ok(rows::with_ids(&messages, ids)?)
         })
     }
 
-    /// Answers a question within [`Tuning::read_timeout`]. Connections that failed are not used again.
-    fn ask<T>(&self, question: impl FnOnce(&mut Asking<'_>) -> Result<T, Failed>) -> Result<T, Error> {
+    /// Answers a question within [`Tuning::read_timeout`]. ReadConnections that failed are not used again.
+    fn run<T>(&self, question: impl FnOnce(&mut ReadSession<'_>) -> Result<T, Failed>) -> Result<T, Error> {
         let waiting = lock(&self.idle).pop();
         let ask = || {
             let connections = match waiting {
                 Some(connections) => connections,
-                None => Connections {
+                None => ReadConnections {
                     messages: connection::reader(&self.path, self.tuning.reader_cache_kib)?,
                     index: None,
                 },
             };
             let deadline = Instant::now() + self.tuning.read_timeout;
-            let mut asking = Asking { connections, deadline, tuning: self.tuning, shared: &self.shared };
-            watch(&mut asking.connections.messages, deadline)?;
-            let answer = question(&mut asking)?;
-            Ok((answer, asking.connections))
+            let mut session =
+                ReadSession { connections, deadline, tuning: self.tuning, shared: &self.shared };
+            watch(&mut session.connections.messages, deadline)?;
+            let answer = question(&mut session)?;
+            Ok((answer, session.connections))
         };
         let (answer, connections) = ask().map_err(|failed: Failed| match failed {
             Failed::Database(error) | Failed::Index(error) => explain(error),
@@ -130,14 +131,14 @@ impl Readers {
 }
 
 /// A question being answered.
-struct Asking<'a> {
-    connections: Connections,
+struct ReadSession<'a> {
+    connections: ReadConnections,
     deadline: Instant,
     tuning: Tuning,
     shared: &'a Shared,
 }
 
-impl Asking<'_> {
+impl ReadSession<'_> {
     fn messages(&mut self) -> rusqlite::Result<Transaction<'_>> {
         self.connections.messages.transaction_with_behavior(TransactionBehavior::Deferred)
     }
@@ -149,13 +150,13 @@ impl Asking<'_> {
 
     /// From what is kept; none if that is not to be had.
     fn list(&mut self, filter: &Filter, page: &Page) -> Result<Option<Listing>, Failed> {
-        let number = |written: &Option<String>| written.as_deref().map_or(Some(ANY), Number::of);
+        let number = |written: &Option<String>| written.as_deref().map_or(Some(ANY), PhoneNumber::of);
         let pair = number(&filter.from).zip(number(&filter.to));
         let of_pair = pair.is_some_and(|pair| pair != (ANY, ANY));
         if of_pair || filter.search.is_some() {
             self.open_index()?;
         }
-        let Connections { messages, index } = &mut self.connections;
+        let ReadConnections { messages, index } = &mut self.connections;
         let messages = messages.transaction_with_behavior(TransactionBehavior::Deferred)?;
 
         let mut derived = self.shared.derived();
@@ -224,7 +225,7 @@ impl Asking<'_> {
 fn stats(messages: &Transaction<'_>, shared: &Shared) -> Result<Stats, Failed> {
     let mut derived = shared.derived();
     let kept = derived.up_to_date(messages, ARRIVALS_MAX)?;
-    let figures = kept.map(|kept| (kept.total(), wide(kept.senders()), kept.top()));
+    let figures = kept.map(|kept| (kept.total(), to_u64(kept.senders()), kept.top()));
     drop(derived);
     let (total_messages, senders_count, messages_per_sender) = match figures {
         Some(figures) => figures,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::failed::Failed;
 use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
 use crate::store::Arrived;
-use crate::store::matches::{Entry, narrow};
+use crate::store::matches::{Entry, to_usize};
 use crate::store::nearest::Rows;
 
 /// The columns that [`message`] reads.
@@ -49,7 +49,7 @@ pub(super) fn page(
         .map(|entry| Ok((entry.moment, id_of(entry.seq)?, *entry)))
         .collect::<Result<Vec<(Moment, Box<str>, Entry)>, Failed>>()?;
     sorted.sort_unstable();
-    let page = sorted.into_iter().skip(narrow(skip)).take(narrow(limit));
+    let page = sorted.into_iter().skip(to_usize(skip)).take(to_usize(limit));
     fetch(messages, &page.map(|(_, _, entry)| entry).collect::<Vec<_>>())
 }
 

@@ -11,8 +11,8 @@ use super::checkpoint::{self, Checkpoint, Steps};
 use super::connection::{self, BUSY_TIMEOUT, explain};
 use super::files::{FileId, Files, Owner, REMOVED};
 use super::indexer::Shared;
+use super::location::Location;
 use super::migrate;
-use super::place::Place;
 use super::recovery::{self, Doubt};
 use crate::message::Message;
 use crate::store::{Error, Outcome};
@@ -38,7 +38,7 @@ const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
 /// Owns the write connection. After a failure it has none, and opens a new one for the next batch.
 #[derive(Debug)]
 pub(super) struct Writer {
-    place: Place,
+    place: Location,
     tuning: Tuning,
     /// The file that was opened at the start. Another one in its place is never written: with the log of this
     /// one beside it, that would damage it.
@@ -71,7 +71,7 @@ impl Writer {
     /// Takes over a connection whose schema is up to date. `written`: that was proven by writing to the database;
     /// otherwise it is for the first batch to do so.
     pub(super) fn new(
-        place: &Place,
+        place: &Location,
         tuning: Tuning,
         conn: Connection,
         written: bool,

@@ -11,8 +11,8 @@ use futures_util::future::{join, join3};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row, RowStream};
 
-use super::connection::Failed;
-use super::value::{Given, typed};
+use super::connection::PgError;
+use super::parameter::{Parameter, typed};
 
 /// Changes see what others have committed by then, whatever a user or a database is set to.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
@@ -78,18 +78,19 @@ impl Connection {
         task: JoinHandle<()>,
         options: Option<&str>,
         timeout: Duration,
-    ) -> Result<Self, Failed> {
+    ) -> Result<Self, PgError> {
         let mut connection = Self { client, task, settings: Settings::default() };
         let names = names_of(options.unwrap_or_default());
-        let given: [Given<'_>; 2] = [&options.is_some(), &names];
+        let given: [Parameter<'_>; 2] = [&options.is_some(), &names];
         let (begun, found, ended) =
             join3(connection.run(BEGIN), connection.query(FIND, &given), connection.run(COMMIT)).await;
         begun.map_err(by_statement)?;
         let found = found?;
         ended?;
-        let found = found.first().ok_or_else(|| Failed::Nonsense("a server without settings".into()))?;
+        let found =
+            found.first().ok_or_else(|| PgError::UnexpectedResponse("a server without settings".into()))?;
         if !found.try_get::<_, bool>(2)? {
-            return Err(Failed::Unfit(NO_OPTIONS));
+            return Err(PgError::Unfit(NO_OPTIONS));
         }
         connection.settings = Settings {
             synchronous_commit: found.try_get(0)?,
@@ -97,7 +98,7 @@ impl Connection {
             timeout: timeout.as_millis().to_string(),
         };
         if connection.settings.synchronous_commit == "off" {
-            return Err(Failed::Unfit(NO_SYNC_AT_COMMIT));
+            return Err(PgError::Unfit(NO_SYNC_AT_COMMIT));
         }
         connection.once(async { Ok(()) }).await?;
         Ok(connection)
@@ -109,16 +110,17 @@ impl Connection {
     }
 
     /// Begins a transaction by this statement, in one round trip.
-    pub(super) async fn begin(&self, statement: &str) -> Result<(), Failed> {
+    pub(super) async fn begin(&self, statement: &str) -> Result<(), PgError> {
         let Settings { synchronous_commit, search_path, timeout } = &self.settings;
-        let given: [Given<'_>; 3] = [synchronous_commit, search_path, timeout];
+        let given: [Parameter<'_>; 3] = [synchronous_commit, search_path, timeout];
         let (begun, settled) = join(self.run(statement), self.query(SETTLE, &given)).await;
         begun?;
         let settled = settled?;
-        let row = settled.first().ok_or_else(|| Failed::Nonsense("a server without settings".into()))?;
+        let row =
+            settled.first().ok_or_else(|| PgError::UnexpectedResponse("a server without settings".into()))?;
         for (column, why) in [NO_FSYNC, NO_UTF8].into_iter().enumerate() {
             if !row.try_get::<_, bool>(column)? {
-                return Err(Failed::Unfit(why));
+                return Err(PgError::Unfit(why));
             }
         }
         Ok(())
@@ -126,7 +128,7 @@ impl Connection {
 
     /// Work that is a transaction of its own. It must be one statement, which is on its way as soon as it is polled:
     /// the begin, the statement and the commit then cost one round trip together.
-    pub(super) async fn once<T>(&self, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    pub(super) async fn once<T>(&self, work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
         // They are polled, and so sent, in this order. What fails makes the rest fail, the commit too.
         let (begun, done, ended) = join3(self.begin(BEGIN), work, self.run(COMMIT)).await;
         begun?;
@@ -136,28 +138,28 @@ impl Connection {
     }
 
     /// Runs statements without values.
-    pub(super) async fn run(&self, sql: &str) -> Result<(), Failed> {
+    pub(super) async fn run(&self, sql: &str) -> Result<(), PgError> {
         Ok(self.client.batch_execute(sql).await?)
     }
 
     /// All rows that a statement gives.
-    pub(super) async fn query(&self, sql: &str, given: &[Given<'_>]) -> Result<Vec<Row>, Failed> {
+    pub(super) async fn query(&self, sql: &str, given: &[Parameter<'_>]) -> Result<Vec<Row>, PgError> {
         Ok(self.client.query_typed(sql, &typed(given)).await?)
     }
 
     /// The rows as they come.
-    pub(super) async fn rows(&self, sql: &str, given: &[Given<'_>]) -> Result<RowStream, Failed> {
+    pub(super) async fn rows(&self, sql: &str, given: &[Parameter<'_>]) -> Result<RowStream, PgError> {
         Ok(self.client.query_typed_raw(sql, typed(given)).await?)
     }
 }
 
 /// A pooler that lends out by statement takes no transaction, and says so.
-fn by_statement(failed: Failed) -> Failed {
+fn by_statement(failed: PgError) -> PgError {
     match &failed {
-        Failed::Server(error)
+        PgError::Server(error)
             if error.as_db_error().is_some_and(|error| error.message().contains("statement pooling")) =>
         {
-            Failed::Unfit(NO_TRANSACTIONS)
+            PgError::Unfit(NO_TRANSACTIONS)
         }
         _ => failed,
     }

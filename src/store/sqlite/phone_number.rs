@@ -4,12 +4,12 @@ use crate::message::{PHONE_DIGITS_MAX, Phone};
 
 /// A phone number by its place among all of them, the shorter ones first, from 1 on. Zero means any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Number(pub(super) i64);
+pub(super) struct PhoneNumber(pub(super) i64);
 
 /// Stands for every number where one could be named.
-pub(super) const ANY: Number = Number(0);
+pub(super) const ANY: PhoneNumber = PhoneNumber(0);
 
-impl Number {
+impl PhoneNumber {
     /// The number that is written so; none if it is not a phone number.
     pub(super) fn of(written: &str) -> Option<Self> {
         Phone::new(written).ok()?;
@@ -38,7 +38,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_number_comes_back_as_it_was_written(written in "\\+[0-9]{1,15}") {
-            let number = Number::of(&written).unwrap();
+            let number = PhoneNumber::of(&written).unwrap();
             prop_assert!(number > ANY);
             prop_assert_eq!(number.phone().unwrap(), Phone::new(&written).unwrap());
         }
@@ -48,20 +48,20 @@ mod tests {
     fn no_two_numbers_share_a_place() {
         let mut last = ANY;
         for written in ["+0", "+1", "+9", "+00", "+01", "+99", "+000", "+999999999999999"] {
-            let number = Number::of(written).unwrap();
+            let number = PhoneNumber::of(written).unwrap();
             assert!(number > last, "{written}");
             last = number;
         }
-        assert_eq!(Number::of("+9").map(|n| n.0 + 1), Number::of("+00").map(|n| n.0));
+        assert_eq!(PhoneNumber::of("+9").map(|n| n.0 + 1), PhoneNumber::of("+00").map(|n| n.0));
     }
 
     #[test]
     fn what_is_no_phone_number_has_no_place() {
         for bad in ["", "+", "1", "+1234567890123456", "+1a", " 1"] {
-            assert_eq!(Number::of(bad), None, "{bad:?}");
+            assert_eq!(PhoneNumber::of(bad), None, "{bad:?}");
         }
         assert_eq!(ANY.phone(), None);
-        assert_eq!(Number(-1).phone(), None);
-        assert_eq!(Number(i64::MAX).phone(), None);
+        assert_eq!(PhoneNumber(-1).phone(), None);
+        assert_eq!(PhoneNumber(i64::MAX).phone(), None);
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::connection::{Failed, Session};
-use super::insert::PLACES;
+use super::connection::{PgError, Session};
+use super::insert::SEQS_PER_BATCH;
 use super::locks;
 use crate::store::check::{Event, Tell};
 
@@ -38,7 +38,7 @@ pub(super) struct Seen(AtomicI64);
 impl Seen {
     /// An arrival number that was given.
     pub(super) fn note(&self, seq: i64) {
-        self.0.fetch_max(seq / PLACES, Relaxed);
+        self.0.fetch_max(seq / SEQS_PER_BATCH, Relaxed);
     }
 
     pub(super) fn get(&self) -> i64 {
@@ -47,7 +47,7 @@ impl Seen {
 }
 
 /// Moves the sequence on if it is behind.
-pub(super) fn mend(session: &Session<'_>, seen: i64) -> Result<(), Failed> {
+pub(super) fn mend(session: &Session<'_>, seen: i64) -> Result<(), PgError> {
     if needed(session, seen)?.is_none() {
         return Ok(());
     }
@@ -58,11 +58,11 @@ pub(super) fn mend(session: &Session<'_>, seen: i64) -> Result<(), Failed> {
 }
 
 /// The same, by who has the lock of migrations.
-pub(super) fn move_on(session: &Session<'_>, seen: i64) -> Result<(), Failed> {
+pub(super) fn move_on(session: &Session<'_>, seen: i64) -> Result<(), PgError> {
     // Another process may have done so while this one waited for the lock.
     let Some(needed) = needed(session, seen)? else { return Ok(()) };
     if !session.row(MAY_MOVE, &[])?.try_get::<_, bool>(0)? {
-        return Err(Failed::Unfit(BEHIND));
+        return Err(PgError::Unfit(BEHIND));
     }
     let to = needed.saturating_add(MARGIN);
     session.row(MOVE_ON, &[&to])?;
@@ -71,7 +71,7 @@ pub(super) fn move_on(session: &Session<'_>, seen: i64) -> Result<(), Failed> {
 }
 
 /// Tells of a sequence that is behind.
-pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), Failed> {
+pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgError> {
     if let Some(needed) = needed(session, 0)? {
         tell(Event::Problem(format!(
             "message_batch: behind the messages; it should have given {needed}; a start of the service moves it on"
@@ -80,6 +80,6 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), Fa
     Ok(())
 }
 
-fn needed(session: &Session<'_>, seen: i64) -> Result<Option<i64>, Failed> {
+fn needed(session: &Session<'_>, seen: i64) -> Result<Option<i64>, PgError> {
     session.query(NEEDED, &[&seen])?.first().map(|row| Ok(row.try_get(0)?)).transpose()
 }

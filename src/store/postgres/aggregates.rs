@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use tokio_postgres::Row;
 
-use super::connection::{Failed, Session};
+use super::connection::{PgError, Session};
 use super::rows::{self, COLUMNS, bigint, checked, count, integer, timestamp};
 use crate::message::{Message, Moment, Phone, Timestamp};
 use crate::query::{Position, SenderCount, Stats};
@@ -99,7 +99,7 @@ const TOTAL_PLAINLY: &str = "SELECT count(*) FROM message";
 
 /// How far the figures have come in a snapshot.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Figures {
+pub(super) struct Aggregates {
     /// They hold every message up to this one.
     pub(super) upto: i64,
     /// And so do the texts.
@@ -108,14 +108,14 @@ pub(super) struct Figures {
     pub(super) is_void: bool,
 }
 
-impl Figures {
-    pub(super) fn read(session: &Session<'_>) -> Result<Self, Failed> {
+impl Aggregates {
+    pub(super) fn read(session: &Session<'_>) -> Result<Self, PgError> {
         let void = Self { upto: 0, texts_upto: 0, is_void: true };
-        Ok(Self::noted(session)?.filter(|figures| !figures.is_void).unwrap_or(void))
+        Ok(Self::noted(session)?.filter(|aggregates| !aggregates.is_void).unwrap_or(void))
     }
 
     /// The same as it is noted, also if it is void; none if a hand took the note away.
-    pub(super) fn noted(session: &Session<'_>) -> Result<Option<Self>, Failed> {
+    pub(super) fn noted(session: &Session<'_>) -> Result<Option<Self>, PgError> {
         let rows = session.query(STATE, &[])?;
         let noted = |row: &Row| {
             Ok(Self { upto: row.try_get(0)?, texts_upto: row.try_get(1)?, is_void: row.try_get(2)? })
@@ -124,7 +124,7 @@ impl Figures {
     }
 
     /// All messages.
-    pub(super) fn total(&self, session: &Session<'_>) -> Result<u64, Failed> {
+    pub(super) fn total(&self, session: &Session<'_>) -> Result<u64, PgError> {
         let row = if self.is_void {
             session.row(TOTAL_PLAINLY, &[])?
         } else {
@@ -134,16 +134,16 @@ impl Figures {
     }
 
     /// All messages of a sender; none if that is not known.
-    pub(super) fn of_sender(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
+    pub(super) fn of_sender(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, PgError> {
         self.of(session, OF_SENDER, number)
     }
 
     /// All messages to a recipient; none if that is not known.
-    pub(super) fn of_recipient(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
+    pub(super) fn of_recipient(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, PgError> {
         self.of(session, OF_RECIPIENT, number)
     }
 
-    fn of(&self, session: &Session<'_>, sql: &str, number: &str) -> Result<Option<u64>, Failed> {
+    fn of(&self, session: &Session<'_>, sql: &str, number: &str) -> Result<Option<u64>, PgError> {
         if self.is_void {
             return Ok(None);
         }
@@ -151,20 +151,20 @@ impl Figures {
     }
 
     /// The answer to `GET /stats`.
-    pub(super) fn stats(&self, session: &Session<'_>) -> Result<Stats, Failed> {
+    pub(super) fn stats(&self, session: &Session<'_>) -> Result<Stats, PgError> {
         let (senders, top) = if self.is_void {
             (session.row(SENDERS_PLAINLY, &[])?, session.query(TOP_SENDERS_PLAINLY, &[])?)
         } else {
             (session.row(SENDERS, &[&self.upto])?, session.query(TOP_SENDERS, &[&self.upto])?)
         };
         let sender = |row| Ok(SenderCount { from: checked(row, 0, Phone::new)?, count: count(row, 1)? });
-        let instant = |sql| -> Result<Option<Timestamp>, Failed> {
+        let instant = |sql| -> Result<Option<Timestamp>, PgError> {
             session.query(sql, &[])?.first().map(|row| timestamp(row, 0)).transpose()
         };
         Ok(Stats {
             total_messages: self.total(session)?,
             senders_count: count(&senders, 0)?,
-            messages_per_sender: top.iter().map(sender).collect::<Result<_, Failed>>()?,
+            messages_per_sender: top.iter().map(sender).collect::<Result<_, PgError>>()?,
             first_message_ts: instant(FIRST)?,
             last_message_ts: instant(LAST)?,
         })
@@ -174,7 +174,7 @@ impl Figures {
 /// The messages of a range of time.
 pub(super) struct Timeline<'a> {
     session: &'a Session<'a>,
-    figures: &'a Figures,
+    aggregates: &'a Aggregates,
     range: Range<Moment>,
     /// How many messages come before the range …
     before: u64,
@@ -186,34 +186,35 @@ impl<'a> Timeline<'a> {
     /// Those of `range`; they are counted here.
     pub(super) fn new(
         session: &'a Session<'a>,
-        figures: &'a Figures,
+        aggregates: &'a Aggregates,
         range: Range<Moment>,
-    ) -> Result<Self, Failed> {
-        let mut timeline = Self { session, figures, range, before: 0, total: 0 };
+    ) -> Result<Self, PgError> {
+        let mut timeline = Self { session, aggregates, range, before: 0, total: 0 };
         timeline.before = timeline.rank(timeline.range.start, "")?;
         timeline.total = timeline.rank(timeline.range.end, "")?.saturating_sub(timeline.before);
         Ok(timeline)
     }
 
     /// Messages before a moment, or at that moment and with a lesser id.
-    fn rank(&self, moment: Moment, id: &str) -> Result<u64, Failed> {
+    fn rank(&self, moment: Moment, id: &str) -> Result<u64, PgError> {
         if moment == Moment::MIN {
             return Ok(0);
         }
         if moment == Moment::MAX {
-            return self.figures.total(self.session);
+            return self.aggregates.total(self.session);
         }
         let day = moment.second.div_euclid(SECONDS_A_DAY);
         let minute = moment.second.div_euclid(SECONDS_A_MINUTE);
         let nanosecond = integer(moment.nanosecond);
-        let row =
-            self.session.row(RANK, &[&day, &minute, &moment.second, &nanosecond, &id, &self.figures.upto])?;
+        let row = self
+            .session
+            .row(RANK, &[&day, &minute, &moment.second, &nanosecond, &id, &self.aggregates.upto])?;
         count(&row, 0)
     }
 
     /// The minute of the message with so many before it, and how many come before that minute.
-    fn minute_at(&self, rank: u64) -> Result<Option<(i64, u64)>, Failed> {
-        let upto = self.figures.upto;
+    fn minute_at(&self, rank: u64) -> Result<Option<(i64, u64)>, PgError> {
+        let upto = self.aggregates.upto;
         let days = self.session.query(DAY_AT, &[&bigint(rank), &upto])?;
         let Some(day) = days.first() else { return Ok(None) };
         let (first, before) = (day.try_get::<_, i64>(0)? * MINUTES_A_DAY, count(day, 1)?);
@@ -224,13 +225,13 @@ impl<'a> Timeline<'a> {
 }
 
 impl Matches for Timeline<'_> {
-    type Error = Failed;
+    type Error = PgError;
 
-    fn total(&self) -> Result<u64, Failed> {
+    fn total(&self) -> Result<u64, PgError> {
         Ok(self.total)
     }
 
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+    fn before(&self, position: &Position, including: bool) -> Result<u64, PgError> {
         if position.moment < self.range.start {
             return Ok(0);
         }
@@ -242,7 +243,7 @@ impl Matches for Timeline<'_> {
         Ok(self.rank(position.moment, &id)?.saturating_sub(self.before))
     }
 
-    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, PgError> {
         let limit = bigint(range.end - range.start);
         // The first page begins where the range does; the place of another one has to be found.
         let (from, skipped) = if range.start == 0 {

@@ -21,14 +21,14 @@ const NAMED_TWICE: &str = "it has more than one name (hard links), and each woul
 
 /// The place of a database.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// As it was given.
     given: PathBuf,
     /// The file itself: another path only if that is a symbolic link.
     path: PathBuf,
 }
 
-impl Place {
+impl Location {
     /// For who writes the database, which need not be there yet.
     pub(super) fn to_write(given: &Path) -> Result<Self, OpenError> {
         let place = Self::find(given)?;

@@ -4,32 +4,32 @@ use tokio_postgres::types::{ToSql, Type};
 
 /// A value that says of what type it is. So the server need not be asked first, and no statement need be prepared,
 /// which would be a thing of one session: behind a pooler the next transaction may be in another one.
-pub(super) trait Value: ToSql + Sync {
+pub(super) trait SqlValue: ToSql + Sync {
     /// Its type on the server.
     fn kind(&self) -> Type;
 }
 
 /// A value that is given with a statement.
-pub(super) type Given<'a> = &'a dyn Value;
+pub(super) type Parameter<'a> = &'a dyn SqlValue;
 
 macro_rules! values {
     ($($of:ty => $kind:ident, $list:ident;)*) => {$(
-        impl Value for $of {
+        impl SqlValue for $of {
             fn kind(&self) -> Type {
                 Type::$kind
             }
         }
-        impl Value for Option<$of> {
+        impl SqlValue for Option<$of> {
             fn kind(&self) -> Type {
                 Type::$kind
             }
         }
-        impl Value for Vec<$of> {
+        impl SqlValue for Vec<$of> {
             fn kind(&self) -> Type {
                 Type::$list
             }
         }
-        impl Value for Vec<Option<$of>> {
+        impl SqlValue for Vec<Option<$of>> {
             fn kind(&self) -> Type {
                 Type::$list
             }
@@ -46,13 +46,13 @@ values! {
     String => TEXT, TEXT_ARRAY;
 }
 
-impl Value for &[&str] {
+impl SqlValue for &[&str] {
     fn kind(&self) -> Type {
         Type::TEXT_ARRAY
     }
 }
 
 /// Values with their types, as they are sent.
-pub(super) fn typed<'a>(given: &[Given<'a>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+pub(super) fn typed<'a>(given: &[Parameter<'a>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     given.iter().map(|&value| -> (&'a (dyn ToSql + Sync), Type) { (value, value.kind()) }).collect()
 }
