@@ -205,7 +205,7 @@ impl Postgres {
     /// [`Error`], also when they do not end.
     pub fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
         let latest = self.connections.lend(|session| {
-            batch_sequence::mend(session, self.progress.seen())?;
+            batch_sequence::repair(session, self.progress.greatest_batch())?;
             horizon::latest(session)
         })?;
         let begin = Instant::now();
@@ -273,7 +273,7 @@ impl Store for Postgres {
         }
         let mut tries = 1;
         loop {
-            let seen = self.progress.seen();
+            let seen = self.progress.greatest_batch();
             match self.connections.lend(|session| insert::insert(session, batch, seen)) {
                 Ok((outcomes, latest)) => {
                     self.progress.stored(latest);
@@ -282,7 +282,7 @@ impl Store for Postgres {
                 Err(failed) if failed.is_passing() && tries < TRIES_MAX => {
                     tries += 1;
                     if matches!(failed, PgError::ArrivalNumberReused) {
-                        self.connections.lend(|session| batch_sequence::mend(session, seen))?;
+                        self.connections.lend(|session| batch_sequence::repair(session, seen))?;
                     }
                 }
                 Err(failed) => return Err(failed.into()),
@@ -326,7 +326,7 @@ impl Store for Postgres {
             session.row(WRITE, &[])?;
             let version = migrate::found(session)?;
             if version == migrate::VERSION {
-                batch_sequence::mend(session, self.progress.seen())?;
+                batch_sequence::repair(session, self.progress.greatest_batch())?;
             }
             Ok(version)
         })?;
@@ -366,7 +366,7 @@ fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result
     let aggregates = Aggregates::read(session)?;
     if let Some(search) = search {
         return listing(
-            &search::Texts { session, aggregates: &aggregates, few }.search(filter, search, page)?,
+            &search::TextSearch { session, aggregates: &aggregates, few }.search(filter, search, page)?,
             page,
         );
     }

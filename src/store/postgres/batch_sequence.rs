@@ -1,6 +1,6 @@
-//! The numbers of batches, which arrival numbers are made of. They come from a sequence of the server's, and whoever
-//! reads on relies on it that none is given twice and none after a greater one was seen. A sequence is no part of what is
-//! replicated, or dumped with a table, and can be set back: it is looked after, and moved on when it has fallen behind.
+//! The sequence of batch numbers, which arrival numbers are made of. A reader that goes on from an arrival number relies
+//! on the sequence: no number is given twice, and none after a greater one was seen. But a sequence is neither replicated
+//! nor dumped with a table, and can be set back: Lyftr watches it, and advances it when it is behind the messages.
 
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,9 +10,8 @@ use super::insert::SEQS_PER_BATCH;
 use super::locks;
 use crate::store::check::{Event, Tell};
 
-/// The least number that the sequence must have given by now, if it has not: that of the latest message there is or was
-/// derived from, and that which this process has seen. What a sequence that was never asked would give first is also what
-/// it says that it gave last.
+/// The batch number that the sequence must have reached, if it is behind: the greatest of the messages, of the derived
+/// data, and of this process. A sequence that was never used reports its first value as its last one, hence `is_called`.
 const NEEDED: &str = "\
     SELECT needed FROM (
         SELECT last_value, is_called, greatest(last_value, $1, (SELECT max(seq) >> 16 FROM message),
@@ -20,23 +19,23 @@ const NEEDED: &str = "\
         FROM message_batch
     ) AS numbers WHERE needed > last_value OR NOT is_called";
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1, $2)";
-const MOVE_ON: &str = "SELECT setval('message_batch', $1)";
-const MAY_MOVE: &str = "\
+const ADVANCE: &str = "SELECT setval('message_batch', $1)";
+const MAY_ADVANCE: &str = "\
     SELECT has_sequence_privilege('message_batch', 'UPDATE') AND current_setting('transaction_read_only') = 'off'";
-/// It is moved so much further. Others, who do not wait meanwhile, take fewer numbers than that between the look and the
-/// move, which so never sets it back.
+/// The sequence is advanced so far beyond the needed number. Other processes go on meanwhile: they take fewer numbers than
+/// this between the query and the change, so that the change never sets the sequence back.
 const MARGIN: i64 = 1 << 16;
 
 const BEHIND: &str = "the sequence message_batch is behind the messages, as after a move without it, and this user may \
-    not move it on, or not here: run `lyftr migrate` on the primary as the owner of the tables, or \
+    not advance it, or not here: run `lyftr migrate` on the primary as the owner of the tables, or \
     GRANT UPDATE ON SEQUENCE message_batch to the user";
 
-/// The greatest number of a batch that this process knows of.
+/// The greatest batch number that this process knows of.
 #[derive(Debug, Default)]
-pub(super) struct Seen(AtomicI64);
+pub(super) struct GreatestBatch(AtomicI64);
 
-impl Seen {
-    /// An arrival number that was given.
+impl GreatestBatch {
+    /// Notes an arrival number that was given.
     pub(super) fn note(&self, seq: i64) {
         self.0.fetch_max(seq / SEQS_PER_BATCH, Relaxed);
     }
@@ -46,40 +45,41 @@ impl Seen {
     }
 }
 
-/// Moves the sequence on if it is behind.
-pub(super) fn mend(session: &Session<'_>, seen: i64) -> Result<(), PgError> {
+/// Advances the sequence if it is behind.
+pub(super) fn repair(session: &Session<'_>, seen: i64) -> Result<(), PgError> {
     if needed(session, seen)?.is_none() {
         return Ok(());
     }
     session.transaction(|| {
         session.query(LOCK, &[&locks::LYFTR, &locks::MIGRATION])?;
-        move_on(session, seen)
+        advance(session, seen)
     })
 }
 
-/// The same, by who has the lock of migrations.
-pub(super) fn move_on(session: &Session<'_>, seen: i64) -> Result<(), PgError> {
-    // Another process may have done so while this one waited for the lock.
+/// As [`repair`], for a caller that holds the lock of migrations.
+pub(super) fn advance(session: &Session<'_>, seen: i64) -> Result<(), PgError> {
+    // Another process may have advanced it while this one waited for the lock.
     let Some(needed) = needed(session, seen)? else { return Ok(()) };
-    if !session.row(MAY_MOVE, &[])?.try_get::<_, bool>(0)? {
+    if !session.row(MAY_ADVANCE, &[])?.try_get::<_, bool>(0)? {
         return Err(PgError::Unfit(BEHIND));
     }
     let to = needed.saturating_add(MARGIN);
-    session.row(MOVE_ON, &[&to])?;
-    tracing::warn!(to, "the sequence message_batch was behind the messages; it was moved on");
+    session.row(ADVANCE, &[&to])?;
+    tracing::warn!(to, "the sequence message_batch was behind the messages; it was advanced");
     Ok(())
 }
 
-/// Tells of a sequence that is behind.
+/// Reports a sequence that is behind.
 pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgError> {
     if let Some(needed) = needed(session, 0)? {
         tell(Event::Problem(format!(
-            "message_batch: behind the messages; it should have given {needed}; a start of the service moves it on"
+            "message_batch: behind the messages; it should have given {needed}; a start of the service advances it"
         )));
     }
     Ok(())
 }
 
+/// The batch number that the sequence must have reached; none if it has.
 fn needed(session: &Session<'_>, seen: i64) -> Result<Option<i64>, PgError> {
     session.query(NEEDED, &[&seen])?.first().map(|row| Ok(row.try_get(0)?)).transpose()
 }

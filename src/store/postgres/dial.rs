@@ -1,8 +1,8 @@
-//! How a new connection is made: to which of the servers that the URL names, and in what time.
+//! Makes new connections: chooses among the servers of the URL, and bounds the time.
 //!
-//! A message waits a few seconds for its batch, so a server that does not answer must cost less than that. Each server
-//! has its share of the time, and so has each address of its name. One that failed is remembered for a while, by this
-//! process, and tried last; with one exception the order is otherwise that of the URL: `load_balance_hosts=random`.
+//! A message waits a few seconds for its batch, so a server that does not respond must cost less than that. Each server
+//! has its share of the time, and so has each address of its name. This process remembers for a while which ones failed,
+//! and tries those last. Otherwise the order is that of the URL, or random with `load_balance_hosts=random`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -22,27 +22,27 @@ use super::tls::{self, Connector};
 use super::transaction::Connection;
 use crate::store::Cause;
 
-/// Longest time that a new connection may take, whatever of it goes to servers that do not answer. What is left of a
-/// message's wait then is for its batch.
+/// Maximum time for a new connection, including the time lost on servers that do not respond. The rest of the time that
+/// a message waits is for its batch.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// So long is a server that failed tried after the others.
+/// How long a failed server is tried after the others.
 const FAILED_FOR: Duration = Duration::from_mins(1);
 
-/// Makes connections, for the pool.
+/// Makes the connections of the pool.
 #[derive(Debug)]
 pub(super) struct Dialer {
     address: Address,
-    /// None where nothing is encrypted.
+    /// None for `sslmode=disable`.
     tls: Option<Connector>,
-    /// Of a statement.
+    /// Maximum time of a statement.
     timeout: Duration,
     failed: Mutex<HashMap<Endpoint, Instant>>,
 }
 
-/// A server, by its number in the URL, or one of its addresses.
+/// A server, by its index in the URL, or one of its addresses.
 type Endpoint = (usize, Option<IpAddr>);
 
-/// A try at a place, which counts as failed unless it is said to have succeeded: also when nobody waits for it any more.
+/// An attempt to connect, which counts as failed unless it was marked as succeeded: also when it is dropped half-way.
 struct Attempt<'a> {
     dialer: &'a Dialer,
     endpoint: Endpoint,
@@ -75,8 +75,10 @@ impl Manager for Dialer {
 }
 
 impl Dialer {
+    /// A dialer for the servers of `address`. A statement may take `timeout`.
+    ///
     /// # Errors
-    /// The file of the authorities to trust cannot be used.
+    /// The file of `sslrootcert` cannot be used.
     pub(super) fn new(address: &Address, timeout: Duration) -> Result<Self, Cause> {
         let tls = tls::connector(&address.tls_mode, address.config.get_channel_binding())?;
         Ok(Self { address: address.clone(), tls, timeout, failed: Mutex::default() })
@@ -89,7 +91,7 @@ impl Dialer {
         let mut failure = PgError::TimedOut;
         for (left, (n, server)) in (1..=servers.len()).rev().zip(servers) {
             let mut attempt = Attempt { dialer: self, endpoint: (n, None), succeeded: false };
-            match self.connect_to(n, server, self.until(end, left)).await {
+            match self.connect_to(n, server, self.deadline(end, left)).await {
                 Ok(connection) => {
                     attempt.succeeded = true;
                     return Ok(connection);
@@ -101,13 +103,13 @@ impl Dialer {
         Err(failure)
     }
 
-    /// When the first of so many servers that are left must have answered. The `connect_timeout` of the URL makes that
-    /// shorter, and longer only where there is one server: then nothing is lost by it.
-    fn until(&self, end: Instant, left: usize) -> Instant {
+    /// The deadline of the first of the `left` servers. The `connect_timeout` of the URL makes it earlier; later only if
+    /// there is a single server, so that no other one loses time by it.
+    fn deadline(&self, end: Instant, left: usize) -> Instant {
         let share = share(end, left);
-        let Some(&given) = self.address.config.get_connect_timeout() else { return share };
-        let given = Instant::now() + given;
-        if self.address.servers.len() == 1 { given } else { share.min(given) }
+        let Some(&connect_timeout) = self.address.config.get_connect_timeout() else { return share };
+        let own = Instant::now() + connect_timeout;
+        if self.address.servers.len() == 1 { own } else { share.min(own) }
     }
 
     /// Tries one address of a server after the other.
@@ -121,7 +123,7 @@ impl Dialer {
         let mut failure = PgError::TimedOut;
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             let mut attempt = Attempt { dialer: self, endpoint: (n, address), succeeded: false };
-            let config = self.address.to(server, address);
+            let config = self.address.config_for(server, address);
             let made = timeout_at(share(until, left).into(), self.reach(&config)).await;
             match made.unwrap_or(Err(PgError::TimedOut)) {
                 Ok(connection) => {
@@ -135,7 +137,7 @@ impl Dialer {
         Err(failure)
     }
 
-    /// Goes to one address. Without TLS, where that is only preferred and cannot be had.
+    /// Connects to one address. `sslmode=prefer` falls back to a connection without TLS.
     async fn reach(&self, config: &Config) -> Result<Connection, PgError> {
         let options = config.get_options();
         let (client, task) = match &self.tls {
@@ -150,7 +152,7 @@ impl Dialer {
         Connection::new(client, task, options, self.timeout).await
     }
 
-    /// Those that failed a while ago come after those that did not, and those that failed just now come last.
+    /// Sorts: first the endpoints that have not failed, then the failed ones, the latest failure last.
     fn in_order<T>(&self, places: impl Iterator<Item = T>, place: impl Fn(&T) -> Endpoint) -> Vec<T> {
         let mut places: Vec<T> = places.collect();
         if self.address.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
@@ -167,7 +169,7 @@ impl Dialer {
     }
 }
 
-/// Of what is left of the time, the part of the first of so many.
+/// The end of the share of the first of `left` attempts in the time until `end`.
 fn share(end: Instant, left: usize) -> Instant {
     let now = Instant::now();
     let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
@@ -198,17 +200,17 @@ where
     T::Stream: Send + 'static,
 {
     let (client, connection) = config.connect(tls).await?;
-    // What goes wrong with it, the statement that is under way tells.
+    // The statement under way reports the errors of the connection.
     let task = tokio::spawn(async move { drop(connection.await) });
     Ok((client, task))
 }
 
-/// Whether it may go better without TLS: the handshake failed, or the server lets this user in only without.
+/// Whether to retry without TLS: the handshake failed, or the server admits this user only without TLS.
 fn needs_plain(error: &tokio_postgres::Error) -> bool {
     tls::failure(error).is_some() || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-/// What a server says is of more use than that another one was not there.
+/// The more useful one of two errors: the reply of a server tells more than the absence of another one.
 fn more_telling(one: PgError, other: PgError) -> PgError {
     match one {
         PgError::Server(error) if error.code().is_some() || tls::failure(&error).is_some() => {

@@ -100,7 +100,7 @@ pub(super) fn up(session: &Session<'_>) -> Result<usize, UpgradeError> {
         if !missing.is_empty() {
             session.query(NOTE, &[&VERSION])?;
         }
-        batch_sequence::move_on(session, 0)?;
+        batch_sequence::advance(session, 0)?;
         Ok(Ok(missing.len()))
     });
     done.map_err(UpgradeError::Database)?.map_err(UpgradeError::Newer)

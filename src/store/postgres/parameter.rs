@@ -1,15 +1,15 @@
-//! Values that are given with a statement.
+//! Parameters of statements.
 
 use tokio_postgres::types::{ToSql, Type};
 
-/// A value that says of what type it is. So the server need not be asked first, and no statement need be prepared,
-/// which would be a thing of one session: behind a pooler the next transaction may be in another one.
+/// A value that knows its SQL type. So a statement need not be prepared to learn the types from the server: a prepared
+/// statement belongs to one session, and behind a pooler the next transaction may be in another one.
 pub(super) trait SqlValue: ToSql + Sync {
     /// Its type on the server.
     fn kind(&self) -> Type;
 }
 
-/// A value that is given with a statement.
+/// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a dyn SqlValue;
 
 macro_rules! values {
@@ -52,7 +52,7 @@ impl SqlValue for &[&str] {
     }
 }
 
-/// Values with their types, as they are sent.
-pub(super) fn typed<'a>(given: &[Parameter<'a>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-    given.iter().map(|&value| -> (&'a (dyn ToSql + Sync), Type) { (value, value.kind()) }).collect()
+/// Parameters with their types, as they are sent.
+pub(super) fn typed<'a>(parameters: &[Parameter<'a>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    parameters.iter().map(|&value| -> (&'a (dyn ToSql + Sync), Type) { (value, value.kind()) }).collect()
 }
