@@ -189,10 +189,10 @@ impl Sqlite {
             NotOwned::Io(error) => unusable(error.into()),
         })?;
         connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
-        let written = if owner.found_unsynced { recovery::write_anew(&conn, path) } else { Ok(()) };
+        let written = if owner.found_unsynced { recovery::rewrite(&conn, path) } else { Ok(()) };
         let unwritten = match written.map_err(Into::into).and_then(|()| migrate::up(&mut conn)) {
             Ok(()) => {
-                owner.leave_word(false);
+                owner.record(false);
                 None
             }
             // It can be read as it is, and what keeps it from being written may pass.

@@ -133,7 +133,7 @@ fn unambiguous(authority: &str, path: &str, query: &str) -> Result<(), String> {
 
 fn unknown(name: &str) -> String {
     if UNSUPPORTED.contains(&name) {
-        return format!("has the parameter {name}, which Lyftr does not know");
+        return format!("has the parameter {name}, which Lyftr does not support");
     }
     "has an unknown parameter, or one without a value; in a password, write ? as %3F and & as %26".to_owned()
 }
@@ -141,7 +141,7 @@ fn unknown(name: &str) -> String {
 fn parse(url: &str) -> Result<Config, String> {
     Config::from_str(url).map_err(|error| {
         let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
-        format!("is not a URL of PostgreSQL's{}", why.unwrap_or_default())
+        format!("is not a PostgreSQL URL{}", why.unwrap_or_default())
     })
 }
 
@@ -170,7 +170,7 @@ fn servers(places: &Config) -> Result<Vec<Server>, String> {
         || (addresses.len() < count && !addresses.is_empty())
         || (ports.len() > 1 && ports.len() != count)
     {
-        return Err("names not as many hosts, addresses and ports".to_owned());
+        return Err("names different numbers of hosts, addresses and ports".to_owned());
     }
     let server = |n: usize| {
         let address = addresses.get(n).copied();
@@ -203,7 +203,7 @@ impl Address {
 /// The TLS mode of `sslmode` and `sslrootcert`, as
 /// [libpq](https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION) knows them.
 fn tls_mode(mode: &str, root: Option<PathBuf>) -> Result<TlsMode, String> {
-    let needed = || "needs sslrootcert, the file of the certificates to trust, for this sslmode".to_owned();
+    let needed = || "needs sslrootcert, the file of the trusted certificates, for this sslmode".to_owned();
     Ok(match (mode, root) {
         ("disable", _) => TlsMode::Disable,
         ("prefer", _) => TlsMode::Prefer,
@@ -321,7 +321,7 @@ mod tests {
             ("postgres://host/db?user=me&password=a@s3cret", "two ways"),
             ("postgres://me:a s3cret@host/db", "blank"),
             ("postgres://:s3cret@host/db", "names no user"),
-            ("postgres://me:s3cret@one,two/db?hostaddr=127.0.0.1", "as many hosts"),
+            ("postgres://me:s3cret@one,two/db?hostaddr=127.0.0.1", "numbers of hosts"),
             ("postgres://me@host/db?sslrootcert=%ff", "not UTF-8"),
         ] {
             let error = parse(url).unwrap_err();

@@ -226,7 +226,7 @@ pub(super) fn failure(error: &tokio_postgres::Error) -> Option<&'static str> {
         return Some(why);
     }
     (source.to_string() == "server does not support TLS")
-        .then_some("TLS: the server does not offer it; set ssl=on there, or sslmode=prefer here")
+        .then_some("TLS: the server does not support it; set ssl=on there, or sslmode=prefer here")
 }
 
 /// The cause of a failed handshake, in words for the operator.
@@ -240,7 +240,7 @@ fn words(error: &io::Error) -> &'static str {
             .downcast_ref()
             .map_or("TLS: the certificate of the database is refused", |Unsupported(why)| why),
         CertificateError::UnknownIssuer => {
-            "TLS: the certificate of the database is of no authority in sslrootcert"
+            "TLS: the certificate of the database is not signed by an authority in sslrootcert"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "TLS: the certificate of the database is not for the host in the URL; what counts is its subjectAltName, not \

@@ -37,10 +37,10 @@ const SET: &str = "\
 const NO_FSYNC: &str = "the server runs with fsync=off and would lose messages; set it to on";
 const NO_SYNC_AT_COMMIT: &str =
     "synchronous_commit is off for this user or database and messages would be lost; set it to on";
-const NO_UTF8: &str = "the database has another encoding than UTF8; make one with ENCODING 'UTF8'";
-const NO_OPTIONS: &str = "the options in the URL do not reach the server, a pooler between the two keeps them back; set \
+const NO_UTF8: &str = "the encoding of the database is not UTF8; create one with ENCODING 'UTF8'";
+const NO_OPTIONS: &str = "the options in the URL do not reach the server, since a pooler in between drops them; set \
     them for the user instead (ALTER ROLE … SET …), or let the pooler pass them on";
-const NO_TRANSACTIONS: &str = "a pooler between this and the server lends out its connections by statement; set \
+const NO_TRANSACTIONS: &str = "a pooler between this and the server uses statement pooling; set \
     pool_mode to transaction or session";
 
 /// A connection.

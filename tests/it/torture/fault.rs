@@ -52,7 +52,7 @@ fn after_a_failed_sync_nothing_is_believed_of_the_connection() {
     client.store(&message("m"));
     assert_eq!(client.json("/messages")["total"], 2);
     process.terminate();
-    let anew = "the database was opened anew after a failure";
+    let anew = "the database was reopened after a failure";
     assert!(process.log_values().iter().any(|line| line["message"] == anew));
 }
 
