@@ -28,12 +28,12 @@ const FOUND: &str = "SELECT version FROM lyftr_schema";
 const IS_ELSEWHERE: &str = "\
     SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relname = 'lyftr_schema' AND relkind = 'r' AND has_schema_privilege(relnamespace, 'USAGE')";
-/// The schema of the extension, whether the search_path has that schema, and whether this user may use it.
+/// The schema of the extension, whether the `search_path` has that schema, and whether this user may use it.
 const TRIGRAMS: &str = "\
     SELECT nspname::text, nspname = ANY (current_schemas(true)), has_schema_privilege(pg_namespace.oid, 'USAGE')
     FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'";
 const MAKE_TRIGRAMS: &str = "CREATE EXTENSION pg_trgm";
-/// Adds the schema of the extension to the search_path of this transaction. Tables are still made in the first schema.
+/// Adds the schema of the extension to the `search_path` of this transaction. Tables are still made in the first schema.
 const FIND_TRIGRAMS: &str =
     "SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident($1), true)";
 const NOTE: &str = "UPDATE lyftr_schema SET version = $1";
