@@ -144,7 +144,7 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The store answered with something it never should: a retry may not help.
-    #[error("the database gave an answer that makes no sense")]
+    #[error("unexpected response from the database")]
     Failed(#[source] Cause),
 }
 

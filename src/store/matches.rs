@@ -72,11 +72,11 @@ pub(super) fn listing<M: Matches>(matches: &M, page: &Page) -> Result<Listing, M
     Ok(Listing::new(page, data, total, before, after))
 }
 
-pub(super) fn wide(n: usize) -> u64 {
+pub(super) fn to_u64(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// What does not fit into memory is never reached there.
-pub(super) fn narrow(n: u64) -> usize {
+pub(super) fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

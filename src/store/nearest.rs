@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::matches::{Anchor, Entry, Matches, narrow, wide};
+use super::matches::{Anchor, Entry, Matches, to_u64, to_usize};
 use crate::message::{Message, Moment};
 use crate::query::{Page, Position};
 
@@ -103,8 +103,8 @@ impl<R: Rows> Matches for Nearest<'_, R> {
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, R::Error> {
         let mut kept = self.kept.clone();
         kept.sort_unstable();
-        let first = if self.upward { self.total - self.beyond } else { self.beyond - wide(kept.len()) };
-        let (start, end) = (narrow(range.start - first), narrow(range.end - first));
+        let first = if self.upward { self.total - self.beyond } else { self.beyond - to_u64(kept.len()) };
+        let (start, end) = (to_usize(range.start - first), to_usize(range.end - first));
         let whole = |place: usize, group: fn(Moment, Moment) -> bool| {
             let moment = kept.get(place).map_or(Moment::MAX, |entry| entry.moment);
             kept.partition_point(|entry| group(entry.moment, moment))
@@ -112,7 +112,7 @@ impl<R: Rows> Matches for Nearest<'_, R> {
         let from = whole(start, |entry, first| entry < first);
         let to = whole(end - 1, |entry, last| entry <= last);
         let entries = kept.get(from..to).unwrap_or_default();
-        self.rows.page(entries, wide(start - from), range.end - range.start)
+        self.rows.page(entries, to_u64(start - from), range.end - range.start)
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
             let mut found: Vec<Message> =
                 entries.iter().map(|entry| self.0[usize::try_from(entry.seq).unwrap()].clone()).collect();
             found.sort_by_key(Position::of);
-            Ok(found.into_iter().skip(narrow(skip)).take(narrow(limit)).collect())
+            Ok(found.into_iter().skip(to_usize(skip)).take(to_usize(limit)).collect())
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
             );
             message::parse(body.as_bytes()).unwrap()
         };
-        All((0..3 * wide(KEPT_MIN)).map(message).collect())
+        All((0..3 * to_u64(KEPT_MIN)).map(message).collect())
     }
 
     fn page(all: &All, page: &Page) -> (Vec<String>, u64) {
@@ -169,7 +169,7 @@ mod tests {
         let all = all();
         let mut sorted = all.0.clone();
         sorted.sort_by_key(Position::of);
-        let total = wide(sorted.len());
+        let total = to_u64(sorted.len());
         for descending in [false, true] {
             let mut wanted = sorted.clone();
             if descending {
@@ -179,7 +179,7 @@ mod tests {
                 wanted[from..from + count].iter().map(|m| m.message_id.as_str().to_owned()).collect()
             };
             for offset in [0, 1, 49, 777] {
-                let asked = Page { limit: 50, offset: wide(offset), descending, cursor: None };
+                let asked = Page { limit: 50, offset: to_u64(offset), descending, cursor: None };
                 assert_eq!(page(&all, &asked), (ids(offset, 50), total), "{descending} {offset}");
             }
             for place in [1_000, 6_000, 11_000] {

@@ -15,30 +15,30 @@ use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
 mod address;
+mod aggregates;
+mod batch_sequence;
 mod certificate;
 mod check;
 mod connection;
 mod dial;
-mod figures;
 mod horizon;
 mod indexer;
 mod insert;
 mod locks;
 mod migrate;
-mod numbers;
+mod parameter;
 mod plain;
 mod rows;
 mod search;
-mod settled;
 mod tls;
-mod value;
+mod transaction;
 
 pub use address::Address;
 pub use dial::CONNECT_TIMEOUT;
 
-use connection::{Connections, Failed, Session};
-use figures::{Figures, Timeline};
-use indexer::{Indexer, Progress};
+use aggregates::{Aggregates, Timeline};
+use connection::{Connections, PgError, Session};
+use indexer::{Indexer, IndexerProgress};
 use plain::Plain;
 
 /// Longest time that the schema may take to be brought up to date, by this process or by one that it waits for.
@@ -78,7 +78,7 @@ pub struct Tuning {
     /// Time between two looks at what has arrived, for the figures and indexes.
     pub index_pause: Duration,
     /// Most messages that are added to the figures at once, and most texts that are taken out of the index.
-    pub figures_batch: i64,
+    pub aggregates_batch: i64,
     /// So few messages are looked at one by one for a text, when the other filters leave no more.
     pub few: u64,
     /// Most messages whose texts are added to the index at once.
@@ -93,7 +93,7 @@ impl Default for Tuning {
             writers: 2,
             index_pause: Duration::from_secs(1),
             few: 2_000,
-            figures_batch: 64 << 10,
+            aggregates_batch: 64 << 10,
             texts_batch: 2_000,
         }
     }
@@ -110,7 +110,7 @@ impl From<Settings> for Tuning {
 pub struct Postgres {
     connections: Arc<Connections>,
     tuning: Tuning,
-    progress: Arc<Progress>,
+    progress: Arc<IndexerProgress>,
     indexer: Mutex<Option<Indexer>>,
     closed: AtomicBool,
 }
@@ -123,7 +123,7 @@ impl Postgres {
     pub fn open(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
         let connections = Self::connect(address, tuning)?;
         let connections = Arc::new(connections);
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(IndexerProgress::default());
         let indexer = Indexer::start(Arc::clone(&connections), tuning, Arc::clone(&progress))
             .map_err(|error| unusable(address, error.into()))?;
         Ok(Self {
@@ -170,8 +170,8 @@ impl Postgres {
             .map_err(|cause| unusable(address, cause))?;
         let migrated = connections.lend_for(MIGRATION_TIMEOUT, |session| match migrate::up(session) {
             Ok(done) => Ok(Ok(done)),
-            Err(migrate::Refused::Newer(found)) => Ok(Err(found)),
-            Err(migrate::Refused::Failed(failed)) => Err(failed),
+            Err(migrate::UpgradeError::Newer(found)) => Ok(Err(found)),
+            Err(migrate::UpgradeError::Database(failed)) => Err(failed),
         });
         match migrated {
             Ok(Ok(done)) => {
@@ -205,7 +205,7 @@ impl Postgres {
     /// [`Error`], also when they do not end.
     pub fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
         let latest = self.connections.lend(|session| {
-            numbers::mend(session, self.progress.seen())?;
+            batch_sequence::repair(session, self.progress.greatest_batch())?;
             horizon::latest(session)
         })?;
         let begin = Instant::now();
@@ -249,7 +249,7 @@ impl Postgres {
     /// # Errors
     /// [`Error`]
     pub fn total(&self) -> Result<u64, Error> {
-        self.ask(|session| Figures::read(session)?.total(session))
+        self.ask(|session| Aggregates::read(session)?.total(session))
     }
 
     /// Checks what is there, in one snapshot; how many messages that are.
@@ -261,7 +261,7 @@ impl Postgres {
         Ok(self.connections.lend_for(CHECK_TIMEOUT, check)?)
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, Failed>) -> Result<T, Error> {
+    fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, PgError>) -> Result<T, Error> {
         Ok(self.connections.lend(|session| session.snapshot(|| question(session)))?)
     }
 }
@@ -269,11 +269,11 @@ impl Postgres {
 impl Store for Postgres {
     fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Failed::Closed.into());
+            return Err(PgError::Closed.into());
         }
         let mut tries = 1;
         loop {
-            let seen = self.progress.seen();
+            let seen = self.progress.greatest_batch();
             match self.connections.lend(|session| insert::insert(session, batch, seen)) {
                 Ok((outcomes, latest)) => {
                     self.progress.stored(latest);
@@ -281,8 +281,8 @@ impl Store for Postgres {
                 }
                 Err(failed) if failed.is_passing() && tries < TRIES_MAX => {
                     tries += 1;
-                    if matches!(failed, Failed::NotStored) {
-                        self.connections.lend(|session| numbers::mend(session, seen))?;
+                    if matches!(failed, PgError::ArrivalNumberReused) {
+                        self.connections.lend(|session| batch_sequence::repair(session, seen))?;
                     }
                 }
                 Err(failed) => return Err(failed.into()),
@@ -301,7 +301,7 @@ impl Store for Postgres {
     }
 
     fn stats(&self) -> Result<Stats, Error> {
-        self.ask(|session| Figures::read(session)?.stats(session))
+        self.ask(|session| Aggregates::read(session)?.stats(session))
     }
 
     fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
@@ -318,7 +318,7 @@ impl Store for Postgres {
 
     fn ready(&self) -> Result<(), Error> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Failed::Closed.into());
+            return Err(PgError::Closed.into());
         }
         let version: i64 = self.connections.lend_for(READY_TIMEOUT, |session| {
             session.row(ANY_ROW, &[])?;
@@ -326,7 +326,7 @@ impl Store for Postgres {
             session.row(WRITE, &[])?;
             let version = migrate::found(session)?;
             if version == migrate::VERSION {
-                numbers::mend(session, self.progress.seen())?;
+                batch_sequence::repair(session, self.progress.greatest_batch())?;
             }
             Ok(version)
         })?;
@@ -353,7 +353,7 @@ impl Store for Postgres {
 }
 
 /// [`Store::list`], in one snapshot.
-fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result<Listing, Failed> {
+fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result<Listing, PgError> {
     // The server takes no such text, and no message has one.
     let impossible = |text: Option<&str>| text.is_some_and(|text| text.contains('\0'));
     let search = filter.search.as_ref();
@@ -363,28 +363,28 @@ fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result
     {
         return Ok(Listing::new(page, Vec::new(), 0, false, false));
     }
-    let figures = Figures::read(session)?;
+    let aggregates = Aggregates::read(session)?;
     if let Some(search) = search {
         return listing(
-            &search::Texts { session, figures: &figures, few }.search(filter, search, page)?,
+            &search::TextSearch { session, aggregates: &aggregates, few }.search(filter, search, page)?,
             page,
         );
     }
-    if filter.from.is_some() || filter.to.is_some() || figures.is_void {
-        return listing(&Plain::new(session, &figures, filter)?, page);
+    if filter.from.is_some() || filter.to.is_some() || aggregates.is_void {
+        return listing(&Plain::new(session, &aggregates, filter)?, page);
     }
     let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
     let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
-    listing(&Timeline::new(session, &figures, since..until)?, page)
+    listing(&Timeline::new(session, &aggregates, since..until)?, page)
 }
 
 fn newer(address: &Address, found: i64) -> OpenError {
     OpenError::Newer { path: address.to_string(), found, known: migrate::VERSION }
 }
 
-fn refused(address: &Address, failed: Failed) -> OpenError {
+fn refused(address: &Address, failed: PgError) -> OpenError {
     match failed {
-        Failed::Unfit(why) => OpenError::Unfit { place: address.to_string(), why },
+        PgError::Unfit(why) => OpenError::Unfit { place: address.to_string(), why },
         failed => unusable(address, Error::from(failed).into()),
     }
 }

@@ -24,10 +24,10 @@ mod files;
 mod index;
 mod indexer;
 mod kept;
+mod location;
 mod migrate;
-mod number;
 mod order;
-mod place;
+mod phone_number;
 mod plain;
 mod ranked;
 mod ranks;
@@ -41,7 +41,7 @@ use connection::explain;
 use files::{NotOwned, Owner};
 pub(super) use files::{beside, folder, sync_folder};
 use indexer::{Indexer, Shared};
-use place::Place;
+use location::Location;
 use reader::Readers;
 use writer::Writer;
 
@@ -118,7 +118,7 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who starts the service.
     pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
-        let place = Place::to_write(path)?;
+        let place = Location::to_write(path)?;
         let path = place.path();
         let unusable = |source| unusable(path, source);
         let Owned { conn, owner, unwritten } = Self::own(path, tuning)?;
@@ -154,7 +154,7 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`], in words for who runs the command.
     pub fn migrate(path: &Path) -> Result<i64, OpenError> {
-        let place = Place::to_write(path)?;
+        let place = Location::to_write(path)?;
         let path = place.path();
         let unusable = |error: Error| unusable(path, error.into());
         let Owned { conn, owner: _owner, unwritten } = Self::own(path, Tuning::default())?;
@@ -180,7 +180,7 @@ impl Sqlite {
 
         let name = || path.display().to_string();
         let unusable = |source| unusable(path, source);
-        let refused = |refused: migrate::Refused| refused.at(path, |error| unusable(error.into()));
+        let refused = |refused: migrate::SchemaError| refused.at(path, |error| unusable(error.into()));
         let mut conn = connection::writer(path, tuning.writer_cache_kib, true)
             .map_err(|error| unusable(error.into()))?;
         let version = migrate::check(&conn).map_err(refused)?;
@@ -189,14 +189,14 @@ impl Sqlite {
             NotOwned::Io(error) => unusable(error.into()),
         })?;
         connection::make_durable(&conn).map_err(|error| unusable(error.into()))?;
-        let written = if owner.found_unsynced { recovery::write_anew(&conn, path) } else { Ok(()) };
+        let written = if owner.found_unsynced { recovery::rewrite(&conn, path) } else { Ok(()) };
         let unwritten = match written.map_err(Into::into).and_then(|()| migrate::up(&mut conn)) {
             Ok(()) => {
-                owner.leave_word(false);
+                owner.record(false);
                 None
             }
             // It can be read as it is, and what keeps it from being written may pass.
-            Err(migrate::Refused::Sqlite(error))
+            Err(migrate::SchemaError::Sqlite(error))
                 if migrate::is_current(version) && connection::may_pass(&error) =>
             {
                 Some(explain(error))
@@ -278,7 +278,7 @@ impl Store for Sqlite {
 /// # Errors
 /// [`OpenError`], in words for who runs the command.
 pub fn must_exist(path: &Path) -> Result<(), OpenError> {
-    Place::to_read(path).map(drop)
+    Location::to_read(path).map(drop)
 }
 
 /// A database that is this process's own.

@@ -214,7 +214,7 @@ fn open_postgres(database: &Database) -> Arc<dyn Store> {
         connections: 3,
         index_pause: Duration::from_millis(20),
         few: 0,
-        figures_batch: 3,
+        aggregates_batch: 3,
         texts_batch: 3,
         ..postgres::Tuning::default()
     };

@@ -178,7 +178,7 @@ fn what_a_hand_changes_is_noticed_and_forgotten_in_portions() {
     let database = Database::new();
     // Fewer than there are, so that forgetting and making anew take several steps.
     let tuning = Tuning {
-        figures_batch: 4,
+        aggregates_batch: 4,
         texts_batch: 4,
         index_pause: Duration::from_millis(20),
         ..Tuning::default()
@@ -217,7 +217,7 @@ fn a_statement_that_takes_too_long_is_ended_and_the_next_one_works() {
     let other = database.session();
     other.run("BEGIN; LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
     let too_long = |error| match error {
-        Error::Unavailable { reason, .. } => assert_eq!(reason, "the question took too long to answer"),
+        Error::Unavailable { reason, .. } => assert_eq!(reason, "query timed out"),
         Error::Failed(cause) => panic!("{cause}"),
     };
     too_long(store.insert(&[message("b")]).unwrap_err());
@@ -242,7 +242,7 @@ fn a_database_that_only_reads_is_not_ready() {
         &[],
     );
     eventually("it says why it is not ready", || match store.ready() {
-        Err(Error::Unavailable { reason: "the database cannot be written", .. }) => Some(()),
+        Err(Error::Unavailable { reason: "the database is read-only", .. }) => Some(()),
         _ => None,
     });
 }
@@ -296,7 +296,7 @@ fn a_batch_that_was_in_the_way_of_another_one_is_tried_again_a_few_times() {
         let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("other")]) else {
             panic!("{code}")
         };
-        assert_eq!(reason, "other writers were in the way");
+        assert_eq!(reason, "conflict with another transaction");
     }
     assert_eq!(database.number("SELECT count(*) FROM message"), 2);
 }
@@ -317,21 +317,21 @@ fn an_error_of_the_server_is_said_in_our_words() {
     let store = open(&database);
     for (code, said) in [
         ("53100", "the disk of the database is full"),
-        ("53200", "the database has not enough memory"),
-        ("53300", "the database has no connection left"),
-        ("57014", "the question took too long to answer"),
-        ("25006", "the database cannot be written"),
-        ("42501", "the user of the database lacks a right"),
-        ("3D000", "there is no such database"),
-        ("58030", "the disk of the database failed to read or write"),
+        ("53200", "the database is out of memory"),
+        ("53300", "too many connections to the database"),
+        ("57014", "query timed out"),
+        ("25006", "the database is read-only"),
+        ("42501", "the database user lacks a privilege"),
+        ("3D000", "the database does not exist"),
+        ("58030", "disk I/O error on the database server"),
         ("55P03", "the database is locked by another process"),
         ("XX001", "the database is damaged"),
         ("XX002", "the database is damaged"),
-        ("42P01", "the schema of the database is not what it should be"),
-        ("42703", "the schema of the database is not what it should be"),
-        ("42883", "the schema of the database is not what it should be"),
+        ("42P01", "unexpected schema in the database"),
+        ("42703", "unexpected schema in the database"),
+        ("42883", "unexpected schema in the database"),
         ("08006", "the database cannot be reached"),
-        ("28000", "the database refuses the user or the password"),
+        ("28000", "the database rejected the user or the password"),
         ("57P01", "the database is starting or stopping"),
     ] {
         fail_inserts(&database, code, 100);

@@ -1,4 +1,4 @@
-//! A URL of PostgreSQL's: where the server is, as whom to go there, and how the way is protected.
+//! A `postgres://` URL: the servers, the user, and the TLS mode.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,15 +10,15 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-use super::tls::Protection;
+use super::tls::TlsMode;
 
-/// Where a server listens, unless the URL says otherwise.
+/// The port of a server if the URL has none.
 const DEFAULT_PORT: u16 = 5432;
-/// After this time a connection whose other end takes nothing is given up, unless the URL has a
+/// A connection is closed when the other end acknowledges no data for this time, unless the URL has a
 /// `tcp_user_timeout`.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The parameters that are known, besides `sslmode` and `sslrootcert`, and those that say where to go.
-const PARAMETERS: [&str; 15] = [
+/// The supported parameters, besides `sslmode`, `sslrootcert`, `host`, `hostaddr` and `port`.
+const SUPPORTED: [&str; 15] = [
     "user",
     "password",
     "dbname",
@@ -35,9 +35,9 @@ const PARAMETERS: [&str; 15] = [
     "load_balance_hosts",
     "sslnegotiation",
 ];
-/// Parameters of `libpq` that are not known here. An unknown name is repeated only if it is one of these: any other may
-/// be a piece of a password with a `?` or an `&` in it.
-const OTHERS_OF_LIBPQ: [&str; 18] = [
+/// Parameters of `libpq` that Lyftr does not support. An error repeats an unknown name only if it is in this list: any
+/// other may be a piece of a password with a `?` or an `&` in it.
+const UNSUPPORTED: [&str; 18] = [
     "sslcert",
     "sslkey",
     "sslpassword",
@@ -58,30 +58,29 @@ const OTHERS_OF_LIBPQ: [&str; 18] = [
     "fallback_application_name",
 ];
 
-/// Where a database of PostgreSQL's is. Prints no password.
+/// The address of a PostgreSQL database. Prints no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// As whom and how to go there, but not where.
+    /// The user, the database and the options of a connection, without a server.
     pub(super) config: Config,
-    /// Where: in the order of the URL.
+    /// The servers, in the order of the URL.
     pub(super) servers: Vec<Server>,
-    pub(super) protection: Protection,
+    pub(super) tls_mode: TlsMode,
 }
 
-/// One of the servers that a URL names.
+/// One server of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Server {
-    /// The folder of its socket.
+    /// The folder of its Unix socket, and the port.
     Socket(PathBuf, u16),
-    /// Its name, and its address if the URL has that too.
+    /// Its host name, its IP address if the URL has one (`hostaddr`), and the port.
     Host(String, Option<IpAddr>, u16),
 }
 
 impl FromStr for Address {
     type Err = String;
 
-    /// As `libpq` reads it: `postgres://user:password@host:port/database?parameter=value`. What is wrong is told
-    /// without the values.
+    /// Reads a URL as `libpq` does: `postgres://user:password@host:port/database?parameter=value`. Errors repeat no values.
     fn from_str(url: &str) -> Result<Self, String> {
         let (place, query) = url.split_once('?').unwrap_or((url, ""));
         let (scheme, rest) = place.split_once("://").ok_or("has no scheme")?;
@@ -98,27 +97,27 @@ impl FromStr for Address {
             match name {
                 "sslmode" => mode = decoded("sslmode")?,
                 "sslrootcert" => root = Some(PathBuf::from(decoded("sslrootcert")?)),
-                // The parser takes a list of them for one.
+                // The parser takes a list of hosts for one host.
                 "host" => places.extend(value.split(',').map(|host| format!("host={host}"))),
                 "hostaddr" | "port" => places.push(parameter.to_owned()),
-                _ if PARAMETERS.contains(&name) => others.push(parameter),
+                _ if SUPPORTED.contains(&name) => others.push(parameter),
                 _ => return Err(unknown(name)),
             }
         }
-        let protection = protection(&mode, root)?;
+        let tls_mode = tls_mode(&mode, root)?;
         let servers = servers(&parse(&format!("{place}?{}", places.join("&")))?)?;
         let credentials = authority.split_once('@').map_or("", |(credentials, _)| credentials);
         let mut config = parse(&format!("{scheme}://{credentials}@/{path}?{}", others.join("&")))?;
-        settle(&mut config, &protection);
+        settle(&mut config, &tls_mode);
         if config.get_user().is_none_or(str::is_empty) {
             return Err("names no user".to_owned());
         }
-        Ok(Self { config, servers, protection })
+        Ok(Self { config, servers, tls_mode })
     }
 }
 
-/// Refuses what can be read in two ways: the one that was not meant would take a piece of the password for the name of
-/// a host or a user, which are printed.
+/// Refuses an ambiguous URL: the wrong reading takes a piece of the password for the name of a host or a user, and these
+/// are printed.
 fn unambiguous(authority: &str, path: &str, query: &str) -> Result<(), String> {
     if authority.matches('@').count() > 1 || path.contains('@') || query.contains('@') {
         return Err("has an @, / or ? that can be read in two ways: in a user, a password or a parameter, write @ as %40, \
@@ -133,8 +132,8 @@ fn unambiguous(authority: &str, path: &str, query: &str) -> Result<(), String> {
 }
 
 fn unknown(name: &str) -> String {
-    if OTHERS_OF_LIBPQ.contains(&name) {
-        return format!("has the parameter {name}, which Lyftr does not know");
+    if UNSUPPORTED.contains(&name) {
+        return format!("has the parameter {name}, which Lyftr does not support");
     }
     "has an unknown parameter, or one without a value; in a password, write ? as %3F and & as %26".to_owned()
 }
@@ -142,14 +141,14 @@ fn unknown(name: &str) -> String {
 fn parse(url: &str) -> Result<Config, String> {
     Config::from_str(url).map_err(|error| {
         let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
-        format!("is not a URL of PostgreSQL's{}", why.unwrap_or_default())
+        format!("is not a PostgreSQL URL{}", why.unwrap_or_default())
     })
 }
 
-fn settle(config: &mut Config, protection: &Protection) {
-    config.ssl_mode(match protection {
-        Protection::None => SslMode::Disable,
-        Protection::IfOffered => SslMode::Prefer,
+fn settle(config: &mut Config, tls_mode: &TlsMode) {
+    config.ssl_mode(match tls_mode {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
         _ => SslMode::Require,
     });
     if config.get_application_name().is_none() {
@@ -171,7 +170,7 @@ fn servers(places: &Config) -> Result<Vec<Server>, String> {
         || (addresses.len() < count && !addresses.is_empty())
         || (ports.len() > 1 && ports.len() != count)
     {
-        return Err("names not as many hosts, addresses and ports".to_owned());
+        return Err("names different numbers of hosts, addresses and ports".to_owned());
     }
     let server = |n: usize| {
         let address = addresses.get(n).copied();
@@ -186,11 +185,11 @@ fn servers(places: &Config) -> Result<Vec<Server>, String> {
 }
 
 impl Address {
-    /// How to go to one server, at this address if it is not a socket.
-    pub(super) fn to(&self, server: &Server, address: Option<IpAddr>) -> Config {
+    /// The configuration of a connection to one server, at `address` unless it has a socket.
+    pub(super) fn config_for(&self, server: &Server, address: Option<IpAddr>) -> Config {
         let mut config = self.config.clone();
         match server {
-            // On a socket there is no TLS, and nobody to be protected from: as with `libpq`.
+            // A connection by a socket stays on this machine and has no TLS, as with `libpq`.
             Server::Socket(folder, port) => config.host_path(folder).port(*port).ssl_mode(SslMode::Disable),
             Server::Host(name, _, port) => config.host(name).port(*port),
         };
@@ -201,16 +200,16 @@ impl Address {
     }
 }
 
-/// `sslmode` and `sslrootcert`, as
+/// The TLS mode of `sslmode` and `sslrootcert`, as
 /// [libpq](https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION) knows them.
-fn protection(mode: &str, root: Option<PathBuf>) -> Result<Protection, String> {
-    let needed = || "needs sslrootcert, the file of the certificates to trust, for this sslmode".to_owned();
+fn tls_mode(mode: &str, root: Option<PathBuf>) -> Result<TlsMode, String> {
+    let needed = || "needs sslrootcert, the file of the trusted certificates, for this sslmode".to_owned();
     Ok(match (mode, root) {
-        ("disable", _) => Protection::None,
-        ("prefer", _) => Protection::IfOffered,
-        ("require", None) => Protection::Encrypted,
-        ("require" | "verify-ca", Some(root)) => Protection::Authority(root),
-        ("verify-full", Some(root)) => Protection::Host(root),
+        ("disable", _) => TlsMode::Disable,
+        ("prefer", _) => TlsMode::Prefer,
+        ("require", None) => TlsMode::Require,
+        ("require" | "verify-ca", Some(root)) => TlsMode::VerifyCa(root),
+        ("verify-full", Some(root)) => TlsMode::VerifyFull(root),
         ("verify-ca" | "verify-full", None) => return Err(needed()),
         _ => {
             return Err(
@@ -221,7 +220,7 @@ fn protection(mode: &str, root: Option<PathBuf>) -> Result<Protection, String> {
 }
 
 impl fmt::Display for Address {
-    /// Without the password and the parameters.
+    /// Prints the user, the servers and the database, without the password and the parameters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = &self.config;
         write!(f, "postgres://{}@", shown(config.get_user().unwrap_or_default()))?;
@@ -239,7 +238,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A name, unless it looks as if something else had been put in its place.
+/// A name as it may be printed: "…" if it looks like something else, such as a password in the wrong place.
 fn shown(name: &str) -> &str {
     if name.contains([':', '/', '=', '?', '&', ' ']) { "…" } else { name }
 }
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_where_and_as_whom_and_prints_no_password() {
+    fn a_url_names_servers_and_user_and_prints_no_password() {
         let address = parse("postgres://me:s3cret@db.example:5433/inbox?application_name=x").unwrap();
         assert_eq!(address.to_string(), "postgres://me@db.example:5433/inbox");
         assert!(!format!("{address:?}").contains("s3cret"));
@@ -268,21 +267,21 @@ mod tests {
         assert_eq!(socket.to_string(), "postgres://me@/run/postgresql:5433/inbox");
         let two = parse("postgres://me@one,two:5433/inbox").unwrap();
         assert_eq!(two.to_string(), "postgres://me@one:5432,two:5433/inbox");
-        let numbers = parse("postgres://me@[::1]/inbox?hostaddr=::1").unwrap();
-        assert_eq!(numbers.to_string(), "postgres://me@::1:5432/inbox");
-        // What stands in the place of a name and looks like something else is not repeated.
+        let ip = parse("postgres://me@[::1]/inbox?hostaddr=::1").unwrap();
+        assert_eq!(ip.to_string(), "postgres://me@::1:5432/inbox");
+        // A name that looks like something else is not printed.
         let encoded = parse("postgres://me%3As3cret@host/postgres%3A%2F%2Fme%3As3cret%40host").unwrap();
         assert_eq!(encoded.to_string(), "postgres://…@host:5432/…");
     }
 
     #[test]
-    fn each_server_is_gone_to_by_itself() {
+    fn each_server_has_a_configuration_of_its_own() {
         let address = parse("postgres://me:pw@/inbox?host=/run,db.example&port=1,2&sslmode=require").unwrap();
         let [socket, host] = &address.servers[..] else { panic!("{:?}", address.servers) };
-        let socket = address.to(socket, None);
+        let socket = address.config_for(socket, None);
         assert_eq!((socket.get_ports(), socket.get_ssl_mode()), (&[1][..], SslMode::Disable), "no TLS there");
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let host = address.to(host, Some(ip));
+        let host = address.config_for(host, Some(ip));
         assert_eq!((host.get_hostaddrs(), host.get_ports()), (&[ip][..], &[2][..]));
         assert_eq!(host.get_hosts(), [Host::Tcp("db.example".to_owned())], "for the certificate");
         assert_eq!((host.get_password(), host.get_dbname()), (Some(&b"pw"[..]), Some("inbox")));
@@ -291,30 +290,22 @@ mod tests {
     #[test]
     fn sslmode_is_as_libpq_knows_it() {
         let root = || PathBuf::from("/etc/root.pem");
-        for (parameters, protection, mode) in [
-            ("", Protection::IfOffered, SslMode::Prefer),
-            ("sslmode=disable", Protection::None, SslMode::Disable),
-            ("sslmode=prefer", Protection::IfOffered, SslMode::Prefer),
-            ("sslmode=require", Protection::Encrypted, SslMode::Require),
-            ("sslmode=require&sslrootcert=/etc/root.pem", Protection::Authority(root()), SslMode::Require),
-            (
-                "sslrootcert=%2Fetc%2Froot.pem&sslmode=verify-ca",
-                Protection::Authority(root()),
-                SslMode::Require,
-            ),
-            ("sslmode=verify-full&sslrootcert=/etc/root.pem", Protection::Host(root()), SslMode::Require),
+        for (parameters, tls_mode, mode) in [
+            ("", TlsMode::Prefer, SslMode::Prefer),
+            ("sslmode=disable", TlsMode::Disable, SslMode::Disable),
+            ("sslmode=prefer", TlsMode::Prefer, SslMode::Prefer),
+            ("sslmode=require", TlsMode::Require, SslMode::Require),
+            ("sslmode=require&sslrootcert=/etc/root.pem", TlsMode::VerifyCa(root()), SslMode::Require),
+            ("sslrootcert=%2Fetc%2Froot.pem&sslmode=verify-ca", TlsMode::VerifyCa(root()), SslMode::Require),
+            ("sslmode=verify-full&sslrootcert=/etc/root.pem", TlsMode::VerifyFull(root()), SslMode::Require),
         ] {
             let address = parse(&format!("postgres://me@host/db?{parameters}")).unwrap();
-            assert_eq!(
-                (address.protection, address.config.get_ssl_mode()),
-                (protection, mode),
-                "{parameters}"
-            );
+            assert_eq!((address.tls_mode, address.config.get_ssl_mode()), (tls_mode, mode), "{parameters}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_the_values() {
+    fn errors_repeat_no_values() {
         for (url, said) in [
             ("postgres://", "names no host"),
             ("postgres:///db", "names no host"),
@@ -330,7 +321,7 @@ mod tests {
             ("postgres://host/db?user=me&password=a@s3cret", "two ways"),
             ("postgres://me:a s3cret@host/db", "blank"),
             ("postgres://:s3cret@host/db", "names no user"),
-            ("postgres://me:s3cret@one,two/db?hostaddr=127.0.0.1", "as many hosts"),
+            ("postgres://me:s3cret@one,two/db?hostaddr=127.0.0.1", "numbers of hosts"),
             ("postgres://me@host/db?sslrootcert=%ff", "not UTF-8"),
         ] {
             let error = parse(url).unwrap_err();

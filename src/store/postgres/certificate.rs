@@ -1,4 +1,4 @@
-//! What a server's certificate is like, as far as this library of TLS does not say so itself.
+//! Features of a server's certificate that the TLS library does not support, and does not name in its errors.
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use rustls::{CertificateError, Error, SignatureScheme};
@@ -7,9 +7,9 @@ use x509_cert::certificate::Version;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Encode as _};
 
-/// A signature that `ring` cannot verify, and that servers in use make.
-pub(super) const BEYOND_US: SignatureScheme = SignatureScheme::ECDSA_NISTP521_SHA512;
-/// The curve of its keys ([RFC 5480](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1.1)).
+/// A signature scheme that `ring` cannot verify, and that servers in use have.
+pub(super) const UNVERIFIABLE: SignatureScheme = SignatureScheme::ECDSA_NISTP521_SHA512;
+/// The curve of the keys of [`UNVERIFIABLE`] ([RFC 5480](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1.1)).
 const SECP521R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 
 const VERSION: &str = "TLS: the certificate of the database is of X.509 version 1, which is not supported where certificates \
@@ -22,7 +22,8 @@ const AUTHORITY: &str = "TLS: the certificate of the database is an authority's 
     server where certificates are verified; make one for the server that the authority signs, or encrypt without \
     verifying: sslmode=require and no sslrootcert";
 
-/// What is not supported about a certificate where it is verified, with what was found wrong with it, if anything.
+/// The unsupported feature of a certificate that is to be verified, if it has one. `error` is the result of its
+/// verification.
 pub(super) fn unsupported(certificate: &CertificateDer<'_>, error: Option<&Error>) -> Option<&'static str> {
     let parsed = Certificate::from_der(certificate).ok()?;
     if parsed.tbs_certificate.version != Version::V3 {
@@ -33,7 +34,7 @@ pub(super) fn unsupported(certificate: &CertificateDer<'_>, error: Option<&Error
             CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
         )) => Some(KEY),
-        // The library has no other way to say it.
+        // The library reports it in this way alone.
         Some(Error::InvalidCertificate(CertificateError::Other(other)))
             if other.to_string().contains("CaUsedAsEndEntity") =>
         {
@@ -43,17 +44,19 @@ pub(super) fn unsupported(certificate: &CertificateDer<'_>, error: Option<&Error
     }
 }
 
-/// The public key in a certificate, of whatever version that is.
+/// The public key in a certificate of any X.509 version.
 pub(super) struct Key {
-    /// Its kind, as DER.
+    /// The algorithm of the key, as DER.
     algorithm: Vec<u8>,
     is_p521: bool,
     bytes: Vec<u8>,
 }
 
 impl Key {
+    /// Reads the key.
+    ///
     /// # Errors
-    /// There is none to be found.
+    /// The certificate is not valid DER.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
         let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
         let key = Certificate::from_der(certificate).map_err(bad)?.tbs_certificate.subject_public_key_info;
@@ -65,17 +68,17 @@ impl Key {
         })
     }
 
-    /// Whether a signature by this scheme is one that this key makes and that cannot be verified here.
-    pub(super) fn is_beyond_us(&self, scheme: SignatureScheme) -> bool {
-        self.is_p521 && scheme == BEYOND_US
+    /// Whether this key makes signatures by `scheme`, and they cannot be verified here.
+    pub(super) fn is_unverifiable_by(&self, scheme: SignatureScheme) -> bool {
+        self.is_p521 && scheme == UNVERIFIABLE
     }
 
-    /// What is not supported about it.
+    /// The unsupported feature of this key, if it has one.
     pub(super) fn unsupported(&self) -> Option<&'static str> {
         self.is_p521.then_some(KEY)
     }
 
-    /// Whether it signed this.
+    /// Whether `signature` over `message` was made with this key.
     pub(super) fn signed(
         &self,
         algorithm: &dyn SignatureVerificationAlgorithm,

@@ -1,9 +1,9 @@
 //! Whether each message can be read, and whether what is derived is what the messages give. What the server's files are
 //! like, only the server can tell.
 
-use super::connection::{Failed, Session};
-use super::figures::Figures;
-use super::{TAKE_TIME, migrate, numbers, rows};
+use super::aggregates::Aggregates;
+use super::connection::{PgError, Session};
+use super::{TAKE_TIME, batch_sequence, migrate, rows};
 use crate::query::fold;
 use crate::store::check::{Event, Tell, compare};
 
@@ -40,7 +40,7 @@ const MESSAGES: &str = "\
 const TEXTS: &str = "SELECT count(*) FROM message_text";
 
 /// Checks the snapshot of the session's transaction; how many messages there are.
-pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, Failed> {
+pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, PgError> {
     session.run(TAKE_TIME)?;
     let version = migrate::found(session)?;
     if version != migrate::VERSION {
@@ -51,7 +51,7 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, F
         // What is derived has another shape there, and numbers may be given twice.
         return check_messages(session, None, tell);
     }
-    numbers::check(session, tell)?;
+    batch_sequence::check(session, tell)?;
     check_triggers(session, tell)?;
     let figures = figures(session, tell)?;
     if let Some(figures) = figures {
@@ -61,13 +61,13 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, F
 }
 
 /// How far what is derived has come; none if it is not to be compared, which is told.
-fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Figures>, Failed> {
+fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggregates>, PgError> {
     let rows = rows::count(&session.row(ROWS, &[])?, 0)?;
     compare("derived: rows", 1, rows, tell);
     if rows != 1 {
         return Ok(None);
     }
-    let figures = Figures::read(session)?;
+    let figures = Aggregates::read(session)?;
     if figures.is_void {
         let remark = "derived: it is void, since messages were changed by hand or are others, and is not compared; \
                       the service makes it anew";
@@ -78,7 +78,7 @@ fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Figures>
 }
 
 /// Without its triggers the table does not tell when it is changed.
-fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), Failed> {
+fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgError> {
     for row in session.query(TRIGGERS, &[])? {
         let (name, enabled): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         tell(Event::Problem(format!(
@@ -88,7 +88,7 @@ fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), Fail
     Ok(())
 }
 
-fn check_totals(session: &Session<'_>, figures: Figures, tell: &mut Tell<'_>) -> Result<(), Failed> {
+fn check_totals(session: &Session<'_>, figures: Aggregates, tell: &mut Tell<'_>) -> Result<(), PgError> {
     tell(Event::Part("figures"));
     let row = session.row(DERIVED, &[])?;
     compare("derived: messages", rows::count(&row, 1)?, rows::count(&row, 0)?, tell);
@@ -114,7 +114,7 @@ fn check_messages(
     session: &Session<'_>,
     texts_upto: Option<i64>,
     tell: &mut Tell<'_>,
-) -> Result<u64, Failed> {
+) -> Result<u64, PgError> {
     tell(Event::Part("messages"));
     let (mut messages, mut unreadable, mut doubled) = (0, 0, 0);
     let (mut texts, mut missing, mut other) = (0, 0, 0);

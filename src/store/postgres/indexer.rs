@@ -1,5 +1,5 @@
-//! Derives the figures and the index of texts from the messages, behind the writers: one thread in each process, of
-//! which one at a time does the work for all.
+//! Derives the aggregates and the search index from the messages, behind the writers: each process has a thread for this,
+//! and one of these threads at a time does the work for all processes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,35 +9,35 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Tuning;
-use super::connection::{Connections, Failed, Session};
-use super::figures::Figures;
+use super::aggregates::Aggregates;
+use super::batch_sequence::{self, GreatestBatch};
+use super::connection::{Connections, PgError, Session};
 use super::horizon::horizon;
-use super::numbers::{self, Seen};
 use super::{locks, rows};
 use crate::message::Moment;
 use crate::query::fold;
 use crate::store::{Behind, Error};
 use crate::telemetry::chain;
 
-/// Whoever holds this lock does the work, for one transaction.
-const TURN: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
-/// For a row that a hand took away.
-const NOTE: &str = "INSERT INTO derived (is_void) VALUES (true) ON CONFLICT DO NOTHING";
-/// What is void stays so until all of it has been forgotten, even if the latest message in it comes back.
+/// Takes the lock that entitles to the work, for one transaction.
+const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
+/// Puts back the row of the state after a manual change has deleted it.
+const RESTORE_STATE: &str = "INSERT INTO derived (is_void) VALUES (true) ON CONFLICT DO NOTHING";
+/// Void derived data stays void until all of it has been deleted, even if the latest message in it comes back.
 const VOID: &str = "UPDATE derived SET is_void = true WHERE NOT is_void";
-/// A portion of the texts, so that however many there are, each step ends in time.
-const FORGET_TEXTS: &str = "\
+/// Deletes a portion of the search index, so that a step ends in time at any size.
+const DELETE_TEXTS: &str = "\
     WITH gone AS (
         DELETE FROM message_text WHERE seq IN (SELECT seq FROM message_text LIMIT $1) RETURNING true
     ) SELECT count(*) FROM gone";
-const FORGET: &str = "\
+const RESET: &str = "\
     DELETE FROM sender_total; DELETE FROM recipient_total; DELETE FROM day_total; DELETE FROM minute_total;
     UPDATE derived SET is_void = false, figures_upto = 0, texts_upto = 0, messages = 0, senders = 0,
         latest_seq = NULL, latest_id = NULL";
-/// The last of so many messages.
+/// The last of the next messages, and their number.
 const LAST_OF: &str = "\
     SELECT max(seq), count(*) FROM (SELECT seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS found";
-const ADD_FIGURES: &str = "\
+const ADD_AGGREGATES: &str = "\
     WITH arrived AS MATERIALIZED (
         SELECT sender, recipient, ts_second FROM message WHERE seq > $1 AND seq <= $2
     ), by_sender AS (
@@ -70,49 +70,49 @@ const TEXTS_ADDED: &str = "UPDATE derived SET texts_upto = $1 WHERE NOT is_void 
 const BEHIND: &str = "\
     SELECT (SELECT count(*) FROM (SELECT FROM message WHERE seq > $1 LIMIT $3) AS found),
            (SELECT count(*) FROM (SELECT FROM message WHERE seq > $2 LIMIT $3) AS found)";
-/// While messages are stored, so many times as long as a step took belongs to the writers alone: what is derived gives way.
+/// While messages are stored, the thread pauses after a step for this multiple of the step's time: writers come first.
 const GIVE_WAY: u32 = 3;
-/// How far behind the indexes are is counted up to here.
+/// The lag is counted up to this.
 const BEHIND_MAX: i64 = 1_000_000;
 
-/// What the thread shows to others.
+/// The progress of the derived data, as far as this process knows.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// The latest message that this process has stored.
+pub(super) struct IndexerProgress {
+    /// Arrival number of the latest message that this process has stored.
     stored: AtomicI64,
-    seen: Seen,
-    figures_upto: AtomicI64,
+    greatest_batch: GreatestBatch,
+    aggregates_upto: AtomicI64,
     texts_upto: AtomicI64,
-    figures_behind: AtomicU64,
+    aggregates_behind: AtomicU64,
     texts_behind: AtomicU64,
 }
 
-impl Progress {
-    /// Messages were stored, up to this one.
+impl IndexerProgress {
+    /// Notes that messages up to this one were stored.
     pub(super) fn stored(&self, seq: i64) {
         self.stored.fetch_max(seq, Relaxed);
-        self.seen.note(seq);
+        self.greatest_batch.note(seq);
     }
 
-    /// The greatest number of a batch that this process knows of.
-    pub(super) fn seen(&self) -> i64 {
-        self.seen.get()
+    /// The greatest batch number that this process knows of.
+    pub(super) fn greatest_batch(&self) -> i64 {
+        self.greatest_batch.get()
     }
 
-    /// As far as the thread has seen, and at least one where this process has stored something since.
+    /// The lag as of the thread's last look, and at least one message if this process has stored some since.
     pub(super) fn behind(&self) -> Behind {
         let stored = self.stored.load(Relaxed);
         let of = |upto: &AtomicI64, behind: &AtomicU64| {
             behind.load(Relaxed).max(u64::from(stored > upto.load(Relaxed)))
         };
         Behind {
-            index: of(&self.figures_upto, &self.figures_behind),
+            index: of(&self.aggregates_upto, &self.aggregates_behind),
             search: of(&self.texts_upto, &self.texts_behind),
         }
     }
 }
 
-/// The thread. Dropping it ends it.
+/// The thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Indexer {
     stop: Arc<Stop>,
@@ -121,23 +121,23 @@ pub(super) struct Indexer {
 
 #[derive(Debug, Default)]
 struct Stop {
-    asked: Mutex<bool>,
+    requested: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Stop {
-    /// Waits, and tells whether to end.
+    /// Waits for `time`, or less if the thread shall stop; tells whether it shall.
     fn wait(&self, time: Duration) -> bool {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let (asked, _) = self
+        let requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        let (requested, _) = self
             .changed
-            .wait_timeout_while(asked, time, |asked| !*asked)
+            .wait_timeout_while(requested, time, |requested| !*requested)
             .unwrap_or_else(PoisonError::into_inner);
-        *asked
+        *requested
     }
 
-    fn ask(&self) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    fn request(&self) {
+        *self.requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
     }
 }
@@ -146,14 +146,14 @@ impl Indexer {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the operating system gives none.
+    /// The operating system starts no thread.
     pub(super) fn start(
         connections: Arc<Connections>,
         tuning: Tuning,
-        progress: Arc<Progress>,
+        progress: Arc<IndexerProgress>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
-        let mut work = Work { connections, tuning, progress, failing: false, horizon: 0, looked_at: None };
+        let mut work = Work { connections, tuning, progress, failing: false, horizon: 0, measured_at: None };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("lyftr-index".into())
@@ -164,9 +164,9 @@ impl Indexer {
 
 impl Drop for Indexer {
     fn drop(&mut self) {
-        self.stop.ask();
+        self.stop.request();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that makes the indexes panicked");
+            tracing::error!("the indexer thread panicked");
         }
     }
 }
@@ -174,37 +174,38 @@ impl Drop for Indexer {
 struct Work {
     connections: Arc<Connections>,
     tuning: Tuning,
-    progress: Arc<Progress>,
-    /// The last step failed, which has been said.
+    progress: Arc<IndexerProgress>,
+    /// The last step failed, and the failure has been logged.
     failing: bool,
-    /// Where the horizon was: it moves while messages are stored, by whichever process.
+    /// The horizon of the last step: it moves while any process stores messages.
     horizon: i64,
-    /// When it was last looked how far the work has come, which costs as much as there is to do.
-    looked_at: Option<Instant>,
+    /// When the lag was last measured, which takes time in proportion to the lag.
+    measured_at: Option<Instant>,
 }
 
 impl Work {
-    /// Goes one step, and tells how long to wait until the next one.
+    /// Does one step of work, and returns the pause until the next one.
     fn step(&mut self) -> Duration {
         let begin = Instant::now();
-        let look = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= self.tuning.index_pause);
+        let measure =
+            self.measured_at.is_none_or(|measured_at| measured_at.elapsed() >= self.tuning.index_pause);
         let done = self.connections.lend(|session| {
-            if look {
-                numbers::mend(session, self.progress.seen())?;
+            if measure {
+                batch_sequence::repair(session, self.progress.greatest_batch())?;
             }
             let horizon = horizon(session)?;
-            self.progress.seen.note(horizon);
+            self.progress.greatest_batch.note(horizon);
             let more = self.derive(session, horizon)?;
-            if look || !more {
-                self.look(session)?;
+            if measure || !more {
+                self.measure(session)?;
             }
             Ok((more, horizon))
         });
         match done {
             Ok((more, horizon)) => {
                 self.failing = false;
-                if look || !more {
-                    self.looked_at = Some(Instant::now());
+                if measure || !more {
+                    self.measured_at = Some(Instant::now());
                 }
                 let others_write = std::mem::replace(&mut self.horizon, horizon) != horizon;
                 match (more, others_write) {
@@ -213,68 +214,67 @@ impl Work {
                     (false, _) => self.tuning.index_pause,
                 }
             }
-            Err(Failed::Closed) => self.tuning.index_pause,
+            Err(PgError::Closed) => self.tuning.index_pause,
             Err(failed) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(
-                        error = chain(&Error::from(failed)),
-                        "the indexes cannot be brought up to date"
-                    );
+                    tracing::warn!(error = chain(&Error::from(failed)), "cannot update the indexes");
                 }
                 self.tuning.index_pause
             }
         }
     }
 
-    /// Adds what has arrived, if it is this process's turn, and tells whether there is more to do at once.
-    fn derive(&self, session: &Session<'_>, horizon: i64) -> Result<bool, Failed> {
+    /// Adds the messages that have arrived, if this process gets the lock; tells whether there is more to do at once.
+    fn derive(&self, session: &Session<'_>, horizon: i64) -> Result<bool, PgError> {
         session.transaction(|| {
-            let turn: bool = session.row(TURN, &[&locks::LYFTR, &locks::INDEXER])?.try_get(0)?;
-            if !turn {
+            let has_lock: bool = session.row(TRY_LOCK, &[&locks::LYFTR, &locks::INDEXER])?.try_get(0)?;
+            if !has_lock {
                 return Ok(false);
             }
-            let Some(noted) = Figures::noted(session)? else {
-                session.run(NOTE)?;
+            let Some(stored) = Aggregates::stored(session)? else {
+                session.run(RESTORE_STATE)?;
                 return Ok(true);
             };
-            if noted.is_void {
+            if stored.is_void {
                 session.run(VOID)?;
-                let forgotten: i64 = session.row(FORGET_TEXTS, &[&self.tuning.figures_batch])?.try_get(0)?;
-                if forgotten < self.tuning.figures_batch {
-                    session.run(FORGET)?;
+                let deleted: i64 =
+                    session.row(DELETE_TEXTS, &[&self.tuning.aggregates_batch])?.try_get(0)?;
+                if deleted < self.tuning.aggregates_batch {
+                    session.run(RESET)?;
                     tracing::info!(
-                        "messages were changed by hand or are others; figures and indexes are made anew"
+                        "messages were changed manually or replaced; rebuilding the aggregates and the search index"
                     );
                 }
                 return Ok(true);
             }
-            let figures_more = self.add_figures(session, noted.upto, horizon)?;
-            let texts_more = self.add_texts(session, noted.texts_upto, horizon)?;
-            Ok(figures_more || texts_more)
+            let more_aggregates = self.add_aggregates(session, stored.upto, horizon)?;
+            let more_texts = self.add_texts(session, stored.texts_upto, horizon)?;
+            Ok(more_aggregates || more_texts)
         })
     }
 
-    /// The arrival number to go up to, and whether there is more after it; none if nothing has arrived.
+    /// The last arrival number of the next `most` messages, and whether there are more after it; none if no message has
+    /// arrived.
     fn batch(
         session: &Session<'_>,
         after: i64,
         horizon: i64,
         most: i64,
-    ) -> Result<Option<(i64, bool)>, Failed> {
+    ) -> Result<Option<(i64, bool)>, PgError> {
         let row = session.row(LAST_OF, &[&after, &horizon, &most])?;
         let more = row.try_get::<_, i64>(1)? == most;
         Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, more)))
     }
 
-    fn add_figures(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
-        let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.figures_batch)? else {
+    fn add_aggregates(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, PgError> {
+        let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.aggregates_batch)? else {
             return Ok(false);
         };
-        settled(&session.query(ADD_FIGURES, &[&after, &upto])?)?;
+        must_be_updated(&session.query(ADD_AGGREGATES, &[&after, &upto])?)?;
         Ok(more)
     }
 
-    fn add_texts(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, Failed> {
+    fn add_texts(&self, session: &Session<'_>, after: i64, horizon: i64) -> Result<bool, PgError> {
         let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.texts_batch)? else {
             return Ok(false);
         };
@@ -293,31 +293,35 @@ impl Work {
             texts.push(fold(text));
         }
         session.query(ADD_TEXTS, &[&seqs, &ids, &senders, &recipients, &seconds, &nanoseconds, &texts])?;
-        settled(&session.query(TEXTS_ADDED, &[&upto])?)?;
+        must_be_updated(&session.query(TEXTS_ADDED, &[&upto])?)?;
         Ok(more)
     }
 
-    /// Notes how far the work has come, whoever did it.
-    fn look(&self, session: &Session<'_>) -> Result<(), Failed> {
+    /// Measures the lag, whichever process does the work.
+    fn measure(&self, session: &Session<'_>) -> Result<(), PgError> {
         let progress = &self.progress;
         let stored = progress.stored.load(Relaxed);
-        let Figures { upto, texts_upto, is_void: _ } = Figures::read(session)?;
+        let Aggregates { upto, texts_upto, is_void: _ } = Aggregates::read(session)?;
         let row = session.row(BEHIND, &[&upto, &texts_upto, &BEHIND_MAX])?;
-        let (figures_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
-        progress.figures_behind.store(figures_behind, Relaxed);
+        let (aggregates_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
+        progress.aggregates_behind.store(aggregates_behind, Relaxed);
         progress.texts_behind.store(texts_behind, Relaxed);
-        progress.figures_upto.store(upto, Relaxed);
+        progress.aggregates_upto.store(upto, Relaxed);
         progress.texts_upto.store(texts_upto, Relaxed);
-        if figures_behind == 0 && texts_behind == 0 && stored > upto {
-            // It is not there any more: a hand took it away, or the server has come back without it. Unless another
-            // one was stored meanwhile, nothing waits for it.
+        if aggregates_behind == 0 && texts_behind == 0 && stored > upto {
+            // The stored message is gone: a manual change deleted it, or the server came back without it. Unless another
+            // message was stored meanwhile, the lag is zero.
             let _another_one = progress.stored.compare_exchange(stored, upto, Relaxed, Relaxed);
         }
         Ok(())
     }
 }
 
-/// What was to be noted is, unless messages were changed by hand meanwhile.
-fn settled(noted: &[tokio_postgres::Row]) -> Result<(), Failed> {
-    if noted.is_empty() { Err(Failed::Nonsense("messages were changed meanwhile".into())) } else { Ok(()) }
+/// Fails if the state was not updated, since a manual change has voided it meanwhile.
+fn must_be_updated(updated: &[tokio_postgres::Row]) -> Result<(), PgError> {
+    if updated.is_empty() {
+        Err(PgError::UnexpectedResponse("messages were changed meanwhile".into()))
+    } else {
+        Ok(())
+    }
 }

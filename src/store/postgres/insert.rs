@@ -1,22 +1,22 @@
-//! A batch of messages into the table: one statement, which is one transaction.
+//! Stores a batch of messages: one statement, which is one transaction.
 
 use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::{Failed, Session};
+use super::connection::{PgError, Session};
 use super::locks;
+use super::parameter::Parameter;
 use super::rows;
-use super::value::Given;
 use crate::message::Message;
 use crate::store::Outcome;
 
-/// Arrival numbers are those of the batches times this, and the place in the batch.
-pub(super) const PLACES: i64 = 1 << 16;
+/// Arrival numbers per batch: an arrival number is the batch number times this, plus the place in the batch.
+pub(super) const SEQS_PER_BATCH: i64 = 1 << 16;
 
-/// The lock is taken before the number, by which a reader knows that the batch is under way: see `horizon.rs`. Nothing is
-/// stored under a number that is not greater than those that were seen before: see `numbers.rs`. To whom the number is not
-/// said, the trigger `message_was_added` gives another one.
+/// The lock is taken before the number, so that a reader knows that the batch is under way: see `horizon.rs`. A batch number
+/// must exceed those that were seen before, or nothing is stored: see `batch_sequence.rs`. `set_config` tells the number to
+/// the trigger `message_was_added`, which replaces the arrival numbers of all other inserts.
 const INSERT: &str = "\
     WITH begun AS MATERIALIZED (
         SELECT last_value AS latest, pg_advisory_xact_lock_shared($8, (last_value & 2147483647)::integer)
@@ -33,18 +33,18 @@ const INSERT: &str = "\
     ON CONFLICT (message_id) DO NOTHING
     RETURNING seq";
 
-/// The index that no two messages have one arrival number in.
+/// The unique index on arrival numbers.
 const UNIQUE: &str = "message_by_seq";
 
-/// [`Store::insert`](crate::store::Store::insert), and the greatest arrival number that was given. `seen` is the number of
-/// a batch that began before this one.
+/// [`Store::insert`](crate::store::Store::insert), with the greatest arrival number that was given. `seen` is the number of
+/// an earlier batch.
 pub(super) fn insert(
     session: &Session<'_>,
     batch: &[Message],
     seen: i64,
-) -> Result<(Vec<Outcome>, i64), Failed> {
-    if i64::try_from(batch.len()).is_ok_and(|len| len > PLACES) {
-        return Err(Failed::Nonsense("a batch has more messages than there are numbers for".into()));
+) -> Result<(Vec<Outcome>, i64), PgError> {
+    if i64::try_from(batch.len()).is_ok_and(|len| len > SEQS_PER_BATCH) {
+        return Err(PgError::UnexpectedResponse("a batch has more messages than arrival numbers".into()));
     }
     // Sorted, so that two processes that store the same messages never wait for each other in a circle; and each
     // id once, the first of a batch.
@@ -55,7 +55,7 @@ pub(super) fn insert(
     let messages: Vec<_> = firsts.iter().map(|&(_, message)| message).collect();
     let created = insert_rows(session, &messages, seen)?;
     let latest = created.iter().max().copied().unwrap_or(0);
-    let places: HashSet<i64> = created.iter().map(|seq| seq % PLACES).collect();
+    let places: HashSet<i64> = created.iter().map(|seq| seq % SEQS_PER_BATCH).collect();
     let (new, known): (Vec<_>, Vec<_>) = (0..).zip(firsts).partition(|(place, _)| places.contains(place));
     let new: HashMap<usize, &Message> = new.into_iter().map(|(_, first)| first).collect();
     let known: Vec<&str> = known.iter().map(|(_, (_, message))| message.message_id.as_str()).collect();
@@ -67,15 +67,15 @@ pub(super) fn insert(
             return Ok(Outcome::Created);
         }
         let stored = stored.get(message.message_id.as_str());
-        // Also if a hand took it away between the two statements.
-        let stored = stored.ok_or(Failed::NotStored)?;
+        // Also if a manual change deleted it between the two statements.
+        let stored = stored.ok_or(PgError::ArrivalNumberReused)?;
         Ok(if *stored == message { Outcome::Duplicate } else { Outcome::Conflict })
     };
-    Ok((batch.iter().enumerate().map(outcome).collect::<Result<_, Failed>>()?, latest))
+    Ok((batch.iter().enumerate().map(outcome).collect::<Result<_, PgError>>()?, latest))
 }
 
-/// Stores those whose id is new; their arrival numbers.
-fn insert_rows(session: &Session<'_>, messages: &[&Message], seen: i64) -> Result<Vec<i64>, Failed> {
+/// Stores the messages with a new id, and returns their arrival numbers.
+fn insert_rows(session: &Session<'_>, messages: &[&Message], seen: i64) -> Result<Vec<i64>, PgError> {
     fn column<'a, T>(messages: &[&'a Message], of: impl Fn(&'a Message) -> T) -> Vec<T> {
         messages.iter().map(|message| of(message)).collect()
     }
@@ -86,17 +86,17 @@ fn insert_rows(session: &Session<'_>, messages: &[&Message], seen: i64) -> Resul
     let nanoseconds = column(messages, |message| rows::integer(message.ts.nanosecond()));
     let digits = column(messages, |message| i16::from(message.ts.digits()));
     let texts = column(messages, |message| message.text.as_deref());
-    let given: [Given<'_>; 9] =
+    let parameters: [Parameter<'_>; 9] =
         [&ids, &senders, &recipients, &seconds, &nanoseconds, &digits, &texts, &locks::BATCHES, &seen];
-    let created = session.query(INSERT, &given).map_err(|failed| match failed {
-        Failed::Server(error) if is_of_numbers(&error) => Failed::NotStored,
+    let created = session.query(INSERT, &parameters).map_err(|failed| match failed {
+        PgError::Server(error) if is_arrival_number_reused(&error) => PgError::ArrivalNumberReused,
         failed => failed,
     })?;
     created.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Whether a number was given that a message has already.
-fn is_of_numbers(error: &tokio_postgres::Error) -> bool {
+/// Whether the server gave an arrival number that another message has.
+fn is_arrival_number_reused(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|error| {
         *error.code() == SqlState::UNIQUE_VIOLATION && error.constraint() == Some(UNIQUE)
     })

@@ -1,11 +1,11 @@
-//! The advisory locks that processes share, each named by two numbers. Those of a database are seen by all of its
-//! users, so the first number is one that nobody else is likely to use.
+//! The advisory locks that processes share. Each has a key of two integers. All users of a database share its keys, so
+//! the first integer is one that no other program is likely to use.
 
-/// First number of the locks of batches, whose second one tells when they began: see `horizon.rs`.
+/// First key of the locks of batches; the second is the latest batch number at their start: see `horizon.rs`.
 pub(super) const BATCHES: i32 = 0x4c79_6674;
-/// First number of the locks below.
+/// First key of the locks below, whose own constants are the second keys.
 pub(super) const LYFTR: i32 = 0x4c79_6675;
 /// Held while the schema is brought up to date.
 pub(super) const MIGRATION: i32 = 1;
-/// Held while figures and indexes are brought up to date.
+/// Held while derived data is brought up to date.
 pub(super) const INDEXER: i32 = 2;

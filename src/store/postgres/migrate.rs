@@ -4,8 +4,8 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::{Failed, Session};
-use super::{TAKE_TIME, locks, numbers};
+use super::connection::{PgError, Session};
+use super::{TAKE_TIME, batch_sequence, locks};
 
 /// The migrations, the n-th of which leads to schema version n.
 const MIGRATIONS: &[&str] = &[
@@ -24,21 +24,22 @@ const MAKE: &str = "\
     INSERT INTO lyftr_schema (version) VALUES (0)";
 /// The schema version of the database.
 const FOUND: &str = "SELECT version FROM lyftr_schema";
-/// Whether another schema of this database has the tables, which the user may look into.
+/// Whether Lyftr's tables are in another schema of this database that the user may use.
 const IS_ELSEWHERE: &str = "\
     SELECT count(*) > 0 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relname = 'lyftr_schema' AND relkind = 'r' AND has_schema_privilege(relnamespace, 'USAGE')";
-/// Where the extension is, whether its name is found there, and whether this user may do so.
+/// The schema of the extension, whether the `search_path` has that schema, and whether this user may use it.
 const TRIGRAMS: &str = "\
     SELECT nspname::text, nspname = ANY (current_schemas(true)), has_schema_privilege(pg_namespace.oid, 'USAGE')
     FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'";
 const MAKE_TRIGRAMS: &str = "CREATE EXTENSION pg_trgm";
-/// For this transaction. Tables are made in the schema that comes first.
+/// Adds the schema of the extension to the `search_path` of this transaction. Tables are still made in the first schema.
 const FIND_TRIGRAMS: &str =
     "SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident($1), true)";
 const NOTE: &str = "UPDATE lyftr_schema SET version = $1";
 
-/// Without the right to it; or the server does not have it, as it is told up to PostgreSQL 14, and later.
+/// The extension cannot be made: the user lacks the privilege, or the server does not have it (which PostgreSQL up to 14
+/// and later ones report by different codes).
 const NOT_TO_BE_HAD: [SqlState; 3] =
     [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::UNDEFINED_FILE, SqlState::FEATURE_NOT_SUPPORTED];
 const NO_TRIGRAMS: &str = "the extension pg_trgm is not in the database, and this user cannot make it: have a superuser run \
@@ -51,37 +52,38 @@ const ELSEWHERE: &str = "it has the tables of Lyftr in a schema that the search_
 const NO_VERSION: &str = "its table lyftr_schema has no row, as where a schema was restored without its content: \
     INSERT INTO lyftr_schema (version) VALUES (2) if it was one of this release of Lyftr";
 
-/// What stands in the way of bringing a database up to date.
+/// Why the schema could not be brought up to date.
 #[derive(Debug)]
-pub(super) enum Refused {
-    /// The database is of a newer Lyftr: its version.
+pub(super) enum UpgradeError {
+    /// A newer Lyftr made the schema, of this version.
     Newer(i64),
-    /// The server said no.
-    Failed(Failed),
+    /// A statement failed.
+    Database(PgError),
 }
 
-/// The version of the schema that is there, zero if there is none.
-pub(super) fn found(session: &Session<'_>) -> Result<i64, Failed> {
+/// The schema version of the database, zero without a schema.
+pub(super) fn found(session: &Session<'_>) -> Result<i64, PgError> {
     if !session.row(IS_THERE, &[])?.try_get::<_, bool>(0)? {
         return Ok(0);
     }
     version(session)
 }
 
-fn version(session: &Session<'_>) -> Result<i64, Failed> {
+fn version(session: &Session<'_>) -> Result<i64, PgError> {
     let rows = session.query(FOUND, &[])?;
-    Ok(rows.first().ok_or(Failed::Unfit(NO_VERSION))?.try_get(0)?)
+    Ok(rows.first().ok_or(PgError::Unfit(NO_VERSION))?.try_get(0)?)
 }
 
-/// Applies what is missing in one transaction, and looks after the sequence of batches; how many migrations that were.
-pub(super) fn up(session: &Session<'_>) -> Result<usize, Refused> {
+/// Applies the missing migrations in one transaction, and advances the batch sequence if it is behind. Returns the number
+/// of migrations.
+pub(super) fn up(session: &Session<'_>) -> Result<usize, UpgradeError> {
     let done = session.transaction(|| {
-        // A migration takes longer than other statements, and so does the wait for another process's.
+        // A migration takes longer than other statements, and so does the wait for the migration of another process.
         session.run(TAKE_TIME)?;
         session.query(LOCK, &[&locks::LYFTR, &locks::MIGRATION])?;
         if !session.row(IS_THERE, &[])?.try_get::<_, bool>(0)? {
             if session.row(IS_ELSEWHERE, &[])?.try_get(0)? {
-                return Err(Failed::Unfit(ELSEWHERE));
+                return Err(PgError::Unfit(ELSEWHERE));
             }
             session.run(MAKE)?;
         }
@@ -98,19 +100,19 @@ pub(super) fn up(session: &Session<'_>) -> Result<usize, Refused> {
         if !missing.is_empty() {
             session.query(NOTE, &[&VERSION])?;
         }
-        numbers::move_on(session, 0)?;
+        batch_sequence::advance(session, 0)?;
         Ok(Ok(missing.len()))
     });
-    done.map_err(Refused::Failed)?.map_err(Refused::Newer)
+    done.map_err(UpgradeError::Database)?.map_err(UpgradeError::Newer)
 }
 
-/// Has the extension that the index of texts is of, wherever in the database it is.
-fn provide_trigrams(session: &Session<'_>) -> Result<(), Failed> {
+/// Makes the extension that the search index needs, or finds it in whichever schema it is.
+fn provide_trigrams(session: &Session<'_>) -> Result<(), PgError> {
     let found = session.query(TRIGRAMS, &[])?;
     let Some(found) = found.first() else {
         return session.run(MAKE_TRIGRAMS).map_err(|failed| match failed {
-            Failed::Server(error) if error.code().is_some_and(|code| NOT_TO_BE_HAD.contains(code)) => {
-                Failed::Unfit(NO_TRIGRAMS)
+            PgError::Server(error) if error.code().is_some_and(|code| NOT_TO_BE_HAD.contains(code)) => {
+                PgError::Unfit(NO_TRIGRAMS)
             }
             failed => failed,
         });
@@ -118,7 +120,7 @@ fn provide_trigrams(session: &Session<'_>) -> Result<(), Failed> {
     let (schema, is_found, may_be_used): (&str, bool, bool) =
         (found.try_get(0)?, found.try_get(1)?, found.try_get(2)?);
     if !may_be_used {
-        return Err(Failed::Unfit(CLOSED_TRIGRAMS));
+        return Err(PgError::Unfit(CLOSED_TRIGRAMS));
     }
     if !is_found {
         session.query(FIND_TRIGRAMS, &[&schema])?;

@@ -1,8 +1,8 @@
-//! From rows to messages.
+//! Turns rows into messages.
 
 use tokio_postgres::Row;
 
-use super::connection::{Failed, Session};
+use super::connection::{PgError, Session};
 use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
 use crate::store::Arrived;
 use crate::store::matches::Entry;
@@ -11,8 +11,8 @@ use crate::store::nearest::Rows;
 /// The columns that [`message`] reads.
 pub(super) const COLUMNS: &str = "message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text";
 
-/// A row of [`COLUMNS`].
-pub(super) fn message(row: &Row) -> Result<Message, Failed> {
+/// The message in a row of [`COLUMNS`].
+pub(super) fn message(row: &Row) -> Result<Message, PgError> {
     Ok(Message {
         message_id: checked(row, 0, MessageId::new)?,
         from: checked(row, 1, Phone::new)?,
@@ -23,68 +23,69 @@ pub(super) fn message(row: &Row) -> Result<Message, Failed> {
 }
 
 /// The messages with these ids that are stored.
-pub(super) fn with_ids(session: &Session<'_>, ids: &[&str]) -> Result<Vec<Message>, Failed> {
+pub(super) fn with_ids(session: &Session<'_>, ids: &[&str]) -> Result<Vec<Message>, PgError> {
     let sql = format!("SELECT {COLUMNS} FROM message WHERE message_id = ANY ($1)");
     session.query(&sql, &[&ids])?.iter().map(message).collect()
 }
 
-/// The messages that arrived after one and up to another, at most `limit`, in that order.
+/// The messages with arrival numbers above `after` and up to `upto`, at most `limit`, in order of arrival.
 pub(super) fn arrived(
     session: &Session<'_>,
     after: i64,
     upto: i64,
     limit: u32,
-) -> Result<Vec<Arrived>, Failed> {
+) -> Result<Vec<Arrived>, PgError> {
     let sql =
         format!("SELECT {COLUMNS}, seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3");
     let rows = session.query(&sql, &[&after, &upto, &i64::from(limit)])?;
     rows.iter().map(|row| Ok(Arrived { seq: row.try_get(7)?, message: message(row)? })).collect()
 }
 
-/// The moment in two columns, from `first` on.
-pub(super) fn moment(row: &Row, first: usize) -> Result<Moment, Failed> {
+/// The moment in the two columns from `first` on.
+pub(super) fn moment(row: &Row, first: usize) -> Result<Moment, PgError> {
     let nanosecond: i32 = row.try_get(first + 1)?;
-    let nanosecond = u32::try_from(nanosecond).map_err(|error| Failed::Nonsense(error.into()))?;
+    let nanosecond = u32::try_from(nanosecond).map_err(|error| PgError::UnexpectedResponse(error.into()))?;
     Ok(Moment { second: row.try_get(first)?, nanosecond })
 }
 
-/// The timestamp in three columns, from `first` on.
-pub(super) fn timestamp(row: &Row, first: usize) -> Result<Timestamp, Failed> {
+/// The timestamp in the three columns from `first` on.
+pub(super) fn timestamp(row: &Row, first: usize) -> Result<Timestamp, PgError> {
     let Moment { second, nanosecond } = moment(row, first)?;
     let digits: i16 = row.try_get(first + 2)?;
-    let digits = u8::try_from(digits).map_err(|error| Failed::Nonsense(error.into()))?;
-    Timestamp::from_parts(second, nanosecond, digits).map_err(|error| Failed::Nonsense(error.into()))
+    let digits = u8::try_from(digits).map_err(|error| PgError::UnexpectedResponse(error.into()))?;
+    Timestamp::from_parts(second, nanosecond, digits)
+        .map_err(|error| PgError::UnexpectedResponse(error.into()))
 }
 
-/// A string column, held to the rule that its value was stored under.
+/// A string column, validated by the rule of its field.
 pub(super) fn checked<T>(
     row: &Row,
     column: usize,
     check: impl Fn(&str) -> Result<T, crate::message::RuleViolation>,
-) -> Result<T, Failed> {
-    check(row.try_get(column)?).map_err(|broken| Failed::Nonsense(broken.reason.into()))
+) -> Result<T, PgError> {
+    check(row.try_get(column)?).map_err(|violation| PgError::UnexpectedResponse(violation.reason.into()))
 }
 
-/// A count.
-pub(super) fn count(row: &Row, column: usize) -> Result<u64, Failed> {
+/// The count in a column.
+pub(super) fn count(row: &Row, column: usize) -> Result<u64, PgError> {
     let count: i64 = row.try_get(column)?;
-    u64::try_from(count).map_err(|error| Failed::Nonsense(error.into()))
+    u64::try_from(count).map_err(|error| PgError::UnexpectedResponse(error.into()))
 }
 
-/// As `integer`, which has a sign. Nanoseconds fit; what lies beyond every one of them stays beyond.
+/// As SQL's signed `integer`. Nanoseconds fit; a greater value stays greater than each of them.
 pub(super) fn integer(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-/// As `bigint`, which has a sign.
+/// As SQL's signed `bigint`; a greater value becomes the maximum.
 pub(super) fn bigint(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 impl Rows for Session<'_> {
-    type Error = Failed;
+    type Error = PgError;
 
-    fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Failed> {
+    fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, PgError> {
         let seqs: Vec<i64> = entries.iter().map(|entry| entry.seq).collect();
         let sql = format!(
             "SELECT {COLUMNS} FROM message WHERE seq = ANY ($1)

@@ -1,93 +1,91 @@
-//! Messages by a part of their text.
+//! Search: the messages whose text contains a string.
 
 use tokio_postgres::Row;
 
-use super::connection::{Failed, Session};
-use super::figures::Figures;
+use super::aggregates::Aggregates;
+use super::connection::{PgError, Session};
 use super::plain::Conditions;
 use super::rows::{bigint, count, moment};
 use crate::query::{Filter, Page, Position, Search};
 use crate::store::matches::{Anchor, Entry};
 use crate::store::nearest::Nearest;
 
-/// What a search works with.
-pub(super) struct Texts<'a> {
+/// A search in one snapshot.
+pub(super) struct TextSearch<'a> {
     pub(super) session: &'a Session<'a>,
-    pub(super) figures: &'a Figures,
-    /// So few messages are looked at one by one, when the other filters leave no more.
+    pub(super) aggregates: &'a Aggregates,
+    /// Maximum number of messages that are scanned without the search index, if the other filters leave no more.
     pub(super) few: u64,
 }
 
-impl<'a> Texts<'a> {
-    /// Finds the messages that match `filter` and hold `search`, as far as `page` needs them.
+impl<'a> TextSearch<'a> {
+    /// Finds the messages that match `filter` and contain `search`, as far as `page` needs them.
     pub(super) fn search(
         &self,
         filter: &Filter,
         search: &Search,
         page: &Page,
-    ) -> Result<Nearest<'a, Session<'a>>, Failed> {
+    ) -> Result<Nearest<'a, Session<'a>>, PgError> {
         let mut found = Nearest::new(self.session, page);
         let anchor = Anchor::of(page).position;
         let mut conditions = Conditions::of(filter);
         if !self.are_few(filter)? {
             self.look_up(filter, search, |row| offer(&mut found, row, anchor))?;
-            let upto = conditions.give(self.figures.texts_upto);
+            let upto = conditions.bind(self.aggregates.texts_upto);
             conditions.add(format!("seq > {upto}"));
         }
-        look(self.session, &conditions, search, |row| offer(&mut found, row, anchor))?;
+        scan(self.session, &conditions, search, |row| offer(&mut found, row, anchor))?;
         Ok(found)
     }
 
-    /// Whether the filter, without its search, leaves but few messages.
-    fn are_few(&self, filter: &Filter) -> Result<bool, Failed> {
+    /// Whether at most `few` messages match the filter without its search.
+    fn are_few(&self, filter: &Filter) -> Result<bool, PgError> {
         let mut conditions = Conditions::of(filter);
-        let most = conditions.give(bigint(self.few + 1));
+        let most = conditions.bind(bigint(self.few + 1));
         let sql = format!(
             "SELECT count(*) FROM (SELECT FROM message WHERE {} LIMIT {most}) AS found",
             conditions.sql()
         );
-        Ok(count(&self.session.row(&sql, &conditions.given())?, 0)? <= self.few)
+        Ok(count(&self.session.row(&sql, &conditions.parameters())?, 0)? <= self.few)
     }
 
-    /// Hands over what the index of texts holds and matches.
+    /// Passes the matches in the search index to `found`.
     fn look_up(
         &self,
         filter: &Filter,
         search: &Search,
-        found: impl FnMut(&Row) -> Result<(), Failed>,
-    ) -> Result<(), Failed> {
+        found: impl FnMut(&Row) -> Result<(), PgError>,
+    ) -> Result<(), PgError> {
         let mut conditions = Conditions::of(filter);
-        let pattern = conditions.give(pattern(search));
+        let pattern = conditions.bind(pattern(search));
         conditions.add(format!("folded LIKE {pattern}"));
-        let upto = conditions.give(self.figures.texts_upto);
+        let upto = conditions.bind(self.aggregates.texts_upto);
         conditions.add(format!("seq <= {upto}"));
         let sql = format!(
             "SELECT seq, ts_second, ts_nanosecond, message_id FROM message_text WHERE {}",
             conditions.sql()
         );
-        self.session.each(&sql, &conditions.given(), found)
+        self.session.each(&sql, &conditions.parameters(), found)
     }
 }
 
-/// Looks at each message that meets the conditions; those that hold the text are handed over.
-fn look(
+/// Reads each message that meets the conditions, and passes those that contain the text to `found`.
+fn scan(
     session: &Session<'_>,
     conditions: &Conditions,
     search: &Search,
-    mut found: impl FnMut(&Row) -> Result<(), Failed>,
-) -> Result<(), Failed> {
+    mut found: impl FnMut(&Row) -> Result<(), PgError>,
+) -> Result<(), PgError> {
     let sql = format!(
         "SELECT seq, ts_second, ts_nanosecond, message_id, text FROM message WHERE {} AND text IS NOT NULL",
         conditions.sql()
     );
-    session.each(
-        &sql,
-        &conditions.given(),
-        |row| if search.is_in(row.try_get(4)?) { found(row) } else { Ok(()) },
-    )
+    session.each(&sql, &conditions.parameters(), |row| {
+        if search.is_in(row.try_get(4)?) { found(row) } else { Ok(()) }
+    })
 }
 
-fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Position>) -> Result<(), Failed> {
+fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Position>) -> Result<(), PgError> {
     let moment = moment(row, 1)?;
     let id: &str = row.try_get(3)?;
     let place = anchor.map(|anchor| (moment, id).cmp(&(anchor.moment, anchor.message_id.as_str())));
@@ -95,7 +93,7 @@ fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Positi
     Ok(())
 }
 
-/// For LIKE, in which the text stands for itself.
+/// The pattern for LIKE, with the special characters of the text escaped.
 fn pattern(search: &Search) -> String {
     let mut pattern = String::from("%");
     for character in search.folded().chars() {

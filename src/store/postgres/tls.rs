@@ -1,4 +1,4 @@
-//! How the way to the server is protected.
+//! TLS to the server.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,35 +21,32 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::certificate;
 use crate::store::Cause;
 
-/// What the connection to the server is to withstand.
+/// The protection of a connection, by the names of libpq's `sslmode`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Protection {
-    /// Nothing.
-    None,
-    /// Eavesdropping, if the server can do it.
-    IfOffered,
-    /// Eavesdropping.
-    Encrypted,
-    /// Also a server without a certificate of one of these authorities.
-    Authority(PathBuf),
-    /// Also a server with a certificate for another host.
-    Host(PathBuf),
+pub(super) enum TlsMode {
+    /// Without TLS.
+    Disable,
+    /// With TLS if the server offers it; any certificate.
+    Prefer,
+    /// With TLS; any certificate.
+    Require,
+    /// With TLS; a certificate that one of the authorities in this file has signed.
+    VerifyCa(PathBuf),
+    /// As [`VerifyCa`](Self::VerifyCa), and the certificate is for the host in the URL.
+    VerifyFull(PathBuf),
 }
 
-/// Makes what encrypts connections; none where nothing is to be encrypted.
+/// The TLS connector for a mode; none for [`TlsMode::Disable`].
 ///
 /// # Errors
-/// The file of the authorities cannot be read, or has none in it.
-pub(super) fn connector(
-    protection: &Protection,
-    binding: ChannelBinding,
-) -> Result<Option<Connector>, Cause> {
+/// The file of `sslrootcert` cannot be read, or has no certificate in it.
+pub(super) fn connector(tls_mode: &TlsMode, binding: ChannelBinding) -> Result<Option<Connector>, Cause> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let (authorities, any_host) = match protection {
-        Protection::None => return Ok(None),
-        Protection::IfOffered | Protection::Encrypted => (None, true),
-        Protection::Authority(root) => (Some(authorities(root, &provider)?), true),
-        Protection::Host(root) => (Some(authorities(root, &provider)?), false),
+    let (authorities, any_host) = match tls_mode {
+        TlsMode::Disable => return Ok(None),
+        TlsMode::Prefer | TlsMode::Require => (None, true),
+        TlsMode::VerifyCa(root) => (Some(authorities(root, &provider)?), true),
+        TlsMode::VerifyFull(root) => (Some(authorities(root, &provider)?), false),
     };
     let is_bound = binding == ChannelBinding::Require;
     let verifier = Verifier { provider: Arc::clone(&provider), authorities, any_host, is_bound };
@@ -75,21 +72,22 @@ fn authorities(root: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPki
     Ok(builder.build()?)
 }
 
-/// Looks at the certificate of the server as far as `sslmode` asks for it.
+/// Verifies the certificate of the server as far as `sslmode` asks for it.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    /// Where none are named any certificate will do, as with `libpq`.
+    /// None if any certificate will do, as with `libpq`.
     authorities: Option<Arc<WebPkiServerVerifier>>,
-    /// Whatever host it is for.
+    /// Accept a certificate for any host.
     any_host: bool,
-    /// `channel_binding=require`: who authenticates is to be who holds the key of the certificate.
+    /// `channel_binding=require`: the server that authenticates must hold the key of the certificate.
     is_bound: bool,
 }
 
 impl Verifier {
-    /// Whether the server holds the key of a certificate that nothing else is asked of. Where this library cannot say, the
-    /// connection is encrypted all the same: who stands in between could show a certificate of his own, too.
+    /// Verifies that the server holds the key of its certificate, in the modes that accept any certificate. A signature that
+    /// this library cannot verify is accepted: in these modes an attacker in between could show a certificate of his own
+    /// anyway.
     fn verify_key(
         &self,
         message: &[u8],
@@ -97,7 +95,7 @@ impl Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let key = certificate::Key::of(certificate)?;
-        if key.is_beyond_us(signature.scheme) && !self.is_bound {
+        if key.is_unverifiable_by(signature.scheme) && !self.is_bound {
             return Ok(HandshakeSignatureValid::assertion());
         }
         let mapping = self.provider.signature_verification_algorithms.mapping;
@@ -125,7 +123,7 @@ impl ServerCertVerifier for Verifier {
             return Err(unsupported(why));
         }
         match verified {
-            // Looked at last, when everything else is right.
+            // The library checks the name last, when everything else is right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.any_host => Ok(ServerCertVerified::assertion()),
@@ -159,16 +157,16 @@ impl ServerCertVerifier for Verifier {
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
-    /// Also one that cannot be verified: a server that has no other shows its certificate only then, and what is wrong
-    /// with it can be said.
+    /// Includes one scheme that cannot be verified: a server that has no other shows its certificate only then, and the
+    /// error can name the fault.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.provider.signature_verification_algorithms.supported_schemes();
-        schemes.push(certificate::BEYOND_US);
+        schemes.push(certificate::UNVERIFIABLE);
         schemes
     }
 }
 
-/// What is not supported about a certificate, in words.
+/// The unsupported feature of a certificate, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Unsupported(&'static str);
@@ -177,7 +175,7 @@ fn unsupported(why: &'static str) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Unsupported(why)))))
 }
 
-/// TLS could not be had.
+/// The TLS handshake failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 struct HandshakeFailed {
@@ -185,7 +183,7 @@ struct HandshakeFailed {
     source: io::Error,
 }
 
-/// Encrypts connections.
+/// Makes TLS handshakes.
 #[derive(Clone)]
 pub(super) struct Connector(MakeRustlsConnect);
 
@@ -195,7 +193,7 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// Encrypts one.
+/// The handshake of one connection.
 pub(super) struct Handshake(<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect);
 
 impl MakeTlsConnect<Socket> for Connector {
@@ -221,17 +219,17 @@ impl TlsConnect<Socket> for Handshake {
     }
 }
 
-/// Why TLS could not be had, if that is what failed.
+/// The reason if it was TLS that failed.
 pub(super) fn failure(error: &tokio_postgres::Error) -> Option<&'static str> {
     let source = std::error::Error::source(error)?;
     if let Some(HandshakeFailed { why, .. }) = source.downcast_ref() {
         return Some(why);
     }
     (source.to_string() == "server does not support TLS")
-        .then_some("TLS: the server does not offer it; set ssl=on there, or sslmode=prefer here")
+        .then_some("TLS: the server does not support it; set ssl=on there, or sslmode=prefer here")
 }
 
-/// What a failed handshake means to who has to mend it.
+/// The cause of a failed handshake, in words for the operator.
 fn words(error: &io::Error) -> &'static str {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
     let Some(Error::InvalidCertificate(error)) = error else {
@@ -242,7 +240,7 @@ fn words(error: &io::Error) -> &'static str {
             .downcast_ref()
             .map_or("TLS: the certificate of the database is refused", |Unsupported(why)| why),
         CertificateError::UnknownIssuer => {
-            "TLS: the certificate of the database is of no authority in sslrootcert"
+            "TLS: the certificate of the database is not signed by an authority in sslrootcert"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "TLS: the certificate of the database is not for the host in the URL; what counts is its subjectAltName, not \

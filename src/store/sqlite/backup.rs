@@ -9,8 +9,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::connection::{self, explain};
 use super::existing::Existing;
+use super::location::Location;
 use super::migrate;
-use super::place::Place;
 use super::writer::{INSERT, insert_one};
 use crate::store::backup::{Error, Progress};
 use crate::store::{Arrived, Outcome};
@@ -31,7 +31,7 @@ pub(in crate::store) fn pages(
     to: &Path,
     go_on: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<u64>, Error> {
-    let from = Existing::open(&Place::to_read(path)?)?;
+    let from = Existing::open(&Location::to_read(path)?)?;
     let mut target = open(to).map_err(explain)?;
     let copying = Backup::new(&from.conn, &mut target).map_err(explain)?;
     loop {
@@ -65,7 +65,7 @@ impl Target {
     pub(in crate::store) fn create(to: &Path) -> Result<Self, crate::store::Error> {
         let mut conn = open(to).map_err(explain)?;
         migrate::up(&mut conn).map_err(|refused| match refused {
-            migrate::Refused::Sqlite(error) => explain(error),
+            migrate::SchemaError::Sqlite(error) => explain(error),
             other => crate::store::Error::Failed(format!("a new file is refused: {other:?}").into()),
         })?;
         Ok(Self { conn, messages: 0 })

@@ -7,9 +7,9 @@ use rusqlite::{Connection, Row};
 
 use super::connection::explain;
 use super::existing::Existing;
+use super::location::Location;
 use super::migrate;
-use super::number::{ANY, Number};
-use super::place::Place;
+use super::phone_number::{ANY, PhoneNumber};
 use super::rows;
 use crate::store::check::{Error, Event, Sum, Tell};
 
@@ -36,7 +36,7 @@ struct Expected {
 
 /// Checks the database at `path`; how many messages it has.
 pub(in crate::store) fn check(path: &Path, tell: &mut Tell<'_>) -> Result<u64, Error> {
-    let place = Place::to_read(path)?;
+    let place = Location::to_read(path)?;
     // Before the messages, so that these have all that the index has.
     let index = Index::open(place.path());
     let Existing { conn: messages, version } = Existing::open(&place)?;
@@ -162,7 +162,7 @@ fn expect(
 ) -> rusqlite::Result<()> {
     let message = rows::message(row)?;
     if seq <= numbers_upto {
-        let (from, to) = (Number::of(message.from.as_str()), Number::of(message.to.as_str()));
+        let (from, to) = (PhoneNumber::of(message.from.as_str()), PhoneNumber::of(message.to.as_str()));
         let (sender, recipient) = (from.unwrap_or(ANY), to.unwrap_or(ANY));
         let moment = message.ts.moment();
         for (sender, recipient) in [(sender, ANY), (ANY, recipient), (sender, recipient)] {

@@ -1,4 +1,4 @@
-//! Opening connections to SQLite, and what its errors mean to us.
+//! Opens connections to SQLite, and turns its errors into errors of the store.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use super::checkpoint::{self, Checkpoint};
 use crate::query::holds;
 use crate::store::Error;
 
-/// How long a statement waits for a lock that another process holds. What a batch waits stands in `writer.rs`.
+/// How long a statement waits for a lock that another process holds. The wait of a batch is in `writer.rs`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-/// Prepared statements kept for a connection.
+/// Size of the cache of prepared statements of a connection.
 const STATEMENTS_MAX: usize = 32;
 
-/// The name in SQL of the function that [`Search`](crate::query::Search) is matched with.
+/// The SQL function that tells whether a text matches a [`Search`](crate::query::Search).
 pub(super) const CONTAINS: &str = "contains_folded";
 
-/// Opens a connection that writes. `create`: make the file if it is not there. Nothing is written yet.
+/// Opens a connection that writes; writes nothing itself. `create`: make the file if it is missing.
 pub(super) fn writer(path: &Path, cache_kib: u32, create: bool) -> rusqlite::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
     open(path, flags, cache_kib)
 }
 
-/// Closes a connection that writes, and leaves no write-ahead log behind if nobody else has the database open.
+/// Closes a connection that writes, and removes the write-ahead log unless another process has the database open.
 pub(super) fn close(conn: Connection) -> rusqlite::Result<()> {
     if let Checkpoint { complete: true, .. } = checkpoint::run(&conn, "TRUNCATE")? {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
@@ -34,10 +34,10 @@ pub(super) fn close(conn: Connection) -> rusqlite::Result<()> {
     conn.close().map_err(|(_, error)| error)
 }
 
-/// Makes what is written through this connection last. Puts the database into WAL mode, which stays in the file.
+/// Makes each commit on this connection durable. Puts the database into WAL mode, which is recorded in the file.
 ///
-/// To drop it then moves nothing out of the write-ahead log, as SQLite would if it is the last one, also after a
-/// failure: the log goes by [`close`] alone.
+/// To drop the connection then leaves the write-ahead log as it is: only [`close`] empties it. SQLite itself would run a
+/// checkpoint when the last connection is closed, even after a failed sync.
 pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     // FULL syncs the write-ahead log on every commit; NORMAL would lose acknowledged messages at a power cut.
@@ -45,7 +45,7 @@ pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     // On macOS fsync alone leaves data in the drive's cache. Elsewhere these two do nothing.
     conn.pragma_update(None, "fullfsync", true)?;
     conn.pragma_update(None, "checkpoint_fullfsync", true)?;
-    // The writer checkpoints by itself, after it has answered.
+    // The writer runs the checkpoints itself, after it has acknowledged the batch.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
@@ -79,8 +79,8 @@ pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed))
 }
 
-/// Whether it is a lock, the disk or a limit that keeps a database from being written, which says nothing of what is in
-/// it.
+/// Whether a lock, the disk or a limit keeps the database from being written: a condition that may pass, and says
+/// nothing about the content of the database.
 pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
     use ErrorCode::{DiskFull, SystemIoFailure};
     let cannot_read = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_READ);
@@ -88,7 +88,7 @@ pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
     is_locked(error) || failure && !cannot_read
 }
 
-/// What an error of SQLite's means to who asked us.
+/// An error of SQLite in words for clients.
 pub(super) fn explain(error: rusqlite::Error) -> Error {
     let is_write = |error: &ffi::Error| error.extended_code == ffi::SQLITE_IOERR_WRITE;
     let reason = match error.sqlite_error_code() {
@@ -96,18 +96,18 @@ pub(super) fn explain(error: rusqlite::Error) -> Error {
             "the database is locked by another process"
         }
         Some(ErrorCode::DiskFull) => "the disk is full",
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the database cannot be written",
-        // SQLite does not say which; that the disk is full it tells apart.
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the database is read-only",
+        // SQLite does not tell these three apart; a full disk has a code of its own.
         Some(ErrorCode::SystemIoFailure) if error.sqlite_error().is_some_and(is_write) => {
             "a write failed: the disk is broken, a quota is used up, or a file has reached the limit of its size (ulimit -f)"
         }
-        Some(ErrorCode::SystemIoFailure) => "the disk failed to read or write",
+        Some(ErrorCode::SystemIoFailure) => "disk I/O error",
         Some(ErrorCode::CannotOpen) => "the database file cannot be opened",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the database is damaged",
-        Some(ErrorCode::OperationInterrupted) => "the question took too long to answer",
-        Some(ErrorCode::OutOfMemory) => "there is not enough memory",
+        Some(ErrorCode::OperationInterrupted) => "query timed out",
+        Some(ErrorCode::OutOfMemory) => "out of memory",
         // SQLITE_ERROR: no such table, no such column.
-        Some(ErrorCode::Unknown) => "the schema of the database is not what it should be",
+        Some(ErrorCode::Unknown) => "unexpected schema in the database",
         _ => return Error::Failed(error.into()),
     };
     Error::Unavailable { reason, source: Some(error.into()) }
@@ -124,10 +124,10 @@ mod tests {
             (ffi::SQLITE_LOCKED, "the database is locked by another process"),
             (ffi::SQLITE_PROTOCOL, "the database is locked by another process"),
             (ffi::SQLITE_FULL, "the disk is full"),
-            (ffi::SQLITE_READONLY, "the database cannot be written"),
-            (ffi::SQLITE_PERM, "the database cannot be written"),
-            (ffi::SQLITE_IOERR, "the disk failed to read or write"),
-            (ffi::SQLITE_IOERR_FSYNC, "the disk failed to read or write"),
+            (ffi::SQLITE_READONLY, "the database is read-only"),
+            (ffi::SQLITE_PERM, "the database is read-only"),
+            (ffi::SQLITE_IOERR, "disk I/O error"),
+            (ffi::SQLITE_IOERR_FSYNC, "disk I/O error"),
             (
                 ffi::SQLITE_IOERR_WRITE,
                 "a write failed: the disk is broken, a quota is used up, or a file has reached the limit of its size (ulimit -f)",
@@ -135,9 +135,9 @@ mod tests {
             (ffi::SQLITE_CANTOPEN, "the database file cannot be opened"),
             (ffi::SQLITE_CORRUPT, "the database is damaged"),
             (ffi::SQLITE_NOTADB, "the database is damaged"),
-            (ffi::SQLITE_INTERRUPT, "the question took too long to answer"),
-            (ffi::SQLITE_NOMEM, "there is not enough memory"),
-            (ffi::SQLITE_ERROR, "the schema of the database is not what it should be"),
+            (ffi::SQLITE_INTERRUPT, "query timed out"),
+            (ffi::SQLITE_NOMEM, "out of memory"),
+            (ffi::SQLITE_ERROR, "unexpected schema in the database"),
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("app.db".into()));
             let Error::Unavailable { reason, .. } = explain(error) else {

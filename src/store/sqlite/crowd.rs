@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use super::failed::Failed;
 use super::kept::Edition;
 use super::lock;
-use super::number::Number;
 use super::order::Order;
+use super::phone_number::PhoneNumber as Number;
 use crate::message::Moment;
 use crate::store::matches::Entry;
 
@@ -114,8 +114,8 @@ mod tests {
     use std::ops::Range;
 
     use super::*;
-    use crate::store::sqlite::number::ANY;
     use crate::store::sqlite::order::Each;
+    use crate::store::sqlite::phone_number::ANY;
 
     const MOMENT: Moment = Moment { second: 7, nanosecond: 0 };
 

@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::place::Place;
+use super::location::Location;
 use super::{connection, migrate};
 use crate::store::OpenError;
 
@@ -21,7 +21,7 @@ pub(super) struct Existing {
 
 impl Existing {
     /// Opens the database there, which must be one of Lyftr's.
-    pub(super) fn open(place: &Place) -> Result<Self, OpenError> {
+    pub(super) fn open(place: &Location) -> Result<Self, OpenError> {
         let path = place.path();
         let name = || path.display().to_string();
         let unreadable =

@@ -1,11 +1,11 @@
-//! Why SQLite did not answer a question.
+//! Why a query of SQLite failed.
 
-/// A question could not be answered.
+/// Why a query failed.
 #[derive(Debug)]
 pub(in crate::store) enum Failed {
-    /// For the database.
+    /// Reading the database failed.
     Database(rusqlite::Error),
-    /// For the index, without which there is another way.
+    /// Reading the index failed; the query can do without it.
     Index(rusqlite::Error),
 }
 

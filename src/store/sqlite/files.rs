@@ -1,5 +1,5 @@
-//! Which files a connection works on. When a path leads elsewhere or nowhere, what is written through the
-//! connection is lost at the next start, so it must not be acknowledged.
+//! The identity of the files that a connection has open. When the path leads to another file or to none, messages that
+//! are written through the connection are lost at the next start, so they must not be acknowledged.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::place::Place;
+use super::location::Location;
 use crate::store::{Error, Space};
 
-/// The file that stands beside `path` and is called as it is, with this ending.
+/// The path of a file beside `path`: the same name with `ending` appended.
 pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -25,7 +25,7 @@ pub(in crate::store) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names in a folder last, where the file system knows how to.
+/// Makes the names in a folder durable, if the file system supports that.
 pub(in crate::store) fn sync_folder(folder: &Path) -> io::Result<()> {
     let synced = File::open(folder)?.sync_all();
     match synced.as_ref().map_err(Errno::from_io_error) {
@@ -34,7 +34,7 @@ pub(in crate::store) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// The space that the databases at these paths take together, and what is left on the disk of the first one.
+/// The disk space that these databases take together, and the free space on the disk of the first one.
 pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {
     let disk = rustix::fs::statvfs(folder(database)).ok()?;
     let files =
@@ -45,7 +45,7 @@ pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {
     })
 }
 
-/// The size of the file at `path`, 0 if it does not tell.
+/// The size of the file at `path`, 0 if it is not known.
 fn bytes(path: &Path) -> u64 {
     #[cfg(target_os = "linux")]
     if let Ok(Some(found)) = statx(path, StatxFlags::SIZE) {
@@ -54,9 +54,9 @@ fn bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |found| found.len())
 }
 
-/// Asks for this about the file that `path` leads to, and for nothing else: whoever asks Linux (6.13 and later) for a
-/// file's times makes the next write set new ones, which the sync after it then writes out, a third of a commit's time.
-/// None where the kernel, or the sandbox around this process, has no such call.
+/// Queries the attributes `what` of the file at `path`, and no others: on Linux 6.13 and later a query for a file's times
+/// makes the next write set new ones, and the next sync write them out, which costs a third of a commit's time. None if
+/// the kernel, or the sandbox around this process, has no such call.
 #[cfg(target_os = "linux")]
 fn statx(path: &Path, what: StatxFlags) -> io::Result<Option<Statx>> {
     match rustix::fs::statx(CWD, path, AtFlags::empty(), what) {
@@ -65,15 +65,16 @@ fn statx(path: &Path, what: StatxFlags) -> io::Result<Option<Statx>> {
     }
 }
 
+/// The path no longer leads to the file that was opened.
 pub(super) const REMOVED: Error =
     Error::Unavailable { reason: "the database file was removed or replaced", source: None };
 
-/// The file may well be there, and nobody knows.
-fn unseen(error: io::Error) -> Error {
-    Error::Unavailable { reason: "the database file cannot be looked at", source: Some(error.into()) }
+/// The file cannot be accessed, so that it is not known whether it still exists.
+fn inaccessible(error: io::Error) -> Error {
+    Error::Unavailable { reason: "cannot access the database file", source: Some(error.into()) }
 }
 
-/// A database and its write-ahead log.
+/// The identity of a database and its write-ahead log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Files {
     database: FileId,
@@ -81,19 +82,19 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// This database, which must be in its place, and its write-ahead log.
-    pub(super) fn of(database: FileId, place: &Place) -> Result<Self, Error> {
-        place.must_lead_to(database)?;
-        Ok(Self { database, wal: FileId::of_database(&beside(place.path(), "-wal"))? })
+    /// The identities of `database`, which must be at its location, and of its write-ahead log.
+    pub(super) fn of(database: FileId, location: &Location) -> Result<Self, Error> {
+        location.must_lead_to(database)?;
+        Ok(Self { database, wal: FileId::of_database(&beside(location.path(), "-wal"))? })
     }
 
-    /// Whether both are still in their place.
-    pub(super) fn must_be_at(&self, place: &Place) -> Result<(), Error> {
-        if Self::of(self.database, place)? == *self { Ok(()) } else { Err(REMOVED) }
+    /// Fails unless both are still at their location.
+    pub(super) fn must_be_at(&self, location: &Location) -> Result<(), Error> {
+        if Self::of(self.database, location)? == *self { Ok(()) } else { Err(REMOVED) }
     }
 }
 
-/// Device and inode.
+/// The identity of a file: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -101,18 +102,18 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// The file that `path` leads to, if it leads to one.
+    /// The file at `path`, none if there is none.
     ///
     /// # Errors
-    /// It cannot be looked at, which says nothing of whether it is there.
+    /// The path cannot be accessed, so that it is not known whether there is a file.
     pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
-        match Self::look(path) {
+        match Self::read(path) {
             Err(error) if is_absence(&error) => Ok(None),
             found => found.map(Some),
         }
     }
 
-    fn look(path: &Path) -> io::Result<Self> {
+    fn read(path: &Path) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         if let Some(found) = statx(path, StatxFlags::INO)? {
             let device = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
@@ -122,47 +123,47 @@ impl FileId {
         Ok(Self { device: found.dev(), inode: found.ino() })
     }
 
-    /// The database at `path`, or its log.
+    /// The database or log at `path`, which must exist.
     pub(super) fn of_database(path: &Path) -> Result<Self, Error> {
-        Self::at(path).map_err(unseen)?.ok_or(REMOVED)
+        Self::at(path).map_err(inaccessible)?.ok_or(REMOVED)
     }
 
-    /// Whether the database at `path` is still this one.
+    /// Fails unless the database at `path` is still this one.
     pub(super) fn must_be_at(self, path: &Path) -> Result<(), Error> {
         if Self::of_database(path)? == self { Ok(()) } else { Err(REMOVED) }
     }
 }
 
-/// Whether an error says that there is no such file.
+/// Whether an error means that there is no such file.
 pub(super) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Holds a database for this process alone, until it is dropped: the figures are kept in memory, so nobody else may
-/// add messages. Whoever only reads the file need not ask.
+/// The owner lock: until it is dropped, this process alone may write to the database. The aggregates are kept in memory, so
+/// no other process may add messages. Reading the file needs no lock.
 #[derive(Debug)]
 pub(super) struct Owner {
-    /// `app.db-lock`. Not the database itself: to close that file a second time would undo SQLite's own locks.
+    /// `app.db-lock`. The database itself cannot serve: to close that file a second time would release SQLite's own locks.
     lock: File,
-    /// The process that had it before has left word that a sync had failed.
+    /// The previous owner has recorded a failed sync.
     pub(super) found_unsynced: bool,
 }
 
-/// Stands in the lock's file after the number of a process that a sync has failed for. The kernel that holds what is not
-/// on the disk holds this too, so it need not be synced itself.
+/// The line after the process id in the lock's file if a sync has failed. It need not be synced itself: as long as the kernel
+/// holds pages that are not on the disk, it holds this line too.
 const UNSYNCED: &str = "unsynced";
 
-/// Why a database cannot be held.
+/// Why the owner lock cannot be taken.
 #[derive(Debug)]
 pub(super) enum NotOwned {
-    /// Another process holds it; its number, if it has told.
+    /// Another process holds it; its process id, empty if it is not known.
     Taken(String),
-    /// The lock cannot be made.
+    /// The lock file cannot be opened or locked.
     Io(io::Error),
 }
 
 impl Owner {
-    /// Takes the database at `path`.
+    /// Takes the lock of the database at `path`.
     pub(super) fn take(path: &Path) -> Result<Self, NotOwned> {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(beside(path, "-lock"));
@@ -179,28 +180,28 @@ impl Owner {
         let mut before = String::new();
         let _may_say_nothing = file.read_to_string(&mut before);
         let owner = Self { lock: file, found_unsynced: before.lines().any(|line| line == UNSYNCED) };
-        owner.leave_word(owner.found_unsynced);
+        owner.record(owner.found_unsynced);
         Ok(owner)
     }
 
-    /// Writes down the number of this process, for people, and whether a sync has failed, for the next one.
-    pub(super) fn leave_word(&self, unsynced: bool) {
-        let mut word = format!("{}\n", std::process::id());
+    /// Records the id of this process, for people, and whether a sync has failed, for the next owner.
+    pub(super) fn record(&self, unsynced: bool) {
+        let mut content = format!("{}\n", std::process::id());
         if unsynced {
-            word = word + UNSYNCED + "\n";
+            content = content + UNSYNCED + "\n";
         }
         let write = || {
-            self.lock.write_all_at(word.as_bytes(), 0)?;
-            self.lock.set_len(u64::try_from(word.len()).unwrap_or(0))
+            self.lock.write_all_at(content.as_bytes(), 0)?;
+            self.lock.set_len(u64::try_from(content.len()).unwrap_or(0))
         };
-        // On a full disk there may be no room for it; the lock holds all the same.
+        // On a full disk there may be no room for this; the lock holds all the same.
         let _as_far_as_possible: io::Result<()> = write();
     }
 }
 
 impl Drop for Owner {
-    /// A child process that this one is about to start has a copy of the file until it runs its program, so that closing the
-    /// file would not let go of the lock yet.
+    /// Unlocks explicitly: a child process that this one is starting has a copy of the file until it runs its program, so
+    /// that closing the file alone would not release the lock yet.
     fn drop(&mut self) {
         let _closed_in_any_case = self.lock.unlock();
     }
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_is_let_go_can_be_held_though_a_child_has_the_file_yet() {
+    fn a_released_database_can_be_taken_while_a_child_still_has_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.db");
         let owner = Owner::take(&path).unwrap();

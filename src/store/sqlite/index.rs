@@ -13,7 +13,7 @@ use super::Tuning;
 use super::connection;
 use super::files::{FileId, beside};
 use super::kept::{Arrival, Edition, Kept, NumberKey, Numbers};
-use super::number::{ANY, Number};
+use super::phone_number::{ANY, PhoneNumber as Number};
 use super::ranks::{Ranks, Step};
 use crate::message::Moment;
 use crate::query::fold;

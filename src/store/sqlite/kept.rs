@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 
-use super::number::{ANY, Number};
+use super::phone_number::{ANY, PhoneNumber as Number};
 use super::ranks::Ranks;
 use crate::message::Moment;
 use crate::query::{SenderCount, TOP_SENDERS};

@@ -22,35 +22,35 @@ const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migration
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
 
-/// What the schema is made of. What SQLite and Litestream keep for themselves is not of it.
+/// The objects of the schema, without those that SQLite and Litestream make for themselves.
 const SCHEMA: &str = "\
     SELECT type || ' ' || name, sql FROM sqlite_schema
     WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%' AND name NOT GLOB '_litestream_*'";
-/// Tables of others. Litestream makes its own in any database that it is told of, also in one that Lyftr is just about
-/// to make.
+/// The number of tables other than Litestream's. Litestream makes its own in any database that it is told of, also in one
+/// that Lyftr is just about to make.
 const TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE substr(tbl_name, 1, 12) <> '_litestream_'";
 
-/// What stands in the way of bringing a database up to date.
+/// Why a database cannot be used or brought up to date.
 #[derive(Debug)]
-pub(super) enum Refused {
-    /// The database is of a newer Lyftr: its version.
+pub(super) enum SchemaError {
+    /// A newer Lyftr made the schema, of this version.
     Newer(i64),
-    /// The database is another program's: its mark.
+    /// Another program made the database, with this `application_id`.
     Foreign(i64),
-    /// The database has Lyftr's tables, and not the marks that go with them: the version that these tables are of.
+    /// The database has the tables of this schema version, but lacks `application_id` or `user_version`.
     Unmarked(usize),
-    /// SQLite said no.
+    /// SQLite returned an error.
     Sqlite(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Refused {
+impl From<rusqlite::Error> for SchemaError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl Refused {
-    /// The same in words, about the database at `path`; `unusable` says what an error of SQLite's means.
+impl SchemaError {
+    /// The error in words, for the database at `path`; `unusable` turns an error of SQLite into words.
     pub(super) fn at(self, path: &Path, unusable: impl FnOnce(rusqlite::Error) -> OpenError) -> OpenError {
         let path = path.display().to_string();
         match self {
@@ -62,31 +62,31 @@ impl Refused {
     }
 }
 
-/// Whether this Lyftr can work with the database, and how many migrations it has seen. Writes nothing, so that
-/// another program's database is left as it is.
-pub(super) fn check(conn: &Connection) -> Result<usize, Refused> {
-    // One snapshot: another process may be making the tables.
+/// Checks that this Lyftr can work with the database, and returns the number of migrations that it has seen. Writes
+/// nothing, so that another program's database stays as it is.
+pub(super) fn check(conn: &Connection) -> Result<usize, SchemaError> {
+    // In one snapshot: another process may be making the tables.
     let _snapshot = conn.is_autocommit().then(|| conn.unchecked_transaction()).transpose()?;
     let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let mark: i64 = conn.query_row("PRAGMA application_id", (), |row| row.get(0))?;
     let tables: i64 = conn.query_row(TABLES, (), |row| row.get(0))?;
     if mark != APPLICATION_ID && (mark != 0 || tables != 0) {
         let evident = if mark == 0 { evident_version(conn)? } else { None };
-        return Err(evident.map_or(Refused::Foreign(mark), Refused::Unmarked));
+        return Err(evident.map_or(SchemaError::Foreign(mark), SchemaError::Unmarked));
     }
     let done = usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len());
-    let done = done.ok_or(Refused::Newer(version))?;
-    // Of the two marks one may have been mended and not the other.
+    let done = done.ok_or(SchemaError::Newer(version))?;
+    // One of the two marks may have been restored without the other.
     if done < MIGRATIONS.len()
         && let Some(evident) = evident_version(conn)?.filter(|evident| *evident > done)
     {
-        return Err(Refused::Unmarked(evident));
+        return Err(SchemaError::Unmarked(evident));
     }
     Ok(done)
 }
 
-/// The version of which the tables evidently are, whatever the marks say: everything is there as Lyftr makes it, and
-/// nothing else that a newer version could have made.
+/// The schema version by the tables alone, without regard to the marks: every object is as Lyftr makes it, and there is no
+/// other that a newer version could have made.
 fn evident_version(conn: &Connection) -> rusqlite::Result<Option<usize>> {
     let found = schema(conn)?;
     for version in (1..=MIGRATIONS.len()).rev() {
@@ -100,17 +100,17 @@ fn evident_version(conn: &Connection) -> rusqlite::Result<Option<usize>> {
     Ok(None)
 }
 
-/// The tables, indexes and triggers of a database: kind and name, and what makes each.
+/// The tables, indexes and triggers of a database: from kind and name to the SQL that makes it.
 pub(super) fn schema(conn: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     conn.prepare(SCHEMA)?.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Whether nothing is missing in a database that has seen so many migrations.
+/// Whether a database that has seen so many migrations is up to date.
 pub(super) fn is_current(migrations: usize) -> bool {
     migrations == MIGRATIONS.len()
 }
 
-/// An empty database of a version of the schema, to compare another one with.
+/// An empty database in memory with a version of the schema, to compare another one with.
 pub(super) fn example(version: usize) -> rusqlite::Result<Connection> {
     let conn = Connection::open_in_memory()?;
     for migration in MIGRATIONS.iter().take(version) {
@@ -119,9 +119,9 @@ pub(super) fn example(version: usize) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Applies what is missing in one transaction, which also proves that the database can be written: the version
-/// is written even when it stays as it is. So a start never answers for rows that were never synced.
-pub(super) fn up(conn: &mut Connection) -> Result<(), Refused> {
+/// Applies the missing migrations in one transaction, which also proves that the database can be written: the version is
+/// written even when it stays the same. So after a start no read returns rows that were never synced.
+pub(super) fn up(conn: &mut Connection) -> Result<(), SchemaError> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in MIGRATIONS.iter().skip(check(&transaction)?) {
         transaction.execute_batch(migration)?;
@@ -151,17 +151,17 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         up(&mut conn).unwrap();
         conn.pragma_update(None, "user_version", VERSION + 1).unwrap();
-        assert!(matches!(up(&mut conn), Err(Refused::Newer(v)) if v == VERSION + 1));
+        assert!(matches!(up(&mut conn), Err(SchemaError::Newer(v)) if v == VERSION + 1));
     }
 
     #[test]
     fn another_programs_database_is_refused() {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE theirs (a)").unwrap();
-        assert!(matches!(up(&mut conn), Err(Refused::Foreign(0))));
+        assert!(matches!(up(&mut conn), Err(SchemaError::Foreign(0))));
         let mut conn = Connection::open_in_memory().unwrap();
         conn.pragma_update(None, "application_id", 7).unwrap();
-        assert!(matches!(up(&mut conn), Err(Refused::Foreign(7))));
+        assert!(matches!(up(&mut conn), Err(SchemaError::Foreign(7))));
     }
 
     #[test]
@@ -181,12 +181,12 @@ mod tests {
                 conn.execute_batch(more).unwrap();
                 let refused = up(&mut conn).unwrap_err();
                 match refused {
-                    Refused::Unmarked(found) => assert!(is_ours && found == version, "{more}: {found}"),
-                    Refused::Foreign(0) => assert!(!is_ours, "{version}: {more}"),
+                    SchemaError::Unmarked(found) => assert!(is_ours && found == version, "{more}: {found}"),
+                    SchemaError::Foreign(0) => assert!(!is_ours, "{version}: {more}"),
                     other => panic!("{version}: {more}: {other:?}"),
                 }
                 conn.pragma_update(None, "application_id", 7).unwrap();
-                assert!(matches!(check(&conn), Err(Refused::Foreign(7))), "it is marked as another's");
+                assert!(matches!(check(&conn), Err(SchemaError::Foreign(7))), "it is marked as another's");
             }
         }
     }
@@ -196,7 +196,7 @@ mod tests {
         for version in 1..=MIGRATIONS.len() {
             let mut conn = example(version).unwrap();
             conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-            assert!(matches!(up(&mut conn), Err(Refused::Unmarked(found)) if found == version));
+            assert!(matches!(up(&mut conn), Err(SchemaError::Unmarked(found)) if found == version));
             conn.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
             up(&mut conn).unwrap();
             assert_eq!(schema(&conn).unwrap(), schema(&example(MIGRATIONS.len()).unwrap()).unwrap());

@@ -9,10 +9,10 @@ use rusqlite::Connection;
 use super::failed::Failed;
 use super::index::IndexView;
 use super::kept::{NumberKey, Numbers};
-use super::number::Number;
+use super::phone_number::PhoneNumber as Number;
 use super::ranks::Ranks;
 use crate::message::Moment;
-use crate::store::matches::{Entry, wide};
+use crate::store::matches::{Entry, to_u64};
 
 // Ranges are asked for with the last moment that belongs to them: a row value that must be less than another makes
 // SQLite go through all entries that equal it.
@@ -130,7 +130,7 @@ impl ByNumber<'_> {
         while low < high {
             let middle = usize::midpoint(low, high);
             let Some(entry) = self.recent.get(middle) else { break };
-            let place = wide(middle) + self.rank_in_index(entry.moment.next())?;
+            let place = to_u64(middle) + self.rank_in_index(entry.moment.next())?;
             if place < rank {
                 low = middle + 1;
             } else {
@@ -143,13 +143,13 @@ impl ByNumber<'_> {
 
 impl Order for ByNumber<'_> {
     fn rank(&self, moment: Moment) -> Result<u64, Failed> {
-        Ok(self.rank_in_index(moment)? + wide(self.rank_in_recent(moment)))
+        Ok(self.rank_in_index(moment)? + to_u64(self.rank_in_recent(moment)))
     }
 
     fn moment_at(&self, rank: u64) -> Result<Moment, Failed> {
         let recent = self.recent_among(rank)?;
         let recent_moment = self.recent.get(recent).map_or(Moment::MAX, |entry| entry.moment);
-        let in_index = rank.saturating_sub(wide(recent));
+        let in_index = rank.saturating_sub(to_u64(recent));
         let Some((first, before)) = self.numbers.ranks.step_at(in_index) else { return Ok(recent_moment) };
         let key = self.index.key_after(first, in_index - before).map_err(Failed::Index)?;
         let of_pair = (key.sender, key.recipient) == self.pair;

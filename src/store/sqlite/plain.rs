@@ -1,5 +1,5 @@
-//! Every answer straight from the messages, by going through them. What is kept to be quicker must give the same
-//! answers; this is the way while it is made anew.
+//! Reads by a scan of the messages, without derived data. Derived data makes reads quicker and must give the same results;
+//! this is the way to read while it is rebuilt.
 
 use std::ops::Range;
 
@@ -16,17 +16,17 @@ use crate::store::matches::Matches;
 const SENDERS: &str = "SELECT count(*), count(DISTINCT sender) FROM message";
 const TOP_SENDERS: &str = "SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
 
-/// The messages that match.
+/// The messages that match a filter.
 pub(super) struct Plain<'a> {
     messages: &'a Connection,
-    /// In SQL; all must hold.
+    /// The conditions in SQL, all of which must hold.
     conditions: Vec<String>,
-    given: Vec<Value>,
+    parameters: Vec<Value>,
 }
 
 impl<'a> Plain<'a> {
     pub(super) fn new(messages: &'a Connection, filter: &Filter) -> Self {
-        let mut plain = Self { messages, conditions: vec!["TRUE".to_owned()], given: Vec::new() };
+        let mut plain = Self { messages, conditions: vec!["TRUE".to_owned()], parameters: Vec::new() };
         if let Some(from) = &filter.from {
             plain.add("sender = ?", [from.clone().into()]);
         }
@@ -35,8 +35,8 @@ impl<'a> Plain<'a> {
         }
         for (bound, comparison) in [(filter.since, ">="), (filter.until, "<")] {
             if let Some(bound) = bound {
-                let given = [bound.second().into(), i64::from(bound.nanosecond()).into()];
-                plain.add(&format!("(ts_second, ts_nanosecond) {comparison} (?, ?)"), given);
+                let parameters = [bound.second().into(), i64::from(bound.nanosecond()).into()];
+                plain.add(&format!("(ts_second, ts_nanosecond) {comparison} (?, ?)"), parameters);
             }
         }
         if let Some(search) = &filter.search {
@@ -45,19 +45,20 @@ impl<'a> Plain<'a> {
         plain
     }
 
-    fn add(&mut self, term: &str, given: impl IntoIterator<Item = Value>) {
+    fn add(&mut self, term: &str, parameters: impl IntoIterator<Item = Value>) {
         self.conditions.push(term.to_owned());
-        self.given.extend(given);
+        self.parameters.extend(parameters);
     }
 
     fn condition(&self) -> String {
         self.conditions.join(" AND ")
     }
 
-    fn count(&self, more: &str, given: Vec<Value>) -> Result<u64, Failed> {
+    /// The number of messages that match and meet one more condition.
+    fn count(&self, more: &str, parameters: Vec<Value>) -> Result<u64, Failed> {
         let sql = format!("SELECT count(*) FROM message WHERE {}{more}", self.condition());
-        let given = self.given.iter().cloned().chain(given);
-        Ok(self.messages.prepare_cached(&sql)?.query_row(params_from_iter(given), |row| row.get(0))?)
+        let parameters = self.parameters.iter().cloned().chain(parameters);
+        Ok(self.messages.prepare_cached(&sql)?.query_row(params_from_iter(parameters), |row| row.get(0))?)
     }
 }
 
@@ -81,15 +82,16 @@ impl Matches for Plain<'_> {
             "SELECT {COLUMNS} FROM message WHERE {} ORDER BY ts_second, ts_nanosecond, message_id LIMIT ? OFFSET ?",
             self.condition()
         );
-        let number = |n: u64| Value::from(i64::try_from(n).unwrap_or(i64::MAX));
-        let given = self.given.iter().cloned().chain([number(range.end - range.start), number(range.start)]);
+        let integer = |n: u64| Value::from(i64::try_from(n).unwrap_or(i64::MAX));
+        let window = [integer(range.end - range.start), integer(range.start)];
+        let parameters = self.parameters.iter().cloned().chain(window);
         let mut statement = self.messages.prepare_cached(&sql)?;
-        Ok(statement.query_map(params_from_iter(given), rows::message)?.collect::<Result<_, _>>()?)
+        Ok(statement.query_map(params_from_iter(parameters), rows::message)?.collect::<Result<_, _>>()?)
     }
 }
 
-/// All messages, their different senders, and those who sent most.
-pub(super) fn figures(messages: &Connection) -> rusqlite::Result<(u64, u64, Vec<SenderCount>)> {
+/// The aggregates of [`Stats`](crate::query::Stats): the number of messages, of senders, and the top senders.
+pub(super) fn aggregates(messages: &Connection) -> rusqlite::Result<(u64, u64, Vec<SenderCount>)> {
     let (total, senders) =
         messages.prepare_cached(SENDERS)?.query_row((), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let top = messages

@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use super::crowd::{self, CROWD, Crowds, Of};
 use super::failed::Failed;
 use super::kept::Edition;
-use super::number::Number;
 use super::order::Order;
+use super::phone_number::PhoneNumber as Number;
 use super::rows;
 use crate::message::{Message, Moment};
 use crate::query::Position;
-use crate::store::matches::{Entry, Matches, narrow, wide};
+use crate::store::matches::{Entry, Matches, to_u64, to_usize};
 
 /// The messages of a range of time in an order.
 pub(super) struct Ranked<'a> {
@@ -45,7 +45,7 @@ impl Ranked<'_> {
     /// Messages of a crowd.
     fn of_crowd(&self, moment: Moment, skip: u64, wanted: u64) -> Result<Vec<Message>, Failed> {
         let sorted = self.crowd(moment)?;
-        let seqs = sorted.iter().skip(narrow(skip)).take(narrow(wanted));
+        let seqs = sorted.iter().skip(to_usize(skip)).take(to_usize(wanted));
         let entries: Vec<_> = seqs.map(|seq| Entry { moment, seq: *seq }).collect();
         rows::fetch(self.messages, &entries)
     }
@@ -69,7 +69,7 @@ impl Ranked<'_> {
             return rows::page(self.messages, &entries, skip, wanted);
         }
         let mut page = rows::page(self.messages, &entries, skip, wanted)?;
-        let (skip, wanted) = (skip.saturating_sub(wide(entries.len())), wanted - wide(page.len()));
+        let (skip, wanted) = (skip.saturating_sub(to_u64(entries.len())), wanted - to_u64(page.len()));
         page.extend(self.of_crowd(last, skip, wanted)?);
         Ok(page)
     }
@@ -90,13 +90,13 @@ impl Matches for Ranked<'_> {
         }
         let Some(same) = self.at(moment)? else {
             let (sorted, id) = (self.crowd(moment)?, position.message_id.as_str());
-            return Ok(earlier + wide(crowd::before(self.messages, &sorted, id, including)?));
+            return Ok(earlier + to_u64(crowd::before(self.messages, &sorted, id, including)?));
         };
         let same = rows::fetch(self.messages, &same)?;
         let before = same.iter().filter(|message| {
             message.message_id < position.message_id || including && message.message_id == position.message_id
         });
-        Ok(earlier + wide(before.count()))
+        Ok(earlier + to_u64(before.count()))
     }
 
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
@@ -104,7 +104,7 @@ impl Matches for Ranked<'_> {
         let mut page: Vec<Message> = Vec::new();
         // Once, or once more after each crowd.
         loop {
-            let done = wide(page.len());
+            let done = to_u64(page.len());
             let (place, wanted) = (range.start + done, range.end - range.start - done);
             let (from, skip) = if place == 0 {
                 (self.range.start, 0)
@@ -113,7 +113,7 @@ impl Matches for Ranked<'_> {
                 (from, start + place - self.order.rank(from)?)
             };
             let more = self.from(from, skip, wanted)?;
-            if more.is_empty() || wide(more.len()) == wanted {
+            if more.is_empty() || to_u64(more.len()) == wanted {
                 page.extend(more);
                 return Ok(page);
             }

@@ -1,8 +1,8 @@
-//! What is done after a sync has failed, before anything is believed.
+//! Recovery after a failed sync, before anything is acknowledged again.
 //!
-//! The kernel may hold pages for clean that never reached the disk, so that a later sync of them says nothing. What
-//! SQLite shows can then be read, and be gone after a power cut. All of it is written again here, which makes those
-//! pages dirty, and synced. Nobody need stop reading for that.
+//! The kernel may take pages for clean that never reached the disk, so that a later sync succeeds without writing them.
+//! Their rows can be read, and are gone after a power cut. Recovery writes all of them again, which makes the pages dirty,
+//! and syncs. Readers go on meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 use super::checkpoint::{self, Checkpoint};
 use super::files::beside;
 
-/// So much of the log is written again at once.
+/// The log is written again in chunks of this size.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Sizes in the log's format (<https://sqlite.org/fileformat2.html#walformat>).
 const LOG_HEADER_BYTES: u64 = 32;
@@ -24,7 +24,7 @@ const FRAME_HEADER_BYTES: u64 = 24;
 
 const PAGE_ANEW: &str = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
 
-/// Whether something that can be read may not be on the disk: how often that came up since it was settled.
+/// The doubt whether all rows that can be read are on the disk: the number of failed syncs since the last recovery.
 #[derive(Debug, Default)]
 pub(super) struct Doubt(AtomicU64);
 
@@ -37,18 +37,18 @@ impl Doubt {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// Settles it by `write_anew`, if it exists, and if nothing came up meanwhile.
-    pub(super) fn settle<E>(&self, write_anew: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    /// Resolves the doubt by `rewrite`, if there is one; it remains if another sync fails meanwhile.
+    pub(super) fn settle<E>(&self, rewrite: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let found = self.0.load(Relaxed);
         if found > 0 {
-            write_anew()?;
+            rewrite()?;
             let _raised_again = self.0.compare_exchange(found, 0, Relaxed, Relaxed);
         }
         Ok(())
     }
 
-    /// Raises it after an error that may have been a failed sync, and says whether it was one. A write that the
-    /// system refuses is none: nothing of it is shown to anybody.
+    /// Raises the doubt if an error may mean a failed sync, and tells whether it did. A write that the system refused raises
+    /// none: no reader ever sees any of it.
     pub(super) fn weigh(&self, error: &rusqlite::Error) -> bool {
         let failed_sync = error.sqlite_error().is_some_and(|error| {
             error.code == ErrorCode::SystemIoFailure && error.extended_code != ffi::SQLITE_IOERR_WRITE
@@ -60,39 +60,39 @@ impl Doubt {
     }
 }
 
-/// Writes again, and syncs, all that the database at `path` shows and that may be in the kernel's memory alone.
-/// `conn` is one that syncs each commit.
+/// Writes again, and syncs, all pages of the database at `path` that may be in the kernel's memory alone. `conn` syncs each
+/// commit.
 ///
-/// The write lock is held from the beginning to the end, so that the log neither grows nor begins anew. Its bytes are
-/// written to where they are; whoever reads them meanwhile sees no difference. What a checkpoint has moved out of it is
-/// read from the database, where it may be missing on the disk, and would be missing for good once the log begins anew.
-/// So these pages get into the log once more, from where they stand in it, and the next checkpoint moves them again.
-pub(super) fn write_anew(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
+/// The write lock is held from beginning to end, so that the log neither grows nor begins anew. The bytes of the log are
+/// written again in place, which makes no difference to readers. The pages that a checkpoint has moved are read from the
+/// database, where they may be missing on the disk, and they would be lost once the log begins anew. So each of them is
+/// copied from its frame in the log to a new one, and the next checkpoint moves it again.
+pub(super) fn rewrite(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     let page_bytes: u32 = transaction.query_row("PRAGMA page_size", (), |row| row.get(0))?;
     let checkpoint = checkpoint::state(path)?;
     let failed = |error: io::Error| as_sqlite(&error);
     if let Some(log) = Log::open(path, page_bytes).map_err(failed)? {
-        log.write_anew().map_err(failed)?;
+        log.rewrite().map_err(failed)?;
         let mut page_anew = transaction.prepare(PAGE_ANEW)?;
         for (page, frame) in log.moved_pages(&checkpoint).map_err(failed)? {
             page_anew.execute((page, log.content(frame).map_err(failed)?))?;
         }
     }
-    // There may have been none; then this is what proves that a commit gets to the disk.
+    // Without such a page, this write proves that a commit reaches the disk.
     let version: i64 = transaction.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()
 }
 
-/// The log's file, which SQLite has no lock on that closing it could undo.
+/// The file of the log. SQLite holds no lock on it, so that closing it is safe.
 struct Log {
     file: File,
     page_bytes: u32,
 }
 
 impl Log {
-    /// None if there is none.
+    /// Opens the log of a database; none if the file does not exist.
     fn open(database: &Path, page_bytes: u32) -> io::Result<Option<Self>> {
         match File::options().read(true).write(true).open(beside(database, "-wal")) {
             Ok(file) => Ok(Some(Self { file, page_bytes })),
@@ -101,7 +101,8 @@ impl Log {
         }
     }
 
-    fn write_anew(&self) -> io::Result<()> {
+    /// Writes the log again in place, and syncs it.
+    fn rewrite(&self) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut at = 0;
         loop {
@@ -113,13 +114,13 @@ impl Log {
         self.file.sync_data()
     }
 
-    /// The pages that are read from the database, since no later frame has them, each with its latest frame.
+    /// The pages that a checkpoint has moved and no later frame holds, each with its latest frame.
     fn moved_pages(&self, checkpoint: &Checkpoint) -> io::Result<BTreeMap<u32, u64>> {
         let mut latest = BTreeMap::new();
         if checkpoint.moved > 0 {
             for frame in 0..checkpoint.pages {
                 let mut page = [0; 4];
-                self.file.read_exact_at(&mut page, self.place(frame))?;
+                self.file.read_exact_at(&mut page, self.offset(frame))?;
                 latest.insert(u32::from_be_bytes(page), frame);
             }
         }
@@ -127,15 +128,15 @@ impl Log {
         Ok(latest)
     }
 
-    /// The page in a frame.
+    /// The content of the page in a frame.
     fn content(&self, frame: u64) -> io::Result<Vec<u8>> {
         let mut page = vec![0; usize::try_from(self.page_bytes).unwrap_or(0)];
-        self.file.read_exact_at(&mut page, self.place(frame) + FRAME_HEADER_BYTES)?;
+        self.file.read_exact_at(&mut page, self.offset(frame) + FRAME_HEADER_BYTES)?;
         Ok(page)
     }
 
-    /// Where a frame begins.
-    fn place(&self, frame: u64) -> u64 {
+    /// The offset of a frame in the file.
+    fn offset(&self, frame: u64) -> u64 {
         LOG_HEADER_BYTES + frame * (FRAME_HEADER_BYTES + u64::from(self.page_bytes))
     }
 }

@@ -1,11 +1,11 @@
-//! From rows to messages.
+//! Turns rows into messages.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failed::Failed;
 use crate::message::{Message, MessageId, Moment, Phone, Timestamp};
 use crate::store::Arrived;
-use crate::store::matches::{Entry, narrow};
+use crate::store::matches::{Entry, to_usize};
 use crate::store::nearest::Rows;
 
 /// The columns that [`message`] reads.
@@ -21,7 +21,7 @@ const ARRIVED: &str = "\
     WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const ID: &str = "SELECT message_id FROM message WHERE seq = ?1";
 
-/// The messages of these entries, all of which there are unless the index is wrong.
+/// The messages of these index entries. Each of them exists unless the index is wrong.
 pub(super) fn fetch(messages: &Connection, entries: &[Entry]) -> Result<Vec<Message>, Failed> {
     let mut by_seq = messages.prepare_cached(BY_SEQ)?;
     entries.iter().map(|entry| by_seq.query_row([entry.seq], message).map_err(missing)).collect()
@@ -34,8 +34,8 @@ fn missing(error: rusqlite::Error) -> Failed {
     }
 }
 
-/// The messages of these entries in the order of lists, passing over `skip`, at most `limit`. The entries are
-/// sorted by moment, and hold all of each moment.
+/// The messages of these entries in the order of listings, without the first `skip`, at most `limit`. The entries are sorted
+/// by moment, and include all messages of each moment.
 pub(super) fn page(
     messages: &Connection,
     entries: &[Entry],
@@ -49,7 +49,7 @@ pub(super) fn page(
         .map(|entry| Ok((entry.moment, id_of(entry.seq)?, *entry)))
         .collect::<Result<Vec<(Moment, Box<str>, Entry)>, Failed>>()?;
     sorted.sort_unstable();
-    let page = sorted.into_iter().skip(narrow(skip)).take(narrow(limit));
+    let page = sorted.into_iter().skip(to_usize(skip)).take(to_usize(limit));
     fetch(messages, &page.map(|(_, _, entry)| entry).collect::<Vec<_>>())
 }
 
@@ -61,7 +61,7 @@ impl Rows for Connection {
     }
 }
 
-/// A row of [`COLUMNS`].
+/// The message in a row of [`COLUMNS`].
 pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
         message_id: checked(row, 0, MessageId::new)?,
@@ -79,7 +79,7 @@ pub(super) fn with_ids(messages: &Connection, ids: &[MessageId]) -> rusqlite::Re
     found.filter_map(Result::transpose).collect()
 }
 
-/// The messages that arrived after one, at most `limit`, in that order.
+/// The messages with arrival numbers above `after`, at most `limit`, in order of arrival.
 pub(super) fn arrived(messages: &Connection, after: i64, limit: u32) -> rusqlite::Result<Vec<Arrived>> {
     let mut statement = messages.prepare_cached(ARRIVED)?;
     let rows = statement
@@ -87,20 +87,24 @@ pub(super) fn arrived(messages: &Connection, after: i64, limit: u32) -> rusqlite
     rows.collect()
 }
 
-/// The timestamp in three columns, from `first` on.
+/// The timestamp in the three columns from `first` on.
 pub(super) fn timestamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_parts(row.get(first)?, row.get(first + 1)?, row.get(first + 2)?).map_err(|bad| {
         rusqlite::Error::FromSqlConversionFailure(first, rusqlite::types::Type::Integer, bad.into())
     })
 }
 
-/// A string column, held to the rule that its value was stored under.
+/// A string column, validated by the rule of its field.
 pub(super) fn checked<T>(
     row: &Row<'_>,
     column: usize,
     check: impl Fn(&str) -> Result<T, crate::message::RuleViolation>,
 ) -> rusqlite::Result<T> {
-    check(row.get_ref(column)?.as_str()?).map_err(|broken| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, broken.reason.into())
+    check(row.get_ref(column)?.as_str()?).map_err(|violation| {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            violation.reason.into(),
+        )
     })
 }

@@ -1,4 +1,4 @@
-//! The one connection that writes: batches, checkpoints, and how it comes back after a failure.
+//! The one connection that writes: batches, checkpoints, and recovery after a failure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +11,17 @@ use super::checkpoint::{self, Checkpoint, Steps};
 use super::connection::{self, BUSY_TIMEOUT, explain};
 use super::files::{FileId, Files, Owner, REMOVED};
 use super::indexer::Shared;
+use super::location::Location;
 use super::migrate;
-use super::place::Place;
 use super::recovery::{self, Doubt};
 use crate::message::Message;
 use crate::store::{Error, Outcome};
 use crate::telemetry::chain;
 
-/// How long another program's lock is waited for in all, however many batches come meanwhile. A message waits for
-/// five seconds at most.
+/// Maximum wait for another program's lock in total, over all batches that come meanwhile. A message waits for five seconds
+/// at most.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-/// How long each batch waits when that is over.
+/// The wait of each batch after that.
 const LOCK_PATIENCE_MIN: Duration = Duration::from_millis(250);
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -35,28 +35,28 @@ const IS_SAME: &str = "\
     FROM message WHERE message_id = ?1";
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
 
-/// Owns the write connection. After a failure it has none, and opens a new one for the next batch.
+/// Owns the write connection. After a failure it has none, and opens another one for the next batch.
 #[derive(Debug)]
 pub(super) struct Writer {
-    place: Place,
+    location: Location,
     tuning: Tuning,
-    /// The file that was opened at the start. Another one in its place is never written: with the log of this
-    /// one beside it, that would damage it.
+    /// The file that was opened at the start. Another file at the same path is never written: beside the log of this one, that
+    /// would damage it.
     database: FileId,
     open: Option<Open>,
-    /// A sync has failed, and what may be lost with it was not written again yet.
+    /// Raised after a failed sync, until recovery has written everything again.
     doubt: Arc<Doubt>,
-    /// Since when another program has kept the database locked.
+    /// The time since which another program has kept the database locked.
     locked_since: Option<Instant>,
-    /// Bytes in the write-ahead log, as of the last commit or checkpoint; read by the metrics.
+    /// Size of the write-ahead log in bytes, as of the last commit or checkpoint; read by the metrics.
     wal_bytes: Arc<AtomicU64>,
-    /// Is told of what was stored.
+    /// The state of the indexer, which is told of each batch.
     shared: Arc<Shared>,
-    /// The size of the log that the next checkpoint waits for; grows while a reader holds checkpoints up.
+    /// The log size of the next checkpoint; grows while a reader holds checkpoints up.
     checkpoint_at: u64,
-    /// No reader is waited for before the log has this size: the last time, waiting was in vain.
+    /// The log size from which a checkpoint waits for readers again, after it waited in vain.
     wait_at: u64,
-    /// Moves most of the log, so that little is left for a checkpoint.
+    /// The thread that moves most of the log, so that little is left for a checkpoint.
     steps: Steps,
     owner: Arc<Owner>,
 }
@@ -68,22 +68,22 @@ struct Open {
 }
 
 impl Writer {
-    /// Takes over a connection whose schema is up to date. `written`: that was proven by writing to the database;
-    /// otherwise it is for the first batch to do so.
+    /// Takes over a connection whose schema is up to date. `written`: a write has proven that the database can be written;
+    /// otherwise the first batch has to prove it.
     pub(super) fn new(
-        place: &Place,
+        location: &Location,
         tuning: Tuning,
         conn: Connection,
         written: bool,
         shared: Arc<Shared>,
         owner: Arc<Owner>,
     ) -> Result<Self, Error> {
-        let database = place.file()?;
+        let database = location.file()?;
         let doubt = Arc::new(Doubt::default());
-        let steps = Steps::start(place.path(), database, page_bytes(&conn)?, Arc::clone(&doubt))
+        let steps = Steps::start(location.path(), database, page_bytes(&conn)?, Arc::clone(&doubt))
             .map_err(|error| Error::Failed(Box::new(error)))?;
         let mut writer = Self {
-            place: place.clone(),
+            location: location.clone(),
             tuning,
             database,
             open: None,
@@ -99,13 +99,13 @@ impl Writer {
         if written {
             writer.adopt(conn)?;
         } else {
-            // What was found in the log may never have been synced.
+            // Rows that were found in the log may never have been synced.
             writer.doubt.raise();
         }
         Ok(writer)
     }
 
-    /// Bytes in the write-ahead log, kept up to date.
+    /// The size of the write-ahead log in bytes, kept up to date.
     pub(super) fn wal_bytes(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.wal_bytes)
     }
@@ -124,7 +124,7 @@ impl Writer {
 
     /// [`Store::ready`](crate::store::Store::ready): reads a row, and writes the schema version as it is.
     pub(super) fn ready(&mut self) -> Result<(), Error> {
-        // Whoever asks waits for less than a message does.
+        // A readiness check waits for less time than a message does.
         let version = self.write(self.patience().min(BUSY_TIMEOUT), |conn| {
             conn.prepare_cached(ANY_ROW)?.query_row((), |row| row.get::<_, i64>(0))?;
             let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
@@ -134,13 +134,13 @@ impl Writer {
         Error::unless_schema(version, migrate::VERSION)
     }
 
-    /// Moves the write-ahead log into the database: a small one when nothing waits, a large one in any case. Most of
-    /// what a reader or a burst has left is moved in steps first.
+    /// Moves the write-ahead log into the database: a small one when the queue is empty, a large one in any case. Most of a log
+    /// that grew behind a reader or in a burst is moved in steps first.
     pub(super) fn checkpoint(&mut self, idle: bool) {
         let wal = self.wal_bytes.load(Ordering::Relaxed);
         let left = wal.saturating_sub(self.steps.moved_bytes());
         let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
-        // What is left costs the next batch the time that it takes to move it, also if none waits yet.
+        // Moving the rest delays the next batch, even if the queue is empty now.
         let quick = left < self.tuning.wal_step_bytes || wal >= self.waits_from();
         if wal >= due.max(self.checkpoint_at) && quick {
             self.finish_checkpoint(wal);
@@ -149,15 +149,15 @@ impl Writer {
         }
     }
 
-    /// The size of the log from which on readers are waited for.
+    /// The log size from which a checkpoint waits for readers.
     fn waits_from(&self) -> u64 {
         self.tuning.wal_bytes_max.max(self.wait_at)
     }
 
     fn finish_checkpoint(&mut self, wal: u64) {
-        // PASSIVE waits for nobody, but readers can hold it up; past a second bound we wait for them instead.
+        // PASSIVE does not wait, and readers can hold it up; beyond a second bound the checkpoint waits for them.
         let waits = wal >= self.waits_from();
-        // After a failed sync a second try would seem to succeed, and the log could begin anew.
+        // After a failed sync a second attempt would seem to succeed, and the log could begin anew.
         let Some(open) = self.open.as_ref().filter(|_| !self.doubt.exists()) else { return };
         let moved = open.conn.busy_timeout(BUSY_TIMEOUT).and_then(|()| {
             let mode = if waits { "RESTART" } else { "PASSIVE" };
@@ -184,8 +184,8 @@ impl Writer {
         }
     }
 
-    /// Empties the write-ahead log and closes the connection. In doubt the log stays as it is: to move it would be to
-    /// believe it.
+    /// Empties the write-ahead log and closes the connection. After a failed sync the log stays as it is: it may hold pages
+    /// that are not on the disk.
     pub(super) fn close(&mut self) {
         let Some(open) = self.open.take().filter(|_| !self.doubt.exists()) else { return };
         if let Err(error) = connection::close(open.conn) {
@@ -196,8 +196,8 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in one transaction. An `Ok` means that it is committed, synced, and in the file that the path
-    /// leads to; after an error nothing is believed of the connection any more, unless it was another program's lock.
+    /// Runs `work` in one transaction. `Ok` means that it is committed, synced, and in the file that the path leads to. After
+    /// an error the connection is closed, unless the cause was another program's lock.
     fn write<T>(
         &mut self,
         patience: Duration,
@@ -210,8 +210,8 @@ impl Writer {
         }
         let Some(open) = &self.open else { return Err(REMOVED) };
         let done = transaction(&open.conn, patience, work);
-        let intact = open.files.must_be_at(&self.place);
-        // Then nothing was written, or it was taken back.
+        let intact = open.files.must_be_at(&self.location);
+        // In that case nothing was written, or the transaction was rolled back.
         let was_locked = done.as_ref().is_err_and(connection::is_locked) && open.conn.is_autocommit();
         if intact.is_err() || done.is_err() && !was_locked {
             self.open = None;
@@ -220,17 +220,17 @@ impl Writer {
         intact.and(done.map_err(explain))
     }
 
-    /// How long to wait for another program's lock.
+    /// The wait for another program's lock that is left.
     fn patience(&self) -> Duration {
         let waited = self.locked_since.map_or(Duration::ZERO, |since| since.elapsed());
         LOCK_PATIENCE.saturating_sub(waited).max(LOCK_PATIENCE_MIN)
     }
 
-    /// Takes note of how a try that began then has ended.
+    /// Notes the result of an attempt that began at `begin`.
     fn note(&mut self, error: Option<&rusqlite::Error>, begin: Instant) {
         if error.is_some_and(|error| self.doubt.weigh(error)) {
-            // Should this process be killed now, the next one finds in the log what only the kernel may have.
-            self.owner.leave_word(true);
+            // If this process is killed now, the next owner finds rows in the log that may not be on the disk.
+            self.owner.record(true);
         }
         if error.is_some_and(connection::is_locked) {
             self.locked_since.get_or_insert(begin);
@@ -239,23 +239,23 @@ impl Writer {
         }
     }
 
-    /// A new connection to the same file.
+    /// Opens another connection to the same file.
     fn reopen(&mut self, patience: Duration, begin: Instant) -> Result<(), Error> {
-        self.place.must_lead_to(self.database)?;
+        self.location.must_lead_to(self.database)?;
         let conn = self.recover(patience);
         self.note(conn.as_ref().err(), begin);
         self.adopt(conn.map_err(explain)?)?;
-        self.owner.leave_word(self.doubt.exists());
-        tracing::info!("the database was opened anew after a failure");
+        self.owner.record(self.doubt.exists());
+        tracing::info!("the database was reopened after a failure");
         Ok(())
     }
 
     fn recover(&self, patience: Duration) -> rusqlite::Result<Connection> {
-        let conn = connection::writer(self.place.path(), self.tuning.writer_cache_kib, false)?;
+        let conn = connection::writer(self.location.path(), self.tuning.writer_cache_kib, false)?;
         connection::make_durable(&conn)?;
         conn.busy_timeout(patience)?;
-        self.doubt.settle(|| recovery::write_anew(&conn, self.place.path()))?;
-        // A full disk may have room in the log, once it can begin anew.
+        self.doubt.settle(|| recovery::rewrite(&conn, self.location.path()))?;
+        // On a full disk the log may have room, once it begins anew.
         checkpoint::run(&conn, "PASSIVE")?;
         Ok(conn)
     }
@@ -269,7 +269,7 @@ impl Writer {
             Ok(())
         }))
         .map_err(explain)?;
-        let files = Files::of(self.database, &self.place)?;
+        let files = Files::of(self.database, &self.location)?;
         self.open = Some(Open { conn, files });
         Ok(())
     }
@@ -292,7 +292,7 @@ fn transaction<T>(
     done
 }
 
-/// Stores one message, unless there is one under its id. `insert` is [`INSERT`].
+/// Stores one message, unless another one is stored under its id. `insert` is [`INSERT`].
 pub(super) fn insert_one(
     conn: &Connection,
     insert: &mut CachedStatement<'_>,

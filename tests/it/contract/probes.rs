@@ -43,7 +43,7 @@ fn a_removed_table_shows() {
     let mut client = service.client();
     client.store(&message("m1"));
     service.run_sql("DROP TABLE message");
-    assert_snapshot!(not_ready(&service), @"the schema of the database is not what it should be");
+    assert_snapshot!(not_ready(&service), @"unexpected schema in the database");
     assert_eq!(client.send(&message("m2")).status, 503);
     assert_eq!(client.get("/messages").status, 503);
     assert_eq!(client.get("/stats").status, 503);

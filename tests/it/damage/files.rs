@@ -50,7 +50,7 @@ fn a_database_that_cannot_be_looked_at_is_not_said_to_be_removed_and_heals() {
     });
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o000)).unwrap();
     for _ in 0..2 {
-        assert_ailing(&mut client, "the database file cannot be looked at");
+        assert_ailing(&mut client, "cannot access the database file");
     }
     let says = |process: &Process, what: &str| process.log_lines().iter().any(|line| line.contains(what));
     eventually("so it is with the index", || says(&process, "the index cannot be looked at").then_some(()));

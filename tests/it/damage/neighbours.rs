@@ -12,9 +12,9 @@ use crate::support::{DEADLINE, eventually, message};
 
 const READ: &str = "BEGIN; SELECT count(*) FROM message";
 
-/// Says in the log that it was opened anew, which after a mere lock nothing asks for.
+/// Whether the log says that the database was reopened, which a mere lock gives no reason for.
 fn was_opened_anew(process: &Process) -> bool {
-    process.log_values().iter().any(|line| line["message"].as_str().unwrap_or("").contains("opened anew"))
+    process.log_values().iter().any(|line| line["message"].as_str().unwrap_or("").contains("reopened"))
 }
 
 #[test]

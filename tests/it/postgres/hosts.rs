@@ -156,7 +156,7 @@ fn a_server_that_falls_silent_costs_one_batch_and_not_one_for_each_connection() 
     });
     let _silent = Stopped::new(&first);
     let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("lost")]) else { panic!() };
-    assert_eq!(reason, "the database did not answer in time");
+    assert_eq!(reason, "the database did not respond in time");
     assert_eq!(store.insert(&[message("next")]).unwrap(), [Outcome::Created]);
     assert_eq!(second.number("SELECT count(*) FROM message"), 1);
 }

@@ -55,7 +55,7 @@ fn open(database: &Database) -> Postgres {
 
 fn try_open(database: &Database) -> Result<Postgres, OpenError> {
     let index_pause = Duration::from_millis(20);
-    let tuning = Tuning { index_pause, few: 0, figures_batch: 16, texts_batch: 8, ..Tuning::default() };
+    let tuning = Tuning { index_pause, few: 0, aggregates_batch: 16, texts_batch: 8, ..Tuning::default() };
     Postgres::open(&address(&database.url()), tuning)
 }
 

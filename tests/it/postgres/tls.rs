@@ -147,5 +147,5 @@ fn where_tls_cannot_be_had_prefer_goes_on_without_and_the_others_say_that_it_is_
     std::fs::write(rules, "local all all trust\nhostnossl all all 127.0.0.1/32 trust\n").unwrap();
     cluster.stop();
     cluster.run();
-    only_plain("the database refuses the user or the password");
+    only_plain("the database rejected the user or the password");
 }

@@ -25,10 +25,7 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
             0 => shim.fail_writes(error),
             _ => shim.fail_syncs(error),
         }
-        assert_alive_but_not_ready(
-            &mut client,
-            &["the disk is full", "the disk failed to read or write", "a write failed"],
-        );
+        assert_alive_but_not_ready(&mut client, &["the disk is full", "disk I/O error", "a write failed"]);
         dice.pause(100);
         shim.heal();
         (await_healing(&mut client), load.check())
@@ -55,7 +52,7 @@ fn after_a_failed_sync_nothing_is_believed_of_the_connection() {
     client.store(&message("m"));
     assert_eq!(client.json("/messages")["total"], 2);
     process.terminate();
-    let anew = "the database was opened anew after a failure";
+    let anew = "the database was reopened after a failure";
     assert!(process.log_values().iter().any(|line| line["message"] == anew));
 }
 
@@ -160,7 +157,7 @@ fn a_start_writes_the_log_anew_if_the_process_before_was_killed_after_a_failed_s
     // It cannot be written anew either. What there is can be read, and nothing is acknowledged.
     let mut again = shim.under(Process::builder().folder(process.folder())).start();
     let mut client = again.client();
-    assert_alive_but_not_ready(&mut client, &["the disk failed to read or write"]);
+    assert_alive_but_not_ready(&mut client, &["disk I/O error"]);
     assert_eq!(client.send(&message("before")).status, 503);
     again.kill9();
     shim.heal();

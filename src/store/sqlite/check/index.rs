@@ -12,7 +12,7 @@ use crate::store::sqlite::existing::CACHE_KIB;
 use crate::store::sqlite::files::beside;
 use crate::store::sqlite::index::{NUMBER_STEPS, State, TIME_STEPS, VERSION, moment, number_key, state};
 use crate::store::sqlite::kept::{self, NumberKey};
-use crate::store::sqlite::number::ANY;
+use crate::store::sqlite::phone_number::ANY;
 
 const ENTRIES: &str = "\
     SELECT sender, recipient, ts_second, ts_nanosecond, seq FROM by_number

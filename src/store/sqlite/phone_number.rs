@@ -1,30 +1,30 @@
-//! Phone numbers as integers, so that an index entry for one is a few bytes.
+//! Phone numbers as integers, so that an index entry takes a few bytes.
 
 use crate::message::{PHONE_DIGITS_MAX, Phone};
 
-/// A phone number by its place among all of them, the shorter ones first, from 1 on. Zero means any number.
+/// A phone number as its rank among all phone numbers, the shorter ones first, from 1 on. Zero stands for any phone number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Number(pub(super) i64);
+pub(super) struct PhoneNumber(pub(super) i64);
 
-/// Stands for every number where one could be named.
-pub(super) const ANY: Number = Number(0);
+/// Stands for any phone number.
+pub(super) const ANY: PhoneNumber = PhoneNumber(0);
 
-impl Number {
-    /// The number that is written so; none if it is not a phone number.
+impl PhoneNumber {
+    /// The phone number in a string; none if the string is not one.
     pub(super) fn of(written: &str) -> Option<Self> {
         Phone::new(written).ok()?;
         let digits = written.get(1..)?;
         Some(Self(digits.parse::<i64>().ok()? + first_of_length(digits.len())))
     }
 
-    /// How the number is written; none if it is not one, which a healthy index never holds.
+    /// The phone number as it is written; none if the integer stands for no phone number, which an intact index never holds.
     pub(super) fn phone(self) -> Option<Phone> {
         let digits = (1..=PHONE_DIGITS_MAX).rev().find(|len| self.0 >= first_of_length(*len))?;
         Phone::new(&format!("+{:0digits$}", self.0 - first_of_length(digits))).ok()
     }
 }
 
-/// The place of the first number with so many digits: one more than there are shorter ones (1, 11, 111 …).
+/// The rank of the first phone number with so many digits: one more than there are shorter ones (1, 11, 111 …).
 fn first_of_length(digits: usize) -> i64 {
     (0..digits).fold(0, |sum, _| sum * 10 + 1)
 }
@@ -37,31 +37,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_comes_back_as_it_was_written(written in "\\+[0-9]{1,15}") {
-            let number = Number::of(&written).unwrap();
+        fn a_phone_number_comes_back_as_it_was_written(written in "\\+[0-9]{1,15}") {
+            let number = PhoneNumber::of(&written).unwrap();
             prop_assert!(number > ANY);
             prop_assert_eq!(number.phone().unwrap(), Phone::new(&written).unwrap());
         }
     }
 
     #[test]
-    fn no_two_numbers_share_a_place() {
+    fn no_two_phone_numbers_share_a_rank() {
         let mut last = ANY;
         for written in ["+0", "+1", "+9", "+00", "+01", "+99", "+000", "+999999999999999"] {
-            let number = Number::of(written).unwrap();
+            let number = PhoneNumber::of(written).unwrap();
             assert!(number > last, "{written}");
             last = number;
         }
-        assert_eq!(Number::of("+9").map(|n| n.0 + 1), Number::of("+00").map(|n| n.0));
+        assert_eq!(PhoneNumber::of("+9").map(|n| n.0 + 1), PhoneNumber::of("+00").map(|n| n.0));
     }
 
     #[test]
-    fn what_is_no_phone_number_has_no_place() {
+    fn a_string_that_is_no_phone_number_has_no_rank() {
         for bad in ["", "+", "1", "+1234567890123456", "+1a", " 1"] {
-            assert_eq!(Number::of(bad), None, "{bad:?}");
+            assert_eq!(PhoneNumber::of(bad), None, "{bad:?}");
         }
         assert_eq!(ANY.phone(), None);
-        assert_eq!(Number(-1).phone(), None);
-        assert_eq!(Number(i64::MAX).phone(), None);
+        assert_eq!(PhoneNumber(-1).phone(), None);
+        assert_eq!(PhoneNumber(i64::MAX).phone(), None);
     }
 }

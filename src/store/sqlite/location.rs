@@ -1,5 +1,5 @@
-//! Where a database is. Its write-ahead log, its lock and its index are found by its name, so they must lie beside it
-//! for whoever opens it, by whichever name: a log that is left behind is messages lost, and a second lock a second owner.
+//! The location of a database. Its write-ahead log, its lock and its index are found by its name, so every process must
+//! find them beside it, by whichever path it opens it: a log left behind means lost messages, a second lock a second owner.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,35 +9,35 @@ use std::path::{Path, PathBuf};
 use super::files::{FileId, beside, folder, is_absence};
 use crate::store::{Error, OpenError};
 
-/// What a database consists of, by the endings of the names.
+/// The files of a database, by the endings of their names.
 const PARTS: [&str; 8] = ["", "-journal", "-wal", "-shm", "-lock", "-index", "-index-wal", "-index-shm"];
 
 const MOUNTED: &str = "it is mounted by itself, apart from its folder, so that the write-ahead log, which has the newest \
     messages, and the lock would lie elsewhere; mount the folder, not the file";
-const LINKED: &str = "it is a symbolic link, and so lies elsewhere than the database that it belongs to; stop what uses the \
+const LINKED: &str = "it is a symbolic link, and so lies elsewhere than the database that it belongs to; stop the programs that use the \
     database, and put the file itself in the place of the link";
 const NAMED_TWICE: &str = "it has more than one name (hard links), and each would have a log and a lock of its own; remove \
     the other names, or put a copy of the file in its place";
 
-/// The place of a database.
+/// The location of a database.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// As it was given.
+pub(super) struct Location {
+    /// The path in `DATABASE_URL`.
     given: PathBuf,
-    /// The file itself: another path only if that is a symbolic link.
+    /// The file itself: another path only if the given one is a symbolic link.
     path: PathBuf,
 }
 
-impl Place {
-    /// For who writes the database, which need not be there yet.
+impl Location {
+    /// The location of a database to write, which need not exist yet.
     pub(super) fn to_write(given: &Path) -> Result<Self, OpenError> {
         let place = Self::find(given)?;
         place.must_be_whole()?;
         Ok(place)
     }
 
-    /// For who only reads the database, which must be there. A file without a log, such as a backup, may have other
-    /// names and mounts.
+    /// The location of a database to read, which must exist. A file without a log, such as a backup, may have several names,
+    /// and may be a mount point.
     pub(super) fn to_read(given: &Path) -> Result<Self, OpenError> {
         let place = Self::find(given)?;
         let path = || place.path.display().to_string();
@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    /// Follows the links, once: whatever becomes of them, log, lock and index belong to this file.
+    /// Follows symbolic links, once: even if they change later, log, lock and index belong to this file.
     fn find(given: &Path) -> Result<Self, OpenError> {
         let unseen = |source| OpenError::Unseen { path: given.display().to_string(), source };
         let dangles = |path: &&Path| path.is_symlink() && matches!(path.try_exists(), Ok(false));
@@ -63,11 +63,11 @@ impl Place {
         Ok(Self { given: given.to_owned(), path })
     }
 
-    /// Nothing parts the database from what belongs to it.
+    /// Fails if a file of the database lies apart from the others.
     fn must_be_whole(&self) -> Result<(), OpenError> {
         for part in PARTS.map(|ending| beside(&self.path, ending)) {
             let name = || part.display().to_string();
-            match what_parts(&part) {
+            match why_apart(&part) {
                 Ok(None) => {}
                 Ok(Some(why)) => return Err(OpenError::Apart { path: name(), why }),
                 Err(source) => return Err(OpenError::Unseen { path: name(), source }),
@@ -76,26 +76,26 @@ impl Place {
         Ok(())
     }
 
-    /// The file itself, beside which everything else lies.
+    /// The database file, beside which the others lie.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which file is there.
+    /// The identity of the database file.
     pub(super) fn file(&self) -> Result<FileId, Error> {
         let file = FileId::of_database(&self.path)?;
         self.must_lead_to(file)?;
         Ok(file)
     }
 
-    /// Whether this is the file that is there, also for who comes by the link the next time.
+    /// Fails unless both the file's path and the given one, which may be a symbolic link, lead to this file.
     pub(super) fn must_lead_to(&self, file: FileId) -> Result<(), Error> {
         file.must_be_at(&self.path)?;
         if self.given == self.path { Ok(()) } else { file.must_be_at(&self.given) }
     }
 }
 
-/// Whether there is anything at this path.
+/// Whether there is a file or a link at this path.
 fn exists(path: &Path) -> io::Result<bool> {
     match path.symlink_metadata() {
         Err(error) if is_absence(&error) => Ok(false),
@@ -103,8 +103,8 @@ fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Why a file does not lie beside those that it belongs to; none if it does, or is not there.
-fn what_parts(part: &Path) -> io::Result<Option<&'static str>> {
+/// Why a file lies apart from the others of its database; none if it does not, or does not exist.
+fn why_apart(part: &Path) -> io::Result<Option<&'static str>> {
     let found = match part.symlink_metadata() {
         Err(error) if is_absence(&error) => return Ok(None),
         found => found?,
@@ -120,11 +120,11 @@ fn what_parts(part: &Path) -> io::Result<Option<&'static str>> {
     })
 }
 
-/// Whether the newest messages of the database may be in a log: it is in WAL mode, by its header
+/// Whether the newest messages may be in a write-ahead log: the header says that the database is in WAL mode
 /// (<https://sqlite.org/fileformat.html#file_format_version_numbers>).
 ///
-/// SQLite would make a log beside the file to tell. To read and close the file undoes the locks that SQLite has on it
-/// in this process, so this is for who has not opened it yet.
+/// SQLite itself would make a log beside the file to tell. Closing the file releases the locks that SQLite has on it in this
+/// process, so this must be called before SQLite opens it.
 fn has_log(path: &Path) -> io::Result<bool> {
     const READ_VERSION: usize = 19;
     const WAL: u8 = 2;
@@ -133,7 +133,7 @@ fn has_log(path: &Path) -> io::Result<bool> {
     Ok(header.get(READ_VERSION) == Some(&WAL))
 }
 
-/// Whether something is mounted on this very file, other than on the folder that it is in.
+/// Whether this file itself is a mount point.
 #[cfg(target_os = "linux")]
 fn is_mount_point(path: &Path) -> io::Result<bool> {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -141,24 +141,24 @@ fn is_mount_point(path: &Path) -> io::Result<bool> {
         Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
             Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
         }
-        // Linux before 5.8 does not say so there.
+        // Linux before 5.8 does not report it in `statx`.
         _ => {
             let Some(name) = path.file_name() else { return Ok(false) };
             let path = folder(path).canonicalize()?.join(name);
-            // Where there is no such list, nobody can tell.
+            // Without the list a mount point cannot be recognized.
             Ok(std::fs::read("/proc/self/mountinfo").is_ok_and(|mounts| lists(&mounts, &path)))
         }
     }
 }
 
-/// Whether something is mounted on this very file, as far as another device tells.
+/// Whether this file itself is a mount point, recognized by a device other than that of its folder.
 #[cfg(not(target_os = "linux"))]
 fn is_mount_point(path: &Path) -> io::Result<bool> {
     Ok(path.symlink_metadata()?.dev() != folder(path).metadata()?.dev())
 }
 
-/// Whether a path is one of the mount points in a list such as `/proc/self/mountinfo`: the fifth word of each line, with
-/// blanks and the like as `\040`.
+/// Whether a path is a mount point in a list such as `/proc/self/mountinfo`: the fifth word of a line, in which blanks and
+/// the like are escaped as `\040`.
 #[cfg(target_os = "linux")]
 fn lists(mounts: &[u8], path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;

@@ -1,12 +1,12 @@
-//! The figures that are kept in tables, true of every message up to an arrival number, and what has arrived since.
+//! The aggregates: tables of counts over every message up to a watermark, and the counts of the tail above it.
 //!
-//! Whoever asks adds the two up in one snapshot. So the figures may lag behind, and no answer does.
+//! A read adds up both in one snapshot. So the tables may lag behind, and no result does.
 
 use std::ops::Range;
 
 use tokio_postgres::Row;
 
-use super::connection::{Failed, Session};
+use super::connection::{PgError, Session};
 use super::rows::{self, COLUMNS, bigint, checked, count, integer, timestamp};
 use crate::message::{Message, Moment, Phone, Timestamp};
 use crate::query::{Position, SenderCount, Stats};
@@ -16,11 +16,11 @@ const SECONDS_A_DAY: i64 = 86_400;
 const SECONDS_A_MINUTE: i64 = 60;
 const MINUTES_A_DAY: i64 = 1_440;
 
-// Arrival numbers are given as values, also where they stand in a table: the planner takes an unknown one for a third of
-// all messages.
+// Statements get the watermark as a parameter, although it is in a table: of an unknown value the planner assumes that
+// a third of all messages are above it.
 
-/// What is derived is of other messages also if the latest one in it is not there, as where tables of two times were put
-/// together.
+/// The watermarks, and whether the derived data is void: also if the latest message in it is missing from the messages, as
+/// after tables of two points in time were restored together.
 const STATE: &str = "\
     SELECT derived.figures_upto, derived.texts_upto,
            derived.is_void OR derived.latest_seq IS NOT NULL AND NOT EXISTS (
@@ -36,9 +36,9 @@ const OF_SENDER: &str = "\
 const OF_RECIPIENT: &str = "\
     SELECT coalesce((SELECT messages FROM recipient_total WHERE number = $1), 0)
          + (SELECT count(*) FROM message WHERE seq > $2 AND recipient = $1)";
-/// Messages before a place in the order of lists: the days before its day, the minutes before its minute, what is
-/// earlier in that, and what the figures do not hold yet. The bounds of the second alone are for the planner, which
-/// takes two comparisons of rows for two coincidences and a minute for a quarter of all messages.
+/// The number of messages before a position in the order of listings: the days before its day, the minutes before its
+/// minute, the earlier messages of that minute, and the tail. The conditions on the second alone are for the planner,
+/// which takes two comparisons of rows for independent and a minute for a quarter of all messages.
 const RANK: &str = "\
     SELECT coalesce((SELECT sum(messages) FROM day_total WHERE day < $1), 0)::bigint
          + coalesce((SELECT sum(messages) FROM minute_total WHERE minute >= $1 * 1440 AND minute < $2), 0)::bigint
@@ -46,7 +46,7 @@ const RANK: &str = "\
             AND (ts_second, ts_nanosecond, message_id) < ($3, $4, $5) AND seq <= $6)
          + (SELECT count(*) FROM message WHERE seq > $6
             AND (ts_second, ts_nanosecond, message_id) < ($3, $4, $5))";
-/// The day of the message with so many before it, and how many come before that day.
+/// The day of the message at a rank, and the number of messages before that day.
 const DAY_AT: &str = "\
     SELECT day, up_to - messages FROM (
         SELECT day, messages, (sum(messages) OVER (ORDER BY day))::bigint AS up_to FROM (
@@ -56,7 +56,7 @@ const DAY_AT: &str = "\
             ) AS each GROUP BY day
         ) AS days
     ) AS sums WHERE up_to > $1 ORDER BY day LIMIT 1";
-/// The same for a minute of that day.
+/// The minute of the message at a rank within a day, and the number of messages of that day before the minute.
 const MINUTE_AT: &str = "\
     SELECT minute, up_to - messages FROM (
         SELECT minute, messages, (sum(messages) OVER (ORDER BY minute))::bigint AS up_to FROM (
@@ -97,34 +97,35 @@ const TOP_SENDERS_PLAINLY: &str = "\
 const SENDERS_PLAINLY: &str = "SELECT count(DISTINCT sender) FROM message";
 const TOTAL_PLAINLY: &str = "SELECT count(*) FROM message";
 
-/// How far the figures have come in a snapshot.
+/// The state of the aggregates and the search index in a snapshot.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Figures {
-    /// They hold every message up to this one.
+pub(super) struct Aggregates {
+    /// Watermark of the aggregates: they hold every message up to this arrival number.
     pub(super) upto: i64,
-    /// And so do the texts.
+    /// Watermark of the search index.
     pub(super) texts_upto: i64,
-    /// They are of other messages than are there, and must not be used.
+    /// The derived data belongs to other messages and must not be used.
     pub(super) is_void: bool,
 }
 
-impl Figures {
-    pub(super) fn read(session: &Session<'_>) -> Result<Self, Failed> {
+impl Aggregates {
+    /// The state as reads use it: with watermarks of zero if the derived data is void.
+    pub(super) fn read(session: &Session<'_>) -> Result<Self, PgError> {
         let void = Self { upto: 0, texts_upto: 0, is_void: true };
-        Ok(Self::noted(session)?.filter(|figures| !figures.is_void).unwrap_or(void))
+        Ok(Self::stored(session)?.filter(|aggregates| !aggregates.is_void).unwrap_or(void))
     }
 
-    /// The same as it is noted, also if it is void; none if a hand took the note away.
-    pub(super) fn noted(session: &Session<'_>) -> Result<Option<Self>, Failed> {
+    /// The state as it is stored, also of void data; none if a manual change has deleted the row.
+    pub(super) fn stored(session: &Session<'_>) -> Result<Option<Self>, PgError> {
         let rows = session.query(STATE, &[])?;
-        let noted = |row: &Row| {
+        let state = |row: &Row| {
             Ok(Self { upto: row.try_get(0)?, texts_upto: row.try_get(1)?, is_void: row.try_get(2)? })
         };
-        rows.first().map(noted).transpose()
+        rows.first().map(state).transpose()
     }
 
-    /// All messages.
-    pub(super) fn total(&self, session: &Session<'_>) -> Result<u64, Failed> {
+    /// The number of all messages.
+    pub(super) fn total(&self, session: &Session<'_>) -> Result<u64, PgError> {
         let row = if self.is_void {
             session.row(TOTAL_PLAINLY, &[])?
         } else {
@@ -133,87 +134,88 @@ impl Figures {
         count(&row, 0)
     }
 
-    /// All messages of a sender; none if that is not known.
-    pub(super) fn of_sender(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
-        self.of(session, OF_SENDER, number)
+    /// The number of messages from a sender; none if the aggregates are void.
+    pub(super) fn of_sender(&self, session: &Session<'_>, phone: &str) -> Result<Option<u64>, PgError> {
+        self.of(session, OF_SENDER, phone)
     }
 
-    /// All messages to a recipient; none if that is not known.
-    pub(super) fn of_recipient(&self, session: &Session<'_>, number: &str) -> Result<Option<u64>, Failed> {
-        self.of(session, OF_RECIPIENT, number)
+    /// The number of messages to a recipient; none if the aggregates are void.
+    pub(super) fn of_recipient(&self, session: &Session<'_>, phone: &str) -> Result<Option<u64>, PgError> {
+        self.of(session, OF_RECIPIENT, phone)
     }
 
-    fn of(&self, session: &Session<'_>, sql: &str, number: &str) -> Result<Option<u64>, Failed> {
+    fn of(&self, session: &Session<'_>, sql: &str, phone: &str) -> Result<Option<u64>, PgError> {
         if self.is_void {
             return Ok(None);
         }
-        count(&session.row(sql, &[&number, &self.upto])?, 0).map(Some)
+        count(&session.row(sql, &[&phone, &self.upto])?, 0).map(Some)
     }
 
-    /// The answer to `GET /stats`.
-    pub(super) fn stats(&self, session: &Session<'_>) -> Result<Stats, Failed> {
+    /// The result of `GET /stats`.
+    pub(super) fn stats(&self, session: &Session<'_>) -> Result<Stats, PgError> {
         let (senders, top) = if self.is_void {
             (session.row(SENDERS_PLAINLY, &[])?, session.query(TOP_SENDERS_PLAINLY, &[])?)
         } else {
             (session.row(SENDERS, &[&self.upto])?, session.query(TOP_SENDERS, &[&self.upto])?)
         };
         let sender = |row| Ok(SenderCount { from: checked(row, 0, Phone::new)?, count: count(row, 1)? });
-        let instant = |sql| -> Result<Option<Timestamp>, Failed> {
+        let instant = |sql| -> Result<Option<Timestamp>, PgError> {
             session.query(sql, &[])?.first().map(|row| timestamp(row, 0)).transpose()
         };
         Ok(Stats {
             total_messages: self.total(session)?,
             senders_count: count(&senders, 0)?,
-            messages_per_sender: top.iter().map(sender).collect::<Result<_, Failed>>()?,
+            messages_per_sender: top.iter().map(sender).collect::<Result<_, PgError>>()?,
             first_message_ts: instant(FIRST)?,
             last_message_ts: instant(LAST)?,
         })
     }
 }
 
-/// The messages of a range of time.
+/// The messages of a time range.
 pub(super) struct Timeline<'a> {
     session: &'a Session<'a>,
-    figures: &'a Figures,
+    aggregates: &'a Aggregates,
     range: Range<Moment>,
-    /// How many messages come before the range …
+    /// Number of messages before the range.
     before: u64,
-    /// … and how many are in it.
+    /// Number of messages in the range.
     total: u64,
 }
 
 impl<'a> Timeline<'a> {
-    /// Those of `range`; they are counted here.
+    /// The messages of `range`, which are counted here.
     pub(super) fn new(
         session: &'a Session<'a>,
-        figures: &'a Figures,
+        aggregates: &'a Aggregates,
         range: Range<Moment>,
-    ) -> Result<Self, Failed> {
-        let mut timeline = Self { session, figures, range, before: 0, total: 0 };
+    ) -> Result<Self, PgError> {
+        let mut timeline = Self { session, aggregates, range, before: 0, total: 0 };
         timeline.before = timeline.rank(timeline.range.start, "")?;
         timeline.total = timeline.rank(timeline.range.end, "")?.saturating_sub(timeline.before);
         Ok(timeline)
     }
 
-    /// Messages before a moment, or at that moment and with a lesser id.
-    fn rank(&self, moment: Moment, id: &str) -> Result<u64, Failed> {
+    /// The number of messages before a moment, or at that moment with a lesser id.
+    fn rank(&self, moment: Moment, id: &str) -> Result<u64, PgError> {
         if moment == Moment::MIN {
             return Ok(0);
         }
         if moment == Moment::MAX {
-            return self.figures.total(self.session);
+            return self.aggregates.total(self.session);
         }
         let day = moment.second.div_euclid(SECONDS_A_DAY);
         let minute = moment.second.div_euclid(SECONDS_A_MINUTE);
         let nanosecond = integer(moment.nanosecond);
-        let row =
-            self.session.row(RANK, &[&day, &minute, &moment.second, &nanosecond, &id, &self.figures.upto])?;
+        let row = self
+            .session
+            .row(RANK, &[&day, &minute, &moment.second, &nanosecond, &id, &self.aggregates.upto])?;
         count(&row, 0)
     }
 
-    /// The minute of the message with so many before it, and how many come before that minute.
-    fn minute_at(&self, rank: u64) -> Result<Option<(i64, u64)>, Failed> {
-        let upto = self.figures.upto;
+    /// The minute of the message at `rank`, and the number of messages before that minute.
+    fn minute_at(&self, rank: u64) -> Result<Option<(i64, u64)>, PgError> {
+        let upto = self.aggregates.upto;
         let days = self.session.query(DAY_AT, &[&bigint(rank), &upto])?;
         let Some(day) = days.first() else { return Ok(None) };
         let (first, before) = (day.try_get::<_, i64>(0)? * MINUTES_A_DAY, count(day, 1)?);
@@ -224,27 +226,27 @@ impl<'a> Timeline<'a> {
 }
 
 impl Matches for Timeline<'_> {
-    type Error = Failed;
+    type Error = PgError;
 
-    fn total(&self) -> Result<u64, Failed> {
+    fn total(&self) -> Result<u64, PgError> {
         Ok(self.total)
     }
 
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+    fn before(&self, position: &Position, including: bool) -> Result<u64, PgError> {
         if position.moment < self.range.start {
             return Ok(0);
         }
         if position.moment >= self.range.end {
             return Ok(self.total);
         }
-        // No id has a control character in it: this comes right after the id and before all that begin with it.
+        // No id has a control character in it: this one sorts right after the id, before all ids that begin with it.
         let id = format!("{}{}", position.message_id.as_str(), if including { "\u{1}" } else { "" });
         Ok(self.rank(position.moment, &id)?.saturating_sub(self.before))
     }
 
-    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, PgError> {
         let limit = bigint(range.end - range.start);
-        // The first page begins where the range does; the place of another one has to be found.
+        // The first page begins with the range; the beginning of any other has to be found.
         let (from, skipped) = if range.start == 0 {
             (self.range.start, 0)
         } else {
