@@ -14,7 +14,7 @@ use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics, Process};
 use crate::server::{Handler, Registry, RequestBody};
 use crate::signature::Keys;
-use crate::store::{Space, Store};
+use crate::store::{Backlog, Space, Store};
 use crate::telemetry::Log;
 
 mod body;
@@ -94,13 +94,13 @@ impl App {
 
     /// The figures of this moment. Asks nothing of the disk; what it told is `space`.
     fn gauges(&self, space: Option<Space>) -> Gauges {
-        let behind = self.store.behind();
+        let Backlog { wal_bytes, behind } = self.store.backlog();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Gauges {
             queue_messages: count(self.inbox.waiting()),
             queue_messages_max: count(self.settings.queue_max),
             connections_open: count(self.connections.len()),
-            wal_bytes: self.store.wal_bytes(),
+            wal_bytes,
             store_bytes: space.map(|space| space.used),
             disk_free_bytes: space.map(|space| space.free),
             index_behind: behind.index,

@@ -42,18 +42,24 @@ pub enum Refused {
 }
 
 impl Inbox {
-    /// Starts as many writer threads as the store has use for. At most `queue_max` messages wait at any time.
+    /// Starts so many writer threads, as [`store::writers`](crate::store::writers) says. At most `queue_max` messages wait
+    /// at any time.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(store: &Arc<dyn Store>, queue_max: usize, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(
+        store: &Arc<dyn Store>,
+        writers: usize,
+        queue_max: usize,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue { max: queue_max, state: Mutex::default(), filled: Condvar::new() });
         let start = |_| {
             let (queue, store, metrics) = (Arc::clone(&queue), Arc::clone(store), Arc::clone(metrics));
             let writer = Writer { queue, store, metrics };
             std::thread::Builder::new().name("lyftr-writer".into()).spawn(move || writer.run())
         };
-        let writers = (0..store.writers()).map(start).collect::<Result<_, _>>()?;
+        let writers = (0..writers).map(start).collect::<Result<_, _>>()?;
         Ok(Self { queue, writers: Mutex::new(writers) })
     }
 
@@ -200,6 +206,5 @@ impl Writer {
                 }
             }
         }
-        self.store.maintain(self.queue.lock().jobs.is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! What every store of messages promises. Knows neither HTTP nor, in this file, SQL.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,37 +16,32 @@ pub mod sqlite;
 
 mod matches;
 mod nearest;
+mod paths;
+mod read_only;
 mod url;
 
+pub use read_only::ReadOnly;
 pub use url::{BadUrl, Url};
 
 /// A place that keeps messages for ever, each `message_id` once.
 ///
-/// The methods block: call [`insert`](Store::insert) and [`maintain`](Store::maintain) from the inbox's writer
-/// threads, the others from a thread that may wait. What holds for every implementation, and is tested for each
-/// in `tests/it/store_contract.rs`:
+/// The methods block, except [`backlog`](Store::backlog): call [`insert`](Store::insert) from the inbox's writer
+/// threads, and the others from a thread that may wait. A store does its upkeep on threads of its own or within `insert`.
+/// `tests/it/store_contract.rs` tests for each engine that the following holds:
 ///
 /// - When `insert` returns `Ok`, the whole batch is on stable storage and every later read finds it. When it
-///   returns an error, either nothing of the batch is stored or (the answer to a COMMIT was lost) that is
-///   unknown; the caller must not claim either.
-/// - The first writer of a `message_id` wins, inside a batch too; nothing ever changes a stored message.
-/// - A reader sees a batch whole or not at all, and each answer is of one snapshot.
+///   returns an error, either nothing of the batch is stored, or the response to a COMMIT was lost and it is unknown
+///   whether the batch is stored. The caller must claim neither.
+/// - The first message of a `message_id` wins, also within a batch; a stored message never changes.
+/// - A read sees a batch whole or not at all, and each result comes from one snapshot.
 /// - `list` has a total order: instant, then `message_id` by its bytes. `stats` and `list` agree.
-/// - Every method returns within a bounded time, and a store heals by itself once what ailed it is gone.
+/// - Every method returns within a bounded time, and a store recovers by itself once the cause of a failure is gone.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Stores those of `batch` whose id is new, all or nothing, and tells for each what became of it, in order.
+    /// Stores those messages of `batch` whose id is new, all or nothing. Returns the outcome of each message, in order.
     ///
     /// # Errors
-    /// [`Error`]; see above for what is stored then.
+    /// [`Error`]; the description of the trait says what is stored then.
     fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error>;
-
-    /// How many batches it is worth storing at the same time. With one writer there is no need for more.
-    fn writers(&self) -> usize {
-        1
-    }
-
-    /// Housekeeping that need not happen before a batch is answered. `idle`: nothing waits to be stored.
-    fn maintain(&self, idle: bool);
 
     /// A page of the messages that match.
     ///
@@ -53,44 +49,40 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Error`]
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error>;
 
-    /// The figures over all messages.
+    /// The aggregates over all messages.
     ///
     /// # Errors
     /// [`Error`]
     fn stats(&self) -> Result<Stats, Error>;
 
-    /// Messages in the order of their arrival, from the one after `after` on, at most `limit`. Whoever goes on from
-    /// the last of them misses none: what may still get a lesser arrival number holds back what has a greater one.
-    /// Zero is before all of them; the numbers have gaps.
+    /// At most `limit` messages after the arrival number `after`, in the order of arrival. A caller that continues from
+    /// the last one misses none: while a message with a smaller arrival number may still appear, those with a greater
+    /// one are held back. Zero is before all messages; the numbers have gaps.
     ///
     /// # Errors
     /// [`Error`]
     fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error>;
 
-    /// Those messages that are stored under one of these ids, in any order.
+    /// The messages that are stored under one of these ids, in any order.
     ///
     /// # Errors
     /// [`Error`]
     fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error>;
 
-    /// Whether messages can be stored and found right now, by doing both (nothing is added).
+    /// Proves that messages can be stored and read right now, by doing both; adds no message.
     ///
     /// # Errors
     /// [`Error`], with the reason.
     fn ready(&self) -> Result<(), Error>;
 
-    /// Bytes that wait to be moved from the write-ahead log into the database, where there is such a log.
-    fn wal_bytes(&self) -> u64;
+    /// The work that the store has yet to do behind the messages. Never blocks.
+    fn backlog(&self) -> Backlog;
 
-    /// The space that the store takes, and what is left for it. None if that is not known: the messages are on a
-    /// server, or the disk does not tell.
+    /// The space that the store takes, and the space that is left for it. `None` if that is unknown: the messages are
+    /// on a server, or the disk does not say. Hangs as long as the disk does.
     fn space(&self) -> Option<Space>;
 
-    /// How far what is derived from the messages lags behind them. Answers do not: what is not derived yet is
-    /// looked at by itself, which takes a little longer.
-    fn behind(&self) -> Behind;
-
-    /// Puts everything in order for the next start. Inserts after this fail.
+    /// Stops the store's threads and leaves everything in order for the next start. An `insert` after this fails.
     fn close(&self);
 }
 
@@ -103,56 +95,68 @@ pub struct Arrived {
     pub message: Message,
 }
 
-/// What became of a message that was given to [`Store::insert`].
+/// The fate of a message that was given to [`Store::insert`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It is stored now.
-    Created,
-    /// It was there already, the same in every field.
+    /// The message is stored now.
+    Created {
+        /// Its arrival number, as [`Arrived::seq`].
+        seq: i64,
+    },
+    /// The same message, equal in every field, was stored before.
     Duplicate,
-    /// Another message is there under its id, and stays.
+    /// Another message is stored under the same id, and stays.
     Conflict,
 }
 
-/// Messages that are stored and not yet in what is derived from them.
+/// Work that waits behind the messages. No result of a read is affected by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Bytes in the write-ahead log that a checkpoint has yet to move into the database; 0 if there is no such log.
+    pub wal_bytes: u64,
+    /// Messages that are not in the derived data yet.
+    pub behind: Behind,
+}
+
+/// Messages that are stored and not in the derived data yet. Reads look at each of them, which takes a little longer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Behind {
-    /// Not in the index of numbers.
+    /// Messages that are not in the party index and the aggregates.
     pub index: u64,
-    /// Not in the index of texts.
+    /// Messages that are not in the search index.
     pub search: u64,
 }
 
-/// Bytes on the disk of a store.
+/// The disk space of a store, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// In all files of the store, those derived from the messages included.
+    /// Size of all files of the store, derived data included.
     pub used: u64,
-    /// Free on their file system, for a process without privileges.
+    /// Space on their file system that is free for a process without privileges.
     pub free: u64,
 }
 
-/// The store could not do what it was asked.
+/// The store could not do the work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store cannot be used at present, or said no for want of space, time or rights: worth a retry.
+    /// The store cannot be used at present, or lacks space, time or rights: a retry is worthwhile.
     #[error("{reason}")]
     Unavailable {
-        /// What is the matter, in plain words and without the names of files.
+        /// The reason, in plain words and without the names of files.
         reason: &'static str,
         /// The cause, for the log only.
         source: Option<Cause>,
     },
-    /// The store answered with something it never should: a retry may not help.
+    /// The database responded with something that it never should: a retry may not help.
     #[error("unexpected response from the database")]
     Failed(#[source] Cause),
 }
 
-/// What a client is told of [`Error::Failed`].
+/// The text of [`Error::Failed`] for a client.
 pub const FAILED: &str = "the database failed";
 
 impl Error {
-    /// What a client may be told of it: plain words that name nothing internal.
+    /// The text for a client: plain words that name nothing internal.
     pub fn public(&self) -> &'static str {
         match self {
             Self::Unavailable { reason, .. } => reason,
@@ -160,7 +164,7 @@ impl Error {
         }
     }
 
-    /// Whether a schema of this version is the one to work with.
+    /// Fails unless the database has the schema version that this Lyftr works with.
     fn unless_schema(found: i64, known: i64) -> Result<(), Self> {
         if found == known {
             return Ok(());
@@ -173,44 +177,83 @@ impl Error {
 /// A cause of any type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// How a store is used, whichever it is.
+/// The settings that both engines have.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Most connections to a server of databases.
+    /// Maximum number of connections to a database server.
     pub connections: usize,
-    /// Longest time that the database may take for one question or one batch.
+    /// Longest time that the database may take for one query or one batch.
     pub timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let postgres::Tuning { connections, timeout, .. } = postgres::Tuning::default();
-        Self { connections, timeout }
+        Self { connections: 8, timeout: Duration::from_secs(10) }
     }
 }
 
-/// Opens the store at `url`, made and brought up to date if need be.
+// The choice of the engine: these functions are the only ones that tell the two kinds of URL apart to do so.
+
+/// Opens the store at `url`, created and brought up to date if need be.
 ///
 /// # Errors
-/// [`OpenError`], in words for who starts the service.
+/// [`OpenError`], for the person who starts the service.
 pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match url {
         Url::Sqlite(path) => {
             let tuning = sqlite::Tuning { read_timeout: settings.timeout, ..sqlite::Tuning::default() };
             Arc::new(sqlite::Sqlite::open(path, tuning)?)
         }
-        Url::Postgres(address) => Arc::new(postgres::Postgres::open(address, settings.into())?),
+        Url::Postgres(address) => {
+            let tuning = postgres::Tuning { settings, ..postgres::Tuning::default() };
+            Arc::new(postgres::Postgres::open(address, tuning)?)
+        }
     })
 }
 
-/// Brings the schema of the store at `url` up to date, and does nothing else; its version then.
+/// The same for a store that must be there: no file is created.
 ///
 /// # Errors
-/// [`OpenError`], in words for who runs the command.
+/// [`OpenError`], for the person who runs the command.
+pub fn open_existing(url: &Url, settings: Settings) -> Result<Arc<dyn Store>, OpenError> {
+    if let Url::Sqlite(path) = url {
+        sqlite::ReadOnlySqlite::open(path)?;
+    }
+    open(url, settings)
+}
+
+/// Opens the database at `url` to read it as it is: without migrating, locking or indexing it.
+///
+/// # Errors
+/// [`OpenError`], for the person who runs the command.
+pub fn open_read_only(url: &Url, settings: Settings) -> Result<Box<dyn ReadOnly>, OpenError> {
+    Ok(match url {
+        Url::Sqlite(path) => Box::new(sqlite::ReadOnlySqlite::open(path)?),
+        Url::Postgres(address) => Box::new(postgres::ReadOnlyPostgres::open(address, settings)?),
+    })
+}
+
+/// Brings the schema of the database at `url` up to date, and does nothing else; returns its version then.
+///
+/// # Errors
+/// [`OpenError`], for the person who runs the command.
 pub fn migrate(url: &Url, settings: Settings) -> Result<i64, OpenError> {
     match url {
         Url::Sqlite(path) => sqlite::Sqlite::migrate(path),
-        Url::Postgres(address) => postgres::Postgres::migrate(address, settings.into()),
+        Url::Postgres(address) => postgres::Postgres::migrate(address, settings),
+    }
+}
+
+/// Creates a SQLite database in the empty file `to`, for a backup that is written message by message.
+fn create_backup(to: &Path) -> Result<Box<dyn backup::Target>, Error> {
+    Ok(Box::new(sqlite::backup::NewDatabase::create(to)?))
+}
+
+/// The number of batches that it is worth inserting at the same time into the store at `url`.
+pub fn writers(url: &Url) -> usize {
+    match url {
+        Url::Sqlite(_) => 1,
+        Url::Postgres(_) => postgres::WRITERS,
     }
 }
 

@@ -33,7 +33,6 @@ pub fn fill(url: &str, messages: &Messages) -> Result<(Arc<dyn Store>, f64)> {
         let mut outcomes = store.insert(&batch)?.into_iter();
         let old = outcomes.any(|outcome| matches!(outcome, Outcome::Duplicate | Outcome::Conflict));
         ensure!(!old, "a message was there already");
-        store.maintain(false);
         if first > 0 && first % PROGRESS_EVERY == 0 {
             eprintln!("{first} of {} messages stored", messages.size);
         }
@@ -47,10 +46,10 @@ pub fn fill(url: &str, messages: &Messages) -> Result<(Arc<dyn Store>, f64)> {
 pub fn settle(store: &dyn Store) {
     let begin = Instant::now();
     let mut told = begin;
-    while store.behind() != Behind::default() {
+    while store.backlog().behind != Behind::default() {
         if told.elapsed() > TOLD_EVERY {
             told = Instant::now();
-            eprintln!("{:?}", store.behind());
+            eprintln!("{:?}", store.backlog().behind);
         }
         thread::sleep(METRICS_EVERY);
     }

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::{Failure, mistaken, print, progress_bar, say};
 use crate::config::Mistakes;
 use crate::store::copy::{self, Checksum};
-use crate::store::{self, Settings, Store, Url, sqlite};
+use crate::store::{self, Settings, Store, Url};
 
 /// What can be asked. The URLs are text here, since what is wrong with one is not told with the password in it.
 #[derive(clap::Args)]
@@ -46,14 +46,10 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             return Ok(mistaken("copy", &mistakes));
         }
     };
-    if from == to || lead_to_one_file(&from, &to) {
+    if from.is_same_database(&to) {
         return Err("--from and --to are the same".into());
     }
-    if let Url::Sqlite(path) = &from {
-        // Otherwise it would be made.
-        sqlite::must_exist(path)?;
-    }
-    let source = store::open(&from, Settings::default())?;
+    let source = store::open_existing(&from, Settings::default())?;
     let target = store::open(&to, Settings::default())?;
     let done = copy(&Way { from, to, merge: options.merge }, source.as_ref(), target.as_ref());
     source.close();
@@ -97,12 +93,6 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// By other names, or by links.
-fn lead_to_one_file(one: &Url, other: &Url) -> bool {
-    let (Url::Sqlite(one), Url::Sqlite(other)) = (one, other) else { return false };
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 fn told(checksum: Checksum) -> String {

@@ -72,7 +72,8 @@ fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
     let webhook_secrets: Vec<_> =
         std::iter::once(current).chain(config.webhook_secrets_previous.iter().cloned()).collect();
     let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
-    let inbox = Arc::new(Inbox::start(&store, config.queue_max, &metrics)?);
+    let inbox =
+        Arc::new(Inbox::start(&store, store::writers(&config.database.url), config.queue_max, &metrics)?);
     let connections = Registry::new(limits, Arc::clone(&metrics));
     let settings = Settings {
         webhook_secrets,

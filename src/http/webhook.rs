@@ -92,7 +92,7 @@ impl Verdict {
         let (status, level, result, message_id) = match self {
             Self::Accepted(id, outcome) => {
                 let (level, result) = match outcome {
-                    Outcome::Created => (Level::INFO, Result::Created),
+                    Outcome::Created { .. } => (Level::INFO, Result::Created),
                     Outcome::Duplicate => (Level::INFO, Result::Duplicate),
                     Outcome::Conflict => (Level::WARN, Result::Conflict),
                 };

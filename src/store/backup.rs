@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{OpenError, Settings, Url, copy, postgres, sqlite};
+use super::paths::{beside, folder, sync_folder};
+use super::{Arrived, OpenError, Settings, Url, open_read_only};
 use crate::telemetry::chain;
 
 mod name;
@@ -31,7 +32,13 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Why there is no backup.
+/// A database that is being filled, message by message.
+pub(super) trait Target {
+    /// Adds messages that are not in it.
+    fn add(&mut self, batch: &[Arrived]) -> Result<(), super::Error>;
+}
+
+/// The reason why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is there already.
@@ -93,46 +100,10 @@ pub fn backup(
     mut go_on: impl FnMut(Progress) -> bool,
 ) -> Result<Done, Error> {
     let partial = Partial::create(file)?;
-    let messages = match url {
-        Url::Sqlite(path) => sqlite::backup::pages(path, &partial.path, &mut go_on)?,
-        Url::Postgres(address) => {
-            let server = postgres::Postgres::look(address, settings.into())?;
-            messages(&server, &partial.path, &mut go_on)?
-        }
-    };
-    let messages = messages.ok_or(Error::BrokenOff)?;
+    let written = open_read_only(url, settings)?.backup(&partial.path, &mut go_on)?;
+    let messages = written.ok_or(Error::BrokenOff)?;
     let bytes = partial.publish()?;
     Ok(Done { messages, bytes })
-}
-
-/// Those of a server, as `lyftr copy` reads them; how many, or none if it was broken off.
-fn messages(
-    server: &postgres::Postgres,
-    to: &Path,
-    go_on: &mut impl FnMut(Progress) -> bool,
-) -> Result<Option<u64>, Error> {
-    let Some(upto) = server.settled(|| go_on(Progress::default()))? else { return Ok(None) };
-    let mut target = sqlite::backup::Target::create(to)?;
-    // Only to tell how far it is: if it cannot be had, what there is to read can.
-    let mut progress = Progress { done: 0, total: server.total().unwrap_or(0) };
-    let mut goes_on = go_on(progress);
-    copy::each_batch(
-        |after| server.settled_messages(after, upto, copy::BATCH),
-        |batch| {
-            if goes_on {
-                target.add(batch)?;
-                progress.done = target.messages();
-                progress.total = progress.total.max(progress.done);
-                goes_on = go_on(progress);
-            }
-            Ok(goes_on)
-        },
-    )?;
-    if !goes_on {
-        return Ok(None);
-    }
-    let (expected, found) = (server.count_upto(upto)?, target.messages());
-    if expected == found { Ok(Some(found)) } else { Err(Error::Differs { expected, found }) }
 }
 
 /// A backup that is not whole yet, under a name that says so. Dropping it deletes it.
@@ -149,7 +120,7 @@ struct Partial {
 impl Partial {
     fn create(backup: &Path) -> Result<Self, Error> {
         let failed = |source| Error::File { path: backup.to_owned(), source };
-        let folder = sqlite::folder(backup).to_owned();
+        let folder = folder(backup).to_owned();
         let name = backup.file_name().ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
         if backup.symlink_metadata().is_ok() {
             return Err(Error::Exists(backup.to_owned()));
@@ -187,7 +158,7 @@ impl Partial {
             self.file.sync_all()?;
             let bytes = self.file.metadata()?.len();
             name::rename_to_new(&self.path, &self.backup)?;
-            sqlite::sync_folder(&self.folder).inspect_err(|_| {
+            sync_folder(&self.folder).inspect_err(|_| {
                 let _was_made_here = std::fs::remove_file(&self.backup);
             })?;
             Ok(bytes)
@@ -201,7 +172,7 @@ impl Partial {
     /// What SQLite may have had beside it.
     fn remove_beside(&self) {
         for ending in ["-journal", "-wal", "-shm"] {
-            let _most_likely_not_there = std::fs::remove_file(sqlite::beside(&self.path, ending));
+            let _most_likely_not_there = std::fs::remove_file(beside(&self.path, ending));
         }
     }
 }

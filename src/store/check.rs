@@ -3,7 +3,7 @@
 //!
 //! What is found is told in counts: nothing of a message.
 
-use super::{OpenError, Settings, Url, postgres, sqlite};
+use super::{OpenError, Settings, Url, open_read_only};
 use crate::query::fold;
 use crate::telemetry::chain;
 
@@ -38,18 +38,12 @@ impl From<super::Error> for Error {
     }
 }
 
-/// Checks the store at `url`; how many messages it has.
+/// Checks the store at `url`; returns the number of its messages.
 ///
 /// # Errors
-/// [`Error`]. A problem is none: it is told.
+/// [`Error`] if the check cannot be carried out. A problem that it finds is reported to `tell` instead.
 pub fn check(url: &Url, settings: Settings, tell: &mut Tell<'_>) -> Result<u64, Error> {
-    match url {
-        Url::Sqlite(path) => sqlite::check::check(path, tell),
-        Url::Postgres(address) => {
-            let server = postgres::Postgres::look(address, settings.into())?;
-            Ok(server.check(tell)?)
-        }
-    }
+    open_read_only(url, settings)?.check(tell)
 }
 
 /// Tells of two numbers that should be the same.

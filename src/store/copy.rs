@@ -47,12 +47,11 @@ pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -
         let messages: Vec<Message> = batch.iter().map(|arrived| arrived.message.clone()).collect();
         for outcome in to.insert(&messages)? {
             *match outcome {
-                Outcome::Created => &mut copied.created,
+                Outcome::Created { .. } => &mut copied.created,
                 Outcome::Duplicate => &mut copied.duplicates,
                 Outcome::Conflict => &mut copied.conflicts,
             } += 1;
         }
-        to.maintain(false);
         copied.upto = batch.last().map_or(copied.upto, |last| last.seq);
         progress(batch.len());
         Ok(true)

@@ -6,11 +6,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::check::Tell;
 use super::matches::listing;
-use super::{Arrived, Behind, Cause, Error, OpenError, Outcome, Settings, Space, Store};
+use super::{Arrived, Backlog, Cause, Error, OpenError, Outcome, Settings, Space, Store};
 use crate::message::{Message, MessageId, Moment, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats};
 
@@ -28,6 +27,7 @@ mod locks;
 mod migrate;
 mod parameter;
 mod plain;
+mod read_only;
 mod rows;
 mod search;
 mod tls;
@@ -35,6 +35,7 @@ mod transaction;
 
 pub use address::Address;
 pub use dial::CONNECT_TIMEOUT;
+pub use read_only::ReadOnlyPostgres;
 
 use aggregates::{Aggregates, Timeline};
 use connection::{Connections, PgError, Session};
@@ -45,13 +46,6 @@ use plain::Plain;
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(1);
 /// Longest time that the server may take to prove itself.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest time that batches which are under way may take to end, beyond that of one of ours: other processes may
-/// be more patient.
-const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest time that a check may take.
-const CHECK_TIMEOUT: Duration = Duration::from_hours(24);
-/// Between two looks at whether they have.
-const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// For a transaction that may take longer than other statements.
 const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
 /// So often is a batch tried that was in the way of another one.
@@ -62,19 +56,17 @@ const ANY_ROW: &str = "SELECT count(*) FROM (SELECT FROM message LIMIT 1) AS fou
 const ADD_NONE: &str = "\
     INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
     SELECT message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message WHERE false";
-const COUNT_UPTO: &str = "SELECT count(*) FROM message WHERE seq <= $1";
 /// Writes to the write-ahead log, and to nothing else; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
+
+/// Batches of one process that it is worth storing at the same time.
+pub(super) const WRITERS: usize = 2;
 
 /// How the server is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
-    /// Most connections of this process.
-    pub connections: usize,
-    /// Longest time that one statement may take.
-    pub timeout: Duration,
-    /// Batches that are stored at the same time.
-    pub writers: usize,
+    /// The settings that the user chooses.
+    pub settings: Settings,
     /// Time between two looks at what has arrived, for the figures and indexes.
     pub index_pause: Duration,
     /// Most messages that are added to the figures at once, and most texts that are taken out of the index.
@@ -88,20 +80,12 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            connections: 8,
-            timeout: Duration::from_secs(10),
-            writers: 2,
+            settings: Settings::default(),
             index_pause: Duration::from_secs(1),
             few: 2_000,
             aggregates_batch: 64 << 10,
             texts_batch: 2_000,
         }
-    }
-}
-
-impl From<Settings> for Tuning {
-    fn from(Settings { connections, timeout }: Settings) -> Self {
-        Self { connections, timeout, ..Self::default() }
     }
 }
 
@@ -121,7 +105,7 @@ impl Postgres {
     /// # Errors
     /// [`OpenError`], in words for who starts the service.
     pub fn open(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
-        let connections = Self::connect(address, tuning)?;
+        let connections = Self::connect(address, tuning.settings)?;
         let connections = Arc::new(connections);
         let progress = Arc::new(IndexerProgress::default());
         let indexer = Indexer::start(Arc::clone(&connections), tuning, Arc::clone(&progress))
@@ -139,34 +123,13 @@ impl Postgres {
     ///
     /// # Errors
     /// [`OpenError`], in words for who runs the command.
-    pub fn migrate(address: &Address, tuning: Tuning) -> Result<i64, OpenError> {
-        Self::connect(address, tuning)?;
+    pub fn migrate(address: &Address, settings: Settings) -> Result<i64, OpenError> {
+        Self::connect(address, settings)?;
         Ok(migrate::VERSION)
     }
 
-    /// Goes to the server to read what is there, whose schema stays as it is. Nothing is derived.
-    ///
-    /// # Errors
-    /// [`OpenError`], in words for who runs the command.
-    pub fn look(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
-        let connections = Connections::new(address, tuning.connections, tuning.timeout)
-            .map_err(|cause| unusable(address, cause))?;
-        match connections.lend(migrate::found).map_err(|failed| refused(address, failed))? {
-            0 => return Err(OpenError::Unmade { path: address.to_string() }),
-            found if found > migrate::VERSION => return Err(newer(address, found)),
-            _ => {}
-        }
-        Ok(Self {
-            connections: Arc::new(connections),
-            tuning,
-            progress: Arc::default(),
-            indexer: Mutex::new(None),
-            closed: AtomicBool::new(false),
-        })
-    }
-
-    fn connect(address: &Address, tuning: Tuning) -> Result<Connections, OpenError> {
-        let connections = Connections::new(address, tuning.connections, tuning.timeout)
+    fn connect(address: &Address, settings: Settings) -> Result<Connections, OpenError> {
+        let connections = Connections::new(address, settings.connections, settings.timeout)
             .map_err(|cause| unusable(address, cause))?;
         let migrated = connections.lend_for(MIGRATION_TIMEOUT, |session| match migrate::up(session) {
             Ok(done) => Ok(Ok(done)),
@@ -198,69 +161,6 @@ impl Postgres {
         Ok(self.connections.lend(horizon::horizon)?)
     }
 
-    /// An arrival number that is at least that of each message stored before this call, and up to which no message
-    /// can still appear. Waits for the batches that are under way; none if `go_on` says not to.
-    ///
-    /// # Errors
-    /// [`Error`], also when they do not end.
-    pub fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
-        let latest = self.connections.lend(|session| {
-            batch_sequence::repair(session, self.progress.greatest_batch())?;
-            horizon::latest(session)
-        })?;
-        let begin = Instant::now();
-        while self.horizon()? < latest {
-            if !go_on() {
-                return Ok(None);
-            }
-            if begin.elapsed() > self.tuning.timeout + SETTLE_TIMEOUT {
-                let reason = "a batch of another process does not end";
-                return Err(Error::Unavailable { reason, source: None });
-            }
-            std::thread::sleep(SETTLE_PAUSE);
-        }
-        Ok(Some(latest))
-    }
-
-    /// Messages after an arrival number and up to one that is [`settled`](Self::settled), in order, at most `limit`.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub fn settled_messages(&self, after: i64, upto: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
-        Ok(self.connections.lend(|session| rows::arrived(session, after, upto, limit))?)
-    }
-
-    /// How many messages there are up to an arrival number, which are counted one by one.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub fn count_upto(&self, upto: i64) -> Result<u64, Error> {
-        let count = |session: &Session<'_>| {
-            session.snapshot(|| {
-                session.run(TAKE_TIME)?;
-                rows::count(&session.row(COUNT_UPTO, &[&upto])?, 0)
-            })
-        };
-        Ok(self.connections.lend_for(CHECK_TIMEOUT, count)?)
-    }
-
-    /// How many messages there are.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub fn total(&self) -> Result<u64, Error> {
-        self.ask(|session| Aggregates::read(session)?.total(session))
-    }
-
-    /// Checks what is there, in one snapshot; how many messages that are.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub fn check(&self, tell: &mut Tell<'_>) -> Result<u64, Error> {
-        let check = |session: &Session<'_>| session.snapshot(|| check::check(session, tell));
-        Ok(self.connections.lend_for(CHECK_TIMEOUT, check)?)
-    }
-
     fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, PgError>) -> Result<T, Error> {
         Ok(self.connections.lend(|session| session.snapshot(|| question(session)))?)
     }
@@ -289,12 +189,6 @@ impl Store for Postgres {
             }
         }
     }
-
-    fn writers(&self) -> usize {
-        self.tuning.writers
-    }
-
-    fn maintain(&self, _idle: bool) {}
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
         self.ask(|session| list(session, filter, page, self.tuning.few))
@@ -333,16 +227,12 @@ impl Store for Postgres {
         Error::unless_schema(version, migrate::VERSION)
     }
 
-    fn wal_bytes(&self) -> u64 {
-        0
+    fn backlog(&self) -> Backlog {
+        Backlog { wal_bytes: 0, behind: self.progress.behind() }
     }
 
     fn space(&self) -> Option<Space> {
         None
-    }
-
-    fn behind(&self) -> Behind {
-        self.progress.behind()
     }
 
     fn close(&self) {

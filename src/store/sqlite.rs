@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Arrived, Behind, Error, OpenError, Outcome, Space, Store};
+use super::paths::{folder, sync_folder};
+use super::{Arrived, Backlog, Error, OpenError, Outcome, Space, Store};
 use crate::message::{Message, MessageId};
 use crate::query::{Filter, Listing, Page, Stats};
 use crate::telemetry::chain;
 
 pub(super) mod backup;
-pub(super) mod check;
+mod check;
 mod checkpoint;
 mod connection;
 mod crowd;
@@ -31,6 +32,7 @@ mod phone_number;
 mod plain;
 mod ranked;
 mod ranks;
+mod read_only;
 mod reader;
 mod recovery;
 mod rows;
@@ -39,11 +41,12 @@ mod writer;
 
 use connection::explain;
 use files::{NotOwned, Owner};
-pub(super) use files::{beside, folder, sync_folder};
 use indexer::{Indexer, Shared};
 use location::Location;
 use reader::Readers;
 use writer::Writer;
+
+pub use read_only::ReadOnlySqlite;
 
 /// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const SQLITE_MIN: (i32, &str) = (3_051_003, "3.51.3");
@@ -62,6 +65,8 @@ pub struct Tuning {
     /// Past this size, writing waits for the reader that keeps the log from starting anew; if it waited in vain,
     /// again when the log has doubled.
     pub wal_bytes_max: u64,
+    /// Time between two looks at whether nothing is being stored, so that a small log may begin anew.
+    pub wal_pause: Duration,
     /// Page cache of the connection that writes.
     pub writer_cache_kib: u32,
     /// Page cache of each connection that reads.
@@ -88,6 +93,7 @@ impl Default for Tuning {
             wal_idle_bytes: 4 << 20,
             wal_step_bytes: 8 << 20,
             wal_bytes_max: 256 << 20,
+            wal_pause: Duration::from_secs(1),
             writer_cache_kib: 32 << 10,
             reader_cache_kib: 8 << 10,
             read_timeout: Duration::from_secs(10),
@@ -103,7 +109,9 @@ impl Default for Tuning {
 /// A [`Store`] in a file.
 #[derive(Debug)]
 pub struct Sqlite {
-    writer: Mutex<Option<Writer>>,
+    /// Uses the writer, so it ends before that.
+    checkpoints: Mutex<Option<checkpoint::Thread>>,
+    writer: Arc<Mutex<Option<Writer>>>,
     readers: Readers,
     indexer: Mutex<Option<Indexer>>,
     shared: Arc<Shared>,
@@ -126,8 +134,13 @@ impl Sqlite {
         let shared = Arc::new(Shared::new(path, latest));
         let owner = Arc::new(owner);
         let written = unwritten.is_none();
-        let writer = Writer::new(&place, tuning, conn, written, Arc::clone(&shared), Arc::clone(&owner))
-            .map_err(|error| unusable(error.into()))?;
+        let (writer, worker) =
+            Writer::new(&place, tuning, conn, written, Arc::clone(&shared), Arc::clone(&owner))
+                .map_err(|error| unusable(error.into()))?;
+        let wal_bytes = writer.wal_bytes();
+        let writer = Arc::new(Mutex::new(Some(writer)));
+        let checkpoints =
+            start_checkpoints(worker, tuning, &writer).map_err(|error| unusable(error.into()))?;
         let readers =
             Readers::open(path, tuning, Arc::clone(&shared)).map_err(|error| unusable(error.into()))?;
         let indexer =
@@ -139,8 +152,9 @@ impl Sqlite {
             );
         }
         Ok(Self {
-            wal_bytes: writer.wal_bytes(),
-            writer: Mutex::new(Some(writer)),
+            checkpoints: Mutex::new(Some(checkpoints)),
+            writer,
+            wal_bytes,
             readers,
             indexer: Mutex::new(Some(indexer)),
             shared,
@@ -170,10 +184,10 @@ impl Sqlite {
         if rusqlite::version_number() < SQLITE_MIN.0 {
             return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
         }
-        let folder = files::folder(path);
-        make_folder(folder)
-            .map_err(|source| OpenError::Folder { path: folder.display().to_string(), source })?;
-        may_write(folder)?;
+        let parent = folder(path);
+        make_folder(parent)
+            .map_err(|source| OpenError::Folder { path: parent.display().to_string(), source })?;
+        may_write(parent)?;
         if path.exists() {
             may_write(path)?;
         }
@@ -220,12 +234,6 @@ impl Store for Sqlite {
         self.with_writer(|writer| writer.insert(batch))
     }
 
-    fn maintain(&self, idle: bool) {
-        if let Some(writer) = lock(&self.writer).as_mut() {
-            writer.checkpoint(idle);
-        }
-    }
-
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
         self.readers.list(filter, page)
     }
@@ -251,21 +259,18 @@ impl Store for Sqlite {
         })
     }
 
-    fn wal_bytes(&self) -> u64 {
-        self.wal_bytes.load(Ordering::Relaxed)
+    fn backlog(&self) -> Backlog {
+        Backlog { wal_bytes: self.wal_bytes.load(Ordering::Relaxed), behind: self.shared.behind() }
     }
 
     fn space(&self) -> Option<Space> {
         files::space(&self.path, &self.shared.path)
     }
 
-    fn behind(&self) -> Behind {
-        self.shared.behind()
-    }
-
     fn close(&self) {
         drop(lock(&self.indexer).take());
         self.readers.close();
+        drop(lock(&self.checkpoints).take());
         if let Some(mut writer) = lock(&self.writer).take() {
             writer.close();
         }
@@ -273,12 +278,18 @@ impl Store for Sqlite {
     }
 }
 
-/// Whether there is a database at `path`, for who does not want one to be made.
-///
-/// # Errors
-/// [`OpenError`], in words for who runs the command.
-pub fn must_exist(path: &Path) -> Result<(), OpenError> {
-    Location::to_read(path).map(drop)
+/// Starts the checkpoint thread, which uses the writer while nothing is being stored.
+fn start_checkpoints(
+    worker: checkpoint::Worker,
+    tuning: Tuning,
+    writer: &Arc<Mutex<Option<Writer>>>,
+) -> std::io::Result<checkpoint::Thread> {
+    let writer = Arc::clone(writer);
+    worker.start(tuning.wal_pause, move || {
+        if let Some(writer) = lock(&writer).as_mut() {
+            writer.checkpoint_if_idle();
+        }
+    })
 }
 
 /// A database that is this process's own.
@@ -294,12 +305,12 @@ fn unusable(path: &Path, source: super::Cause) -> OpenError {
 }
 
 /// Makes the folder, and makes it last: a new name is safe once the folder that holds it is synced.
-fn make_folder(folder: &Path) -> std::io::Result<()> {
+fn make_folder(path: &Path) -> std::io::Result<()> {
     let missing: Vec<PathBuf> =
-        folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
-    std::fs::create_dir_all(folder)?;
+        path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    std::fs::create_dir_all(path)?;
     for made in missing.iter().rev() {
-        sync_folder(files::folder(made))?;
+        sync_folder(folder(made))?;
     }
     Ok(())
 }

@@ -46,6 +46,18 @@ impl FromStr for Url {
     }
 }
 
+impl Url {
+    /// Whether both lead to one database: the URLs are equal, or two paths lead to one file, by another name or a link.
+    pub fn is_same_database(&self, other: &Self) -> bool {
+        if let (Self::Sqlite(one), Self::Sqlite(other)) = (self, other)
+            && let (Ok(one), Ok(other)) = (one.canonicalize(), other.canonicalize())
+        {
+            return one == other;
+        }
+        self == other
+    }
+}
+
 impl fmt::Display for Url {
     /// Without a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

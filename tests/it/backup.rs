@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use lyftr::message::{self, Message};
 use lyftr::store::backup::{self, Progress};
-use lyftr::store::{self, Outcome, Settings, Store, Url};
+use lyftr::store::{self, Settings, Store, Url};
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -20,7 +20,7 @@ use crate::damage::disk::Disk;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
 use crate::support::sandbox::Sandbox;
-use crate::support::{eventually, message_with};
+use crate::support::{Fate, eventually, fates, message_with};
 
 fn open(url: &str) -> Arc<dyn Store> {
     store::open(&url.parse::<Url>().unwrap(), Settings::default()).unwrap()
@@ -158,8 +158,7 @@ fn what_is_written_meanwhile_does_not_make_it_begin_anew() {
         let batch: Vec<Message> = (0..300)
             .map(|m| made(&format!("meanwhile {} {n}", m * 7919 % 10_007), &"y".repeat(3_000)))
             .collect();
-        assert_eq!(store.insert(&batch).unwrap(), vec![Outcome::Created; 300]);
-        store.maintain(false);
+        assert_eq!(fates(&store.insert(&batch).unwrap()), vec![Fate::Created; 300]);
         true
     })
     .unwrap();
@@ -451,7 +450,7 @@ fn a_backup_of_postgresql_waits_for_batches_that_began_before_it() {
         quick.insert(&[made("later", "")]).unwrap();
         assert!(!file.exists());
         other.run("ROLLBACK");
-        assert_eq!(waiting.join().unwrap(), [Outcome::Created]);
+        assert_eq!(fates(&waiting.join().unwrap()), [Fate::Created]);
         assert_eq!(process.finish().code(), Some(0));
     });
     let ids = ids(&file);

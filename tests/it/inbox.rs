@@ -19,7 +19,7 @@ fn an_inbox_that_is_dropped_stores_what_waits_first() {
     let store = Arc::new(Faulty::new(Arc::new(sqlite)));
     store.inserts.all(Fault::Block);
     let inbox =
-        Inbox::start(&(Arc::clone(&store) as Arc<dyn Store>), 10, &Arc::new(Metrics::default())).unwrap();
+        Inbox::start(&(Arc::clone(&store) as Arc<dyn Store>), 1, 10, &Arc::new(Metrics::default())).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         for n in 0..3 {

@@ -11,13 +11,13 @@ use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Cursor, Filter, Listing, Page, Search};
 use lyftr::store::postgres::{self, Postgres};
 use lyftr::store::sqlite::{Sqlite, Tuning};
-use lyftr::store::{Outcome, Store};
+use lyftr::store::{Settings, Store};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::postgres::Database;
-use crate::support::settle;
+use crate::support::{Fate, fates, settle};
 
 // Few of each, so that ids are met again, instants are equal, and filters find something.
 const IDS: [&str; 12] = ["a", "b", "B", "aa", "a ", "é", "e\u{301}", "😀", "%", "'", "0", "10"];
@@ -45,7 +45,6 @@ enum Step {
     List(Question),
     Stats,
     Ready,
-    Maintain(bool),
     /// Until everything is in the indexes.
     Settle,
     Restart,
@@ -69,7 +68,6 @@ fn step() -> impl Strategy<Value = Step> {
         8 => question().prop_map(Step::List),
         3 => Just(Step::Stats),
         1 => Just(Step::Ready),
-        1 => any::<bool>().prop_map(Step::Maintain),
         1 => Just(Step::Settle),
         1 => Just(Step::Restart),
     ]
@@ -145,15 +143,15 @@ fn instant(ts: &str) -> String {
 struct Model(BTreeMap<String, Value>);
 
 impl Model {
-    fn insert(&mut self, content: &Value) -> Outcome {
+    fn insert(&mut self, content: &Value) -> Fate {
         let id = content["message_id"].as_str().unwrap().to_owned();
         match self.0.get(&id) {
             None => {
                 self.0.insert(id, content.clone());
-                Outcome::Created
+                Fate::Created
             }
-            Some(stored) if stored == content => Outcome::Duplicate,
-            Some(_) => Outcome::Conflict,
+            Some(stored) if stored == content => Fate::Duplicate,
+            Some(_) => Fate::Conflict,
         }
     }
 
@@ -200,6 +198,7 @@ fn open_sqlite(path: &Path) -> Arc<dyn Store> {
         wal_idle_bytes: 8 << 10,
         wal_step_bytes: 4 << 10,
         wal_bytes_max: 128 << 10,
+        wal_pause: Duration::from_millis(1),
         index_batch: 3,
         index_pause: Duration::from_millis(20),
         step_size: 2,
@@ -211,7 +210,7 @@ fn open_sqlite(path: &Path) -> Arc<dyn Store> {
 fn open_postgres(database: &Database) -> Arc<dyn Store> {
     // Small bounds here too, so that figures and texts lag behind, and no message is among a few.
     let tuning = postgres::Tuning {
-        connections: 3,
+        settings: Settings { connections: 3, ..Settings::default() },
         index_pause: Duration::from_millis(20),
         few: 0,
         aggregates_batch: 3,
@@ -277,7 +276,7 @@ fn play(steps: &[Step], open: impl Fn() -> Arc<dyn Store>) -> Result<(), TestCas
                 let contents: Vec<_> = batch.iter().map(|(id, variant)| content(*id, *variant)).collect();
                 let outcomes: Vec<_> = contents.iter().map(|content| model.insert(content)).collect();
                 let messages: Vec<_> = contents.iter().map(message).collect();
-                prop_assert_eq!(store.insert(&messages).unwrap(), outcomes);
+                prop_assert_eq!(fates(&store.insert(&messages).unwrap()), outcomes);
             }
             Step::List(question) => ask(store.as_ref(), question, &model)?,
             Step::Stats => {
@@ -293,7 +292,6 @@ fn play(steps: &[Step], open: impl Fn() -> Arc<dyn Store>) -> Result<(), TestCas
                 }
             }
             Step::Ready => store.ready().unwrap(),
-            Step::Maintain(idle) => store.maintain(*idle),
             Step::Settle => settle(store.as_ref()),
             Step::Restart => {
                 store.close();

@@ -5,23 +5,23 @@ use std::sync::{Arc, Barrier};
 
 use lyftr::message::{self, Message};
 use lyftr::query::{Filter, Listing, Page};
-use lyftr::store::{self, Error, Outcome, Store, Url};
+use lyftr::store::{self, Error, Store, Url};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::pooler::Pooler;
 use crate::support::postgres::Database;
-use crate::support::settle;
+use crate::support::{Fate, fates, settle};
 
 mod following;
 mod reading;
 
-use following::{messages_are_found_by_their_ids, who_reads_on_in_the_order_of_arrival_misses_nothing};
+use following::*;
 use reading::*;
 
-const CREATED: Outcome = Outcome::Created;
-const DUPLICATE: Outcome = Outcome::Duplicate;
-const CONFLICT: Outcome = Outcome::Conflict;
+const CREATED: Fate = Fate::Created;
+const DUPLICATE: Fate = Fate::Duplicate;
+const CONFLICT: Fate = Fate::Conflict;
 const NOON: &str = "2025-01-15T12:00:00Z";
 
 /// Where a store under test is; it goes away with this.
@@ -129,6 +129,7 @@ contract! {
         a_reader_never_sees_half_a_batch
         who_reads_on_in_the_order_of_arrival_misses_nothing
         messages_are_found_by_their_ids
+        a_created_message_carries_its_arrival_number
         being_ready_adds_nothing
         what_was_closed_is_found_again
         what_a_crash_left_is_found_again
@@ -164,11 +165,14 @@ fn the_first_writer_of_an_id_wins(place: &Place) {
     let store = place.open();
     let first = message("m", "+1", NOON, Some("first"));
     let second = message("m", "+2", NOON, Some("second"));
-    assert_eq!(store.insert(std::slice::from_ref(&first)).unwrap(), [CREATED]);
-    assert_eq!(store.insert(std::slice::from_ref(&second)).unwrap(), [CONFLICT]);
-    assert_eq!(store.insert(std::slice::from_ref(&first)).unwrap(), [DUPLICATE]);
+    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [CREATED]);
+    assert_eq!(fates(&store.insert(std::slice::from_ref(&second)).unwrap()), [CONFLICT]);
+    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [DUPLICATE]);
     let store = place.reopen(store);
-    assert_eq!(store.insert(&[second, plain("n"), first.clone()]).unwrap(), [CONFLICT, CREATED, DUPLICATE]);
+    assert_eq!(
+        fates(&store.insert(&[second, plain("n"), first.clone()]).unwrap()),
+        [CONFLICT, CREATED, DUPLICATE]
+    );
     assert_eq!(all(store.as_ref()), [first, plain("n")]);
 }
 
@@ -177,7 +181,7 @@ fn the_first_writer_of_an_id_wins_inside_one_batch(place: &Place) {
     let [one, other] = ["one", "other"].map(|text| message("m", "+1", NOON, Some(text)));
     let batch = [one.clone(), plain("n"), other.clone(), one.clone(), other, plain("n")];
     let outcomes = [CREATED, CREATED, CONFLICT, DUPLICATE, CONFLICT, DUPLICATE];
-    assert_eq!(store.insert(&batch).unwrap(), outcomes);
+    assert_eq!(fates(&store.insert(&batch).unwrap()), outcomes);
     assert_eq!(all(store.as_ref()), [one, plain("n")]);
 }
 
@@ -187,7 +191,7 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
     let first = place.open();
     let stores = [place.replica(&first), first];
     let start = Barrier::new(RACERS);
-    let outcomes: Vec<Vec<Outcome>> = std::thread::scope(|scope| {
+    let outcomes: Vec<Vec<Fate>> = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..RACERS)
             .map(|racer| {
                 let (store, start) = (&stores[racer % 2], &start);
@@ -197,7 +201,10 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
                         .map(|n| message(&format!("m{n:02}"), "+1", NOON, (n % 2 == 0).then_some(&*text)))
                         .collect();
                     start.wait();
-                    batch.iter().flat_map(|m| store.insert(std::slice::from_ref(m)).unwrap()).collect()
+                    batch
+                        .iter()
+                        .flat_map(|m| fates(&store.insert(std::slice::from_ref(m)).unwrap()))
+                        .collect()
                 })
             })
             .collect();
@@ -222,7 +229,7 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     let stored =
         json!({"message_id": "m", "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00.5Z", "text": ""});
     let parse = |value: &serde_json::Value| message::parse(value.to_string().as_bytes()).unwrap();
-    assert_eq!(store.insert(&[parse(&stored)]).unwrap(), [CREATED]);
+    assert_eq!(fates(&store.insert(&[parse(&stored)]).unwrap()), [CREATED]);
     for (field, value) in [
         ("from", json!("+11")),
         ("to", json!("+1")),
@@ -234,12 +241,12 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     ] {
         let mut other = stored.clone();
         other[field] = value;
-        assert_eq!(store.insert(&[parse(&other)]).unwrap(), [CONFLICT], "{other}");
+        assert_eq!(fates(&store.insert(&[parse(&other)]).unwrap()), [CONFLICT], "{other}");
     }
     // And the other way round: a text that was absent is not an empty one.
-    assert_eq!(store.insert(&[message("n", "+1", NOON, None)]).unwrap(), [CREATED]);
-    assert_eq!(store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap(), [CONFLICT]);
-    assert_eq!(store.insert(&[message("n", "+1", NOON, None)]).unwrap(), [DUPLICATE]);
+    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [CREATED]);
+    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap()), [CONFLICT]);
+    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [DUPLICATE]);
     assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parse(&stored)]);
 }
 
@@ -285,7 +292,7 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     );
     sent.extend(stamps.iter().map(|ts| message(&format!("ts {ts}"), "+000000000000000", ts, None)));
     sent.extend(ids.iter().chain([&&*long_id]).map(|id| plain(id)));
-    let outcomes = store.insert(&sent).unwrap();
+    let outcomes = fates(&store.insert(&sent).unwrap());
     assert!(outcomes.iter().all(|outcome| *outcome == CREATED), "{outcomes:?}");
 
     let store = place.reopen(store);
@@ -296,7 +303,7 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     assert_eq!(found, sent);
     // Equal to the code is equal on the wire.
     assert_eq!(serde_json::to_string(&found).unwrap(), serde_json::to_string(&sent).unwrap());
-    assert!(store.insert(&sent).unwrap().iter().all(|outcome| *outcome == DUPLICATE));
+    assert!(fates(&store.insert(&sent).unwrap()).iter().all(|outcome| *outcome == DUPLICATE));
 }
 
 fn being_ready_adds_nothing(place: &Place) {
@@ -339,7 +346,6 @@ fn after_close_nothing_is_stored_and_nothing_is_lost(place: &Place) {
     store.close();
     assert!(matches!(store.insert(&[plain("after")]), Err(Error::Unavailable { .. })));
     assert!(store.ready().is_err());
-    store.maintain(true);
     store.close();
     assert_eq!(ids(&all(place.reopen(store).as_ref())), ["before"]);
 }

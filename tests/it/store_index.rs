@@ -133,7 +133,7 @@ impl Place {
             let rows = count(&by_hand, "SELECT count(*) FROM message")?;
             Ok(sound == "ok" && made_from == edition && entries == 3 * rows && senders == rows)
         };
-        store.behind() == Behind::default() && sound().unwrap_or(false)
+        store.backlog().behind == Behind::default() && sound().unwrap_or(false)
     }
 
     /// Every answer is right all the time until there is an index again, and after.

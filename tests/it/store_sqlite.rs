@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use lyftr::message::{self, Message, Timestamp};
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
-use lyftr::store::{self, Error, OpenError, Outcome, Settings, Store, Url};
+use lyftr::store::{self, Error, OpenError, Settings, Store, Url};
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{eventually, settle};
+use crate::support::{Fate, eventually, fates, settle};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -55,10 +55,10 @@ fn a_batch_that_fails_in_the_middle_leaves_nothing() {
         assert!(matches!(failed, Err(Error::Unavailable { .. } | Error::Failed(_))), "{failed:?}");
         assert_eq!(total(store.as_ref()), 1 + round);
         // And the next batch is as good as any.
-        assert_eq!(store.insert(&batch(&[&format!("after {round}")])).unwrap(), [Outcome::Created]);
+        assert_eq!(fates(&store.insert(&batch(&[&format!("after {round}")])).unwrap()), [Fate::Created]);
     }
     other.execute_batch("DROP TRIGGER poison").unwrap();
-    assert_eq!(store.insert(&batch(&["a", "b", "poison", "c"])).unwrap(), [Outcome::Created; 4]);
+    assert_eq!(fates(&store.insert(&batch(&["a", "b", "poison", "c"])).unwrap()), [Fate::Created; 4]);
     assert_eq!(total(store.as_ref()), 8);
 }
 
@@ -78,7 +78,7 @@ fn after_close_nothing_waits_in_a_log() {
     let store = open(&path).unwrap();
     store.insert(&batch(&["a"])).unwrap();
     assert_eq!(total(store.as_ref()), 1);
-    assert!(store.wal_bytes() > 0);
+    assert!(store.backlog().wal_bytes > 0);
     settle(store.as_ref());
     store.close();
     let mut names: Vec<_> =
@@ -116,7 +116,6 @@ fn the_rows_survive_a_checkpoint_at_every_turn() {
     let store = Sqlite::open(&path, tuning).unwrap();
     for n in 0..200 {
         store.insert(&batch(&[&format!("{n}"), &format!("and {n}")])).unwrap();
-        store.maintain(n % 3 == 0);
         assert_eq!(total(&store), 2 * n + 2);
     }
     assert!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len() < 1 << 20, "the log grows");
@@ -137,9 +136,8 @@ fn whoever_reads_for_long_does_not_stop_the_writer_time_and_again() {
     let store = Sqlite::open(&path, tuning).unwrap();
     let write = |n: usize| {
         let ids: Vec<_> = (0..20).map(|m| format!("{}", (n * 20 + m) * 7919 % 100_003)).collect();
-        store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
         let begin = Instant::now();
-        store.maintain(false);
+        store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
         // The writer waits for a second.
         begin.elapsed() >= Duration::from_millis(900)
     };
@@ -148,7 +146,7 @@ fn whoever_reads_for_long_does_not_stop_the_writer_time_and_again() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
     let mut waited = 0;
     let mut n = 1;
-    while store.wal_bytes() < 3 << 20 {
+    while store.backlog().wal_bytes < 3 << 20 {
         waited += u32::from(write(n));
         n += 1;
     }
@@ -157,7 +155,7 @@ fn whoever_reads_for_long_does_not_stop_the_writer_time_and_again() {
     eventually("the log begins anew", || {
         write(n);
         n += 1;
-        (store.wal_bytes() < 512 << 10).then_some(())
+        (store.backlog().wal_bytes < 512 << 10).then_some(())
     });
 }
 
@@ -174,9 +172,8 @@ fn the_log_is_bounded_while_it_is_written() {
     for n in 0..300 {
         let ids: Vec<_> = (0..20).map(|m| format!("{}", (n * 20 + m) * 7919 % 6007)).collect();
         store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
-        store.maintain(false);
         // Whoever reads at the time may hold a checkpoint up, until the log is so large that it is waited for.
-        assert!(store.wal_bytes() <= 1280 << 10, "{}", store.wal_bytes());
+        assert!(store.backlog().wal_bytes <= 1280 << 10, "{}", store.backlog().wal_bytes);
     }
 }
 
@@ -195,23 +192,40 @@ fn checks_alone_do_not_make_the_log_grow() {
 #[test]
 fn a_log_that_has_grown_is_moved_beside_the_writer_also_when_nothing_waits() {
     let (_folder, path) = folder();
-    let tuning = Tuning { wal_idle_bytes: 16 << 10, wal_step_bytes: 64 << 10, ..Tuning::default() };
+    // Nothing but the checks looks after the log.
+    let tuning = Tuning {
+        wal_idle_bytes: 16 << 10,
+        wal_step_bytes: 64 << 10,
+        wal_pause: Duration::from_hours(1),
+        ..Tuning::default()
+    };
     let store = Sqlite::open(&path, tuning).unwrap();
     store.insert(&batch(&["before"])).unwrap();
     let reader = Connection::open(&path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
-    for n in 0..50 {
-        store.insert(&batch(&[&n.to_string()])).unwrap();
-    }
+    let text = "x".repeat(4_000);
+    let large = |n: usize| Message { text: Some(text.clone().into()), ..message(&n.to_string()) };
+    store.insert(&(0..50).map(large).collect::<Vec<_>>()).unwrap();
     reader.execute_batch("COMMIT").unwrap();
-    assert!(store.wal_bytes() > 128 << 10);
-    store.maintain(true);
-    assert!(store.wal_bytes() > 0, "the writer has moved it all");
+    assert!(store.backlog().wal_bytes > 128 << 10);
+    store.ready().unwrap();
+    assert!(store.backlog().wal_bytes > 0, "the writer has moved it all");
     eventually("the log begins anew", || {
-        store.maintain(true);
-        (store.wal_bytes() == 0).then_some(())
+        store.ready().unwrap();
+        (store.backlog().wal_bytes == 0).then_some(())
     });
     assert_eq!(total(&store), 51);
+}
+
+#[test]
+fn the_log_begins_anew_by_itself_while_nothing_is_stored() {
+    let (_folder, path) = folder();
+    let tuning = Tuning { wal_idle_bytes: 0, wal_pause: Duration::from_millis(1), ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let ids: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
+    eventually("the log begins anew", || (store.backlog().wal_bytes == 0).then_some(()));
+    assert_eq!(total(&store), 100);
 }
 
 #[test]
@@ -226,7 +240,6 @@ fn the_log_is_moved_in_steps_while_the_writer_goes_on() {
     eventually("what is in the log comes into the database", || {
         let ids: Vec<_> = (stored..stored + 50).map(|n| n.to_string()).collect();
         store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
-        store.maintain(false);
         stored += 50;
         (bytes() > before + (64 << 10)).then_some(())
     });

@@ -1,6 +1,6 @@
 //! Stores a batch of messages: one statement, which is one transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use tokio_postgres::error::SqlState;
 
@@ -55,16 +55,24 @@ pub(super) fn insert(
     let messages: Vec<_> = firsts.iter().map(|&(_, message)| message).collect();
     let created = insert_rows(session, &messages, seen)?;
     let latest = created.iter().max().copied().unwrap_or(0);
-    let places: HashSet<i64> = created.iter().map(|seq| seq % SEQS_PER_BATCH).collect();
-    let (new, known): (Vec<_>, Vec<_>) = (0..).zip(firsts).partition(|(place, _)| places.contains(place));
-    let new: HashMap<usize, &Message> = new.into_iter().map(|(_, first)| first).collect();
-    let known: Vec<&str> = known.iter().map(|(_, (_, message))| message.message_id.as_str()).collect();
+    let seqs: HashMap<i64, i64> = created.into_iter().map(|seq| (seq % SEQS_PER_BATCH, seq)).collect();
+    // By their place in the batch that was given: the arrival numbers of the new ones.
+    let (mut new, mut known) = (HashMap::new(), Vec::new());
+    let mut stored: HashMap<&str, &Message> = HashMap::new();
+    for (place, (n, message)) in (0..).zip(firsts) {
+        let id = message.message_id.as_str();
+        if let Some(seq) = seqs.get(&place) {
+            new.insert(n, *seq);
+            stored.insert(id, message);
+        } else {
+            known.push(id);
+        }
+    }
     let there = if known.is_empty() { Vec::new() } else { rows::with_ids(session, &known)? };
-    let stored: HashMap<&str, &Message> =
-        new.values().copied().chain(&there).map(|message| (message.message_id.as_str(), message)).collect();
+    stored.extend(there.iter().map(|message| (message.message_id.as_str(), message)));
     let outcome = |(n, message): (usize, &Message)| {
-        if new.contains_key(&n) {
-            return Ok(Outcome::Created);
+        if let Some(seq) = new.get(&n) {
+            return Ok(Outcome::Created { seq: *seq });
         }
         let stored = stored.get(message.message_id.as_str());
         // Also if a manual change deleted it between the two statements.

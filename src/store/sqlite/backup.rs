@@ -12,8 +12,8 @@ use super::existing::Existing;
 use super::location::Location;
 use super::migrate;
 use super::writer::{INSERT, insert_one};
-use crate::store::backup::{Error, Progress};
-use crate::store::{Arrived, Outcome};
+use crate::store::backup::{Error, Progress, Target};
+use crate::store::{Arrived, Error as StoreError, Outcome};
 
 /// Pages between two looks at whether to go on: 4 MiB of them.
 const PAGES_AT_ONCE: i32 = 1_024;
@@ -22,16 +22,16 @@ const CACHE_KIB: u32 = 32 << 10;
 
 const COUNT: &str = "SELECT count(*) FROM message";
 
-/// Copies the database at `path`, as it is now, into the empty file `to`; how many messages that are, or none if it
+/// Copies the database there, as it is now, into the empty file `to`; how many messages that are, or none if it
 /// was broken off.
 ///
 /// The snapshot is held all the while, which is why what others write does not make the copy begin anew.
-pub(in crate::store) fn pages(
-    path: &Path,
+pub(super) fn pages(
+    from: &Location,
     to: &Path,
     go_on: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<u64>, Error> {
-    let from = Existing::open(&Location::to_read(path)?)?;
+    let from = Existing::open(from)?;
     let mut target = open(to).map_err(explain)?;
     let copying = Backup::new(&from.conn, &mut target).map_err(explain)?;
     loop {
@@ -55,41 +55,33 @@ pub(in crate::store) fn pages(
 
 /// A new database that messages are added to.
 #[derive(Debug)]
-pub(in crate::store) struct Target {
-    conn: Connection,
-    messages: u64,
-}
+pub(in crate::store) struct NewDatabase(Connection);
 
-impl Target {
-    /// In the empty file `to`.
-    pub(in crate::store) fn create(to: &Path) -> Result<Self, crate::store::Error> {
+impl NewDatabase {
+    /// Creates the tables in the empty file `to`.
+    pub(in crate::store) fn create(to: &Path) -> Result<Self, StoreError> {
         let mut conn = open(to).map_err(explain)?;
         migrate::up(&mut conn).map_err(|refused| match refused {
             migrate::SchemaError::Sqlite(error) => explain(error),
-            other => crate::store::Error::Failed(format!("a new file is refused: {other:?}").into()),
+            other => StoreError::Failed(format!("a new file is refused: {other:?}").into()),
         })?;
-        Ok(Self { conn, messages: 0 })
+        Ok(Self(conn))
     }
+}
 
-    /// Adds messages that are not in it.
-    pub(in crate::store) fn add(&mut self, batch: &[Arrived]) -> Result<(), crate::store::Error> {
+impl Target for NewDatabase {
+    fn add(&mut self, batch: &[Arrived]) -> Result<(), StoreError> {
         let transaction =
-            self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+            self.0.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
         let mut insert = transaction.prepare_cached(INSERT).map_err(explain)?;
         for arrived in batch {
             let outcome = insert_one(&transaction, &mut insert, &arrived.message).map_err(explain)?;
-            if outcome != Outcome::Created {
-                return Err(crate::store::Error::Failed("a message was read twice".into()));
+            if !matches!(outcome, Outcome::Created { .. }) {
+                return Err(StoreError::Failed("a message was read twice".into()));
             }
-            self.messages += 1;
         }
         drop(insert);
         transaction.commit().map_err(explain)
-    }
-
-    /// How many there are by now.
-    pub(in crate::store) fn messages(&self) -> u64 {
-        self.messages
     }
 }
 

@@ -1,8 +1,6 @@
 //! Whether a database is sound, and the index beside it. Both are gone through from one end to the other, in an order
 //! that they have, so that nothing large is kept in memory.
 
-use std::path::Path;
-
 use rusqlite::{Connection, Row};
 
 use super::connection::explain;
@@ -34,12 +32,11 @@ struct Expected {
     texts: Sum,
 }
 
-/// Checks the database at `path`; how many messages it has.
-pub(in crate::store) fn check(path: &Path, tell: &mut Tell<'_>) -> Result<u64, Error> {
-    let place = Location::to_read(path)?;
+/// Checks the database there; returns the number of its messages.
+pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Error> {
     // Before the messages, so that these have all that the index has.
-    let index = Index::open(place.path());
-    let Existing { conn: messages, version } = Existing::open(&place)?;
+    let index = Index::open(location.path());
+    let Existing { conn: messages, version } = Existing::open(location)?;
     tell(Event::Part("pages of the database"));
     part("database", tell, |tell| integrity(&messages, "database", tell))?;
     part("database", tell, |tell| schema(&messages, version, tell))?;

@@ -1,11 +1,13 @@
 //! Moving the write-ahead log into the database: in small steps on a thread of its own while messages are stored, so
-//! that the writer has little left to move when the log is to begin anew.
+//! that the writer has little left to move when the log is to begin anew. While nothing is stored, the same thread has
+//! the log begin anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -28,7 +30,7 @@ pub(super) struct Checkpoint {
     pub(super) moved: u64,
 }
 
-/// Moves what can be moved. `mode` is one of SQLite's.
+/// Runs a checkpoint in one of SQLite's modes.
 pub(super) fn run(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
     conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
         let (busy, pages, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -48,35 +50,18 @@ pub(super) fn state(path: &Path) -> rusqlite::Result<Checkpoint> {
     run(&open(path)?, "NOOP")
 }
 
-/// The thread that takes the steps. Dropping it waits for the one under way.
+/// How the writer asks for steps, and learns how far they came.
 #[derive(Debug)]
 pub(super) struct Steps {
-    ask: Option<SyncSender<()>>,
+    ask: SyncSender<()>,
     moved_bytes: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Steps {
-    /// Starts it, for the database at `path` with pages of this size.
-    pub(super) fn start(
-        path: &Path,
-        database: FileId,
-        page_bytes: u64,
-        doubt: Arc<Doubt>,
-    ) -> std::io::Result<Self> {
-        let (ask, asked) = sync_channel(1);
-        let moved_bytes = Arc::new(AtomicU64::new(0));
-        let path = path.to_owned();
-        let worker = Worker { path, database, page_bytes, moved_bytes: Arc::clone(&moved_bytes), doubt };
-        let run = move || worker.run(&asked);
-        let thread = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
-        Ok(Self { ask: Some(ask), moved_bytes, thread: Some(thread) })
-    }
-
     /// Asks for a step, unless one is asked for already.
     pub(super) fn ask(&self) {
-        if let Some(Err(TrySendError::Disconnected(()))) = self.ask.as_ref().map(|ask| ask.try_send(())) {
-            tracing::error!("the thread that moves the log is gone");
+        if let Err(TrySendError::Disconnected(())) = self.ask.try_send(()) {
+            tracing::error!("the checkpoint thread has ended");
         }
     }
 
@@ -91,39 +76,82 @@ impl Steps {
     }
 }
 
-impl Drop for Steps {
-    fn drop(&mut self) {
-        self.ask = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that moves the log panicked");
-        }
-    }
-}
-
-struct Worker {
+/// A checkpoint thread that does not run yet.
+#[derive(Debug)]
+pub(super) struct Worker {
     path: PathBuf,
     /// Never another file: with the log of this one beside it, that would damage it.
     database: FileId,
     page_bytes: u64,
     moved_bytes: Arc<AtomicU64>,
     doubt: Arc<Doubt>,
+    asked: Receiver<()>,
+    ask: SyncSender<()>,
+}
+
+/// The checkpoint thread. Dropping it waits for the step under way.
+#[derive(Debug)]
+pub(super) struct Thread {
+    stop: Arc<AtomicBool>,
+    ask: SyncSender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // If the channel is full, the thread wakes without this.
+        let _wakes_in_any_case = self.ask.try_send(());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the checkpoint thread panicked");
+        }
+    }
 }
 
 impl Worker {
-    fn run(&self, asked: &Receiver<()>) {
-        while asked.recv().is_ok() {
-            // A second try would seem to succeed, and the log could begin anew.
-            if self.doubt.exists() {
-                continue;
+    /// For the database at `path` with pages of this size.
+    pub(super) fn new(path: &Path, database: FileId, page_bytes: u64, doubt: Arc<Doubt>) -> (Self, Steps) {
+        let (ask, asked) = sync_channel(1);
+        let moved_bytes = Arc::new(AtomicU64::new(0));
+        let steps = Steps { ask: ask.clone(), moved_bytes: Arc::clone(&moved_bytes) };
+        (Self { path: path.to_owned(), database, page_bytes, moved_bytes, doubt, asked, ask }, steps)
+    }
+
+    /// Starts the thread. While no step is asked for, it calls `look` every `pause`.
+    pub(super) fn start(self, pause: Duration, look: impl Fn() + Send + 'static) -> std::io::Result<Thread> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ask, stopped) = (self.ask.clone(), Arc::clone(&stop));
+        let run = move || self.run(&stopped, pause, look);
+        let thread = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
+        Ok(Thread { stop, ask, thread: Some(thread) })
+    }
+
+    fn run(&self, stop: &AtomicBool, pause: Duration, look: impl Fn()) {
+        loop {
+            let asked = self.asked.recv_timeout(pause);
+            if stop.load(Ordering::Acquire) {
+                return;
             }
-            match self.step() {
-                Ok(step) => self.moved_bytes.store(step.moved * self.page_bytes, Ordering::Relaxed),
-                // The writer finds out for itself what is wrong, save for a sync that failed, and then says so.
-                Err(error) if !self.doubt.weigh(&error) => {
-                    tracing::debug!(error = chain(&error), "a step of a checkpoint failed");
-                }
-                Err(error) => tracing::warn!(error = chain(&error), "a step of a checkpoint failed"),
+            match asked {
+                Ok(()) => self.take_step(),
+                Err(RecvTimeoutError::Timeout) => look(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn take_step(&self) {
+        // After a failed sync a second try would seem to succeed, and the log could begin anew.
+        if self.doubt.exists() {
+            return;
+        }
+        match self.step() {
+            Ok(step) => self.moved_bytes.store(step.moved * self.page_bytes, Ordering::Relaxed),
+            // The writer finds the cause by itself, save for a failed sync, which is logged as a warning here.
+            Err(error) if !self.doubt.weigh(&error) => {
+                tracing::debug!(error = chain(&error), "a step of a checkpoint failed");
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "a step of a checkpoint failed"),
         }
     }
 

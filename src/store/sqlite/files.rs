@@ -4,35 +4,15 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[cfg(target_os = "linux")]
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::location::Location;
+pub(super) use crate::store::paths::{beside, folder};
 use crate::store::{Error, Space};
-
-/// The path of a file beside `path`: the same name with `ending` appended.
-pub(in crate::store) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// The folder that holds the file at `path`.
-pub(in crate::store) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the names in a folder durable, if the file system supports that.
-pub(in crate::store) fn sync_folder(folder: &Path) -> io::Result<()> {
-    let synced = File::open(folder)?.sync_all();
-    match synced.as_ref().map_err(Errno::from_io_error) {
-        Err(Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)) => Ok(()),
-        _ => synced,
-    }
-}
 
 /// The disk space that these databases take together, and the free space on the disk of the first one.
 pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::Tuning;
-use super::checkpoint::{self, Checkpoint, Steps};
+use super::checkpoint::{self, Checkpoint, Steps, Worker};
 use super::connection::{self, BUSY_TIMEOUT, explain};
 use super::files::{FileId, Files, Owner, REMOVED};
 use super::indexer::Shared;
@@ -23,6 +23,9 @@ use crate::telemetry::chain;
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// The wait of each batch after that.
 const LOCK_PATIENCE_MIN: Duration = Duration::from_millis(250);
+
+/// After this time without a batch nothing is being stored: between two batches of a loaded inbox passes less.
+const IDLE_AFTER: Duration = Duration::from_millis(20);
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
@@ -59,6 +62,8 @@ pub(super) struct Writer {
     /// The thread that moves most of the log, so that little is left for a checkpoint.
     steps: Steps,
     owner: Arc<Owner>,
+    /// When the last batch ended.
+    last_batch: Instant,
 }
 
 #[derive(Debug)]
@@ -69,7 +74,7 @@ struct Open {
 
 impl Writer {
     /// Takes over a connection whose schema is up to date. `written`: a write has proven that the database can be written;
-    /// otherwise the first batch has to prove it.
+    /// otherwise the first batch has to prove it. The checkpoint thread is for the caller to start.
     pub(super) fn new(
         location: &Location,
         tuning: Tuning,
@@ -77,11 +82,10 @@ impl Writer {
         written: bool,
         shared: Arc<Shared>,
         owner: Arc<Owner>,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Worker), Error> {
         let database = location.file()?;
         let doubt = Arc::new(Doubt::default());
-        let steps = Steps::start(location.path(), database, page_bytes(&conn)?, Arc::clone(&doubt))
-            .map_err(|error| Error::Failed(Box::new(error)))?;
+        let (worker, steps) = Worker::new(location.path(), database, page_bytes(&conn)?, Arc::clone(&doubt));
         let mut writer = Self {
             location: location.clone(),
             tuning,
@@ -95,6 +99,7 @@ impl Writer {
             wait_at: 0,
             steps,
             owner,
+            last_batch: Instant::now(),
         };
         if written {
             writer.adopt(conn)?;
@@ -102,7 +107,7 @@ impl Writer {
             // Rows that were found in the log may never have been synced.
             writer.doubt.raise();
         }
-        Ok(writer)
+        Ok((writer, worker))
     }
 
     /// The size of the write-ahead log in bytes, kept up to date.
@@ -110,8 +115,16 @@ impl Writer {
         Arc::clone(&self.wal_bytes)
     }
 
-    /// [`Store::insert`](crate::store::Store::insert): one transaction, synced.
+    /// [`Store::insert`](crate::store::Store::insert): one transaction, synced. A checkpoint that is due comes before it.
     pub(super) fn insert(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+        // More messages than one have gathered while the batch before was stored.
+        self.checkpoint(batch.len() <= 1);
+        let result = self.store(batch);
+        self.last_batch = Instant::now();
+        result
+    }
+
+    fn store(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
         let (outcomes, latest) = self.write(self.patience(), |conn| {
             let mut insert = conn.prepare_cached(INSERT)?;
             let outcomes: rusqlite::Result<_> =
@@ -134,8 +147,15 @@ impl Writer {
         Error::unless_schema(version, migrate::VERSION)
     }
 
-    /// Moves the write-ahead log into the database: a small one when the queue is empty, a large one in any case. Most of a log
-    /// that grew behind a reader or in a burst is moved in steps first.
+    /// Has a small log begin anew if nothing is being stored.
+    pub(super) fn checkpoint_if_idle(&mut self) {
+        if self.last_batch.elapsed() >= IDLE_AFTER {
+            self.checkpoint(true);
+        }
+    }
+
+    /// Moves the write-ahead log into the database. A large log is due in any case, a small one only if the writer is
+    /// `idle`. If a reader or a burst has left much of it, the checkpoint thread moves most of that in steps first.
     pub(super) fn checkpoint(&mut self, idle: bool) {
         let wal = self.wal_bytes.load(Ordering::Relaxed);
         let left = wal.saturating_sub(self.steps.moved_bytes());
@@ -308,7 +328,7 @@ pub(super) fn insert_one(
         message.text.as_deref(),
     ];
     if insert.execute(row)? == 1 {
-        return Ok(Outcome::Created);
+        return Ok(Outcome::Created { seq: conn.last_insert_rowid() });
     }
     let same = conn.prepare_cached(IS_SAME)?.query_row(row, |row| row.get(0))?;
     Ok(if same { Outcome::Duplicate } else { Outcome::Conflict })

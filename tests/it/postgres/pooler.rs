@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use lyftr::query::{Filter, Page};
 use lyftr::store::postgres::{Postgres, Tuning};
-use lyftr::store::{Error, Outcome, Store};
+use lyftr::store::{Error, Settings, Store};
 
 use super::{address, message, refusal};
 use crate::support::pooler::{Pooler, with_prepared_and_without};
 use crate::support::postgres::{Database, Session};
-use crate::support::{eventually, settle};
+use crate::support::{Fate, eventually, fates, settle};
 
 fn open(url: &str, tuning: Tuning) -> Postgres {
     Postgres::open(&address(url), tuning).unwrap()
@@ -42,7 +42,10 @@ fn each_batch_brings_what_it_rests_on_also_where_the_next_one_meets_another_sess
         let Some(pooler) = Pooler::start(&["pool_mode = transaction", prepared]) else { return };
         let database = Database::new();
         // One that is made before the change, and stays; a new one would be refused.
-        let store = open(&pooler.url(&database), Tuning { connections: 1, ..Tuning::default() });
+        let store = open(
+            &pooler.url(&database),
+            Tuning { settings: Settings { connections: 1, ..Settings::default() }, ..Tuning::default() },
+        );
         watch(&database);
         // The sessions that the pooler begins from now on are of another kind than the one that was looked at.
         let name = database.name();
@@ -57,7 +60,7 @@ fn each_batch_brings_what_it_rests_on_also_where_the_next_one_meets_another_sess
         other.run("COMMIT");
         for n in 0..20 {
             let batch = [message(&n.to_string()), message("of all")];
-            assert_eq!(store.insert(&batch).unwrap()[0], Outcome::Created);
+            assert_eq!(fates(&store.insert(&batch).unwrap())[0], Fate::Created);
             store.stats().unwrap();
         }
         settle(&store);
@@ -98,7 +101,10 @@ fn what_others_leave_in_a_session_is_not_met_and_nothing_is_left_there() {
 fn a_batch_that_takes_too_long_is_ended_behind_a_pooler_too() {
     let Some(pooler) = Pooler::shared() else { return };
     let database = Database::new();
-    let tuning = Tuning { timeout: Duration::from_millis(300), ..Tuning::default() };
+    let tuning = Tuning {
+        settings: Settings { timeout: Duration::from_millis(300), ..Settings::default() },
+        ..Tuning::default()
+    };
     let store = open(&pooler.url(&database), tuning);
     let other = database.session();
     other.run("BEGIN; LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
@@ -114,7 +120,7 @@ fn a_batch_that_takes_too_long_is_ended_behind_a_pooler_too() {
         (database.number("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0).then_some(())
     });
     other.run("ROLLBACK");
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 #[test]
@@ -130,8 +136,11 @@ fn a_pooler_by_session_does() {
     let Some(pooler) = Pooler::start(&["pool_mode = session"]) else { return };
     let database = Database::new();
     // As many as the pooler has for a database.
-    let store = open(&pooler.url(&database), Tuning { connections: 3, ..Tuning::default() });
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    let store = open(
+        &pooler.url(&database),
+        Tuning { settings: Settings { connections: 3, ..Settings::default() }, ..Tuning::default() },
+    );
+    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
     settle(&store);
     assert_eq!(store.stats().unwrap().total_messages, 1);
 }

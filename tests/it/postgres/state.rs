@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use lyftr::message::{self, Message};
 use lyftr::query::{Filter, Page, Search};
-use lyftr::store::check::Event;
+use lyftr::store::check::{self, Event};
 use lyftr::store::postgres::{Postgres, Tuning};
-use lyftr::store::{Error, OpenError, Outcome, Settings, Store, backup};
+use lyftr::store::{Error, OpenError, Settings, Store, backup};
 
 use super::address;
 use crate::support::postgres::{Cluster, Database};
-use crate::support::{eventually, message_with, settle};
+use crate::support::{Fate, eventually, fates, message_with, settle};
 
 mod hands;
 mod schemas;
@@ -62,7 +62,7 @@ fn try_open(database: &Database) -> Result<Postgres, OpenError> {
 #[track_caller]
 fn store(store: &Postgres, numbers: impl IntoIterator<Item = u32>) {
     let batch: Vec<Message> = numbers.into_iter().map(made).collect();
-    assert_eq!(store.insert(&batch).unwrap(), vec![Outcome::Created; batch.len()]);
+    assert_eq!(fates(&store.insert(&batch).unwrap()), vec![Fate::Created; batch.len()]);
 }
 
 /// Compares each kind of answer with what should be there.
@@ -110,7 +110,8 @@ fn assert_right(store: &Postgres, database: &Database, expected: &Numbers) {
     settle(store);
     assert_answers(store, expected);
     let mut told = Vec::new();
-    store.check(&mut |event| told.push(event)).unwrap();
+    check::check(&database.url().parse().unwrap(), Settings::default(), &mut |event| told.push(event))
+        .unwrap();
     told.retain(|event| !matches!(event, Event::Part(_)));
     assert_eq!(told, []);
     assert_eq!(backed_up(database).unwrap(), expected.len() as u64);
@@ -317,7 +318,8 @@ fn messages_that_are_restored_without_the_rest_are_numbered_anew() {
             other.query("DELETE FROM message", &[]);
             cluster.tool("pg_restore", &other, &restore, None);
             let mut told = Vec::new();
-            service.check(&mut |event| told.push(event)).unwrap();
+            let url = other.url().parse().unwrap();
+            check::check(&url, Settings::default(), &mut |event| told.push(event)).unwrap();
             let problem = |event: &Event| matches!(event, Event::Problem(told) if told.contains("ENABLE ALWAYS TRIGGER message_was_added"));
             assert!(told.iter().any(problem), "{told:?}");
             other.session().run(&format!("{ENABLE_TRIGGERS}; UPDATE derived SET is_void = true"));

@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lyftr::message::MessageId;
-use lyftr::store::{Arrived, Store};
+use lyftr::store::{Arrived, Outcome, Store};
 
 use super::{CREATED, Place, message, plain};
+use crate::support::fates;
 
 /// Reads on from where it is; every message once, in order.
 #[derive(Default)]
@@ -43,7 +44,7 @@ pub(super) fn who_reads_on_in_the_order_of_arrival_misses_nothing(place: &Place)
                 scope.spawn(move || {
                     for batch in 0..BATCHES {
                         let ids = (0..=batch % 7).map(|n| plain(&format!("{writer} {batch} {n}")));
-                        let outcomes = store.insert(&ids.collect::<Vec<_>>()).unwrap();
+                        let outcomes = fates(&store.insert(&ids.collect::<Vec<_>>()).unwrap());
                         assert!(outcomes.iter().all(|outcome| *outcome == CREATED));
                     }
                 })
@@ -76,4 +77,20 @@ pub(super) fn messages_are_found_by_their_ids(place: &Place) {
     let arrived: Vec<_> = store.arrived(0, 10).unwrap().into_iter().map(|arrived| arrived.message).collect();
     assert_eq!(arrived.len(), 3);
     assert!(sent.iter().all(|message| arrived.contains(message)));
+}
+
+pub(super) fn a_created_message_carries_its_arrival_number(place: &Place) {
+    let store = place.open();
+    store.insert(&[plain("a")]).unwrap();
+    // Not in the order of their ids, and with ids that are stored already or come twice.
+    let batch = [plain("z"), plain("a"), plain("m"), plain("z"), plain("b")];
+    let outcomes = store.insert(&batch).unwrap();
+    let numbered = batch.iter().zip(&outcomes).filter_map(|(message, outcome)| match outcome {
+        Outcome::Created { seq } => Some(Arrived { seq: *seq, message: message.clone() }),
+        Outcome::Duplicate | Outcome::Conflict => None,
+    });
+    let mut numbered: Vec<_> = numbered.collect();
+    numbered.sort_by_key(|arrived| arrived.seq);
+    assert_eq!(numbered, store.arrived(0, 10).unwrap().split_off(1));
+    assert_eq!(numbered.len(), 3, "{outcomes:?}");
 }

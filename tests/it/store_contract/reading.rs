@@ -168,7 +168,6 @@ pub(super) fn a_page_may_begin_anywhere(place: &Place) {
 pub(super) fn an_empty_store_answers(place: &Place) {
     let store = place.open();
     assert_eq!(store.insert(&[]).unwrap(), []);
-    store.maintain(true);
     assert_eq!(
         list(store.as_ref(), &Filter::default(), 50, 0),
         Listing { data: vec![], total: 0, limit: 50, offset: 0, next: None, prev: None }
@@ -236,7 +235,6 @@ pub(super) fn a_reader_never_sees_half_a_batch(place: &Place) {
             let messages: Vec<_> =
                 (0..BATCH).map(|n| message(&format!("{batch} {n}"), &sender, NOON, None)).collect();
             store.insert(&messages).unwrap();
-            store.maintain(batch % 2 == 0);
             // The very next read finds it.
             assert_eq!(store.stats().unwrap().total_messages, (batch + 1) * BATCH);
         }

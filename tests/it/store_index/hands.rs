@@ -97,11 +97,11 @@ fn assert_older_copy_is_believed(index_pause: Duration) {
     std::fs::copy(place.database(), &copy).unwrap();
     let store = place.open_with(index_pause);
     store.insert(&messages(700..MANY)).unwrap();
-    eventually("the texts are in the index", || (store.behind().search == 0).then_some(()));
+    eventually("the texts are in the index", || (store.backlog().behind.search == 0).then_some(()));
     if index_pause.is_zero() {
         settle(&store);
     } else {
-        assert_eq!(store.behind().index, 800);
+        assert_eq!(store.backlog().behind.index, 800);
     }
     store.close();
     std::fs::copy(&copy, place.database()).unwrap();
@@ -173,7 +173,7 @@ fn what_is_not_in_the_index_yet_is_counted_and_found_all_the_same() {
             .insert(&[made(&format!("new {n}"), "+77", "+101", "2025-01-15T10:20:00Z", Some("nowhere"))])
             .unwrap();
         store.insert(&messages(MANY..MANY + n)).unwrap();
-        let behind = store.behind();
+        let behind = store.backlog().behind;
         let least = u64::try_from(n).unwrap();
         assert!(behind.index > least && behind.search > least, "{behind:?} after {n}");
         place.assert_agrees(&store);

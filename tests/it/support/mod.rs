@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lyftr::store::{Behind, Store};
+use lyftr::store::{Behind, Outcome, Store};
 use serde_json::{Value, json};
 
 pub(crate) mod certificates;
@@ -164,10 +164,27 @@ pub(crate) fn lasting_port() -> u16 {
     free.next().expect("a free port")
 }
 
+/// The outcome of a message without its arrival number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Created,
+    Duplicate,
+    Conflict,
+}
+
+pub(crate) fn fates(outcomes: &[Outcome]) -> Vec<Fate> {
+    let fate = |outcome: &Outcome| match outcome {
+        Outcome::Created { .. } => Fate::Created,
+        Outcome::Duplicate => Fate::Duplicate,
+        Outcome::Conflict => Fate::Conflict,
+    };
+    outcomes.iter().map(fate).collect()
+}
+
 /// Waits until everything that is stored is in the indexes.
 #[track_caller]
 pub(crate) fn settle(store: &dyn Store) {
-    eventually("the indexes are up to date", || (store.behind() == Behind::default()).then_some(()));
+    eventually("the indexes are up to date", || (store.backlog().behind == Behind::default()).then_some(()));
 }
 
 /// Compiles a file of `tests/it` with the C compiler that building Lyftr needs anyway.

@@ -11,7 +11,7 @@ use lyftr::http::{App, Settings};
 use lyftr::inbox::Inbox;
 use lyftr::metrics::Metrics;
 use lyftr::server::{self, Limits, Registry};
-use lyftr::store::{self, Store};
+use lyftr::store::{self, Store, Url};
 use lyftr::telemetry::Log;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -104,19 +104,19 @@ impl Builder {
     pub(crate) fn start(self) -> Service {
         let folder = tempfile::tempdir().unwrap();
         let database = (self.store.is_none() && engine() == Engine::Postgres).then(Database::new);
-        let inner = self.store.clone().unwrap_or_else(|| {
-            let sqlite = || format!("sqlite:///{}", folder.path().join("app.db").display());
-            let url = database.as_ref().map_or_else(sqlite, Database::url);
-            store::open(&url.parse().unwrap(), store::Settings::default()).unwrap()
-        });
-        let faulty = Arc::new(Faulty::new(inner).with_one_writer(self.one_writer));
+        let sqlite = || format!("sqlite:///{}", folder.path().join("app.db").display());
+        let url: Url = database.as_ref().map_or_else(sqlite, Database::url).parse().unwrap();
+        let open = || store::open(&url, store::Settings::default()).unwrap();
+        let inner = self.store.clone().unwrap_or_else(open);
+        let writers = if self.one_writer { 1 } else { store::writers(&url) };
+        let faulty = Arc::new(Faulty::new(inner));
         let store: Arc<dyn Store> = Arc::clone(&faulty) as Arc<dyn Store>;
         let lines = Lines::default();
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let thread = {
             let (store, lines) = (Arc::clone(&store), lines.clone());
-            std::thread::spawn(move || self.run(&store, lines, &tell, stopped))
+            std::thread::spawn(move || self.run(&store, writers, lines, &tell, stopped))
         };
         let address = told.recv().expect("the service starts");
         Service { address, folder, database, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
@@ -126,6 +126,7 @@ impl Builder {
     fn run(
         self,
         store: &Arc<dyn Store>,
+        writers: usize,
         lines: Lines,
         tell: &std::sync::mpsc::SyncSender<SocketAddr>,
         stopped: oneshot::Receiver<()>,
@@ -137,7 +138,7 @@ impl Builder {
             .map(|s| vec![Secret::new(s)])
             .collect();
         let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
-        let inbox = Arc::new(Inbox::start(store, self.queue_max, &metrics).unwrap());
+        let inbox = Arc::new(Inbox::start(store, writers, self.queue_max, &metrics).unwrap());
         let table = Registry::new(self.limits, Arc::clone(&metrics));
         let settings = Settings {
             webhook_secrets,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lyftr::message::{Message, MessageId};
 use lyftr::query::{Filter, Listing, Page, Stats};
-use lyftr::store::{Arrived, Behind, Error, Outcome, Space, Store};
+use lyftr::store::{Arrived, Backlog, Error, Outcome, Space, Store};
 
 use crate::support::DEADLINE;
 
@@ -143,7 +143,6 @@ fn unavailable() -> Error {
 #[derive(Debug)]
 pub(crate) struct Faulty {
     inner: Arc<dyn Store>,
-    one_writer: bool,
     /// Calls of `insert`, one for each batch.
     pub(crate) inserts: Calls,
     /// Calls of `list` and `stats`.
@@ -158,16 +157,11 @@ impl Faulty {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             inner,
-            one_writer: false,
             inserts: Calls::default(),
             reads: Calls::default(),
             checks: Calls::default(),
             spaces: Calls::default(),
         }
-    }
-
-    pub(crate) fn with_one_writer(self, one_writer: bool) -> Self {
-        Self { one_writer, ..self }
     }
 
     /// Nothing goes wrong any more, and what is blocked goes on.
@@ -182,14 +176,6 @@ impl Faulty {
 impl Store for Faulty {
     fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
         self.inserts.call(|| self.inner.insert(batch))
-    }
-
-    fn writers(&self) -> usize {
-        if self.one_writer { 1 } else { self.inner.writers() }
-    }
-
-    fn maintain(&self, idle: bool) {
-        self.inner.maintain(idle);
     }
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
@@ -212,16 +198,12 @@ impl Store for Faulty {
         self.checks.call(|| self.inner.ready())
     }
 
-    fn wal_bytes(&self) -> u64 {
-        self.inner.wal_bytes()
+    fn backlog(&self) -> Backlog {
+        self.inner.backlog()
     }
 
     fn space(&self) -> Option<Space> {
         self.spaces.call(|| Ok(self.inner.space())).ok().flatten()
-    }
-
-    fn behind(&self) -> Behind {
-        self.inner.behind()
     }
 
     fn close(&self) {

@@ -1,0 +1,126 @@
+//! A database that is read as it is: checked, or backed up message by message.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::aggregates::Aggregates;
+use super::connection::{Connections, Session};
+use super::{Address, TAKE_TIME, batch_sequence, check, horizon, migrate, newer, refused, rows, unusable};
+use crate::store::backup::{self, Progress};
+use crate::store::check::{Error as CheckError, Tell};
+use crate::store::{Arrived, Error, OpenError, ReadOnly, Settings, copy, create_backup};
+
+/// Longest time that batches under way may take to end, beyond the time that one of ours may take: other processes may
+/// have a longer timeout.
+const SETTLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Time between two looks at whether they have ended.
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+/// Longest time that a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_hours(24);
+
+const COUNT_UPTO: &str = "SELECT count(*) FROM message WHERE seq <= $1";
+
+/// A [`ReadOnly`] database on a server.
+#[derive(Debug)]
+pub struct ReadOnlyPostgres {
+    connections: Connections,
+    timeout: Duration,
+}
+
+impl ReadOnlyPostgres {
+    /// Connects to the server. The schema stays as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`], for the person who runs the command.
+    pub fn open(address: &Address, settings: Settings) -> Result<Self, OpenError> {
+        let connections = Connections::new(address, settings.connections, settings.timeout)
+            .map_err(|cause| unusable(address, cause))?;
+        match connections.lend(migrate::found).map_err(|failed| refused(address, failed))? {
+            0 => Err(OpenError::Unmade { path: address.to_string() }),
+            found if found > migrate::VERSION => Err(newer(address, found)),
+            _ => Ok(Self { connections, timeout: settings.timeout }),
+        }
+    }
+
+    /// An arrival number that is at least that of each message stored before this call, and up to which no message
+    /// can still appear. Waits for the batches that are under way; `None` if `go_on` says to stop.
+    ///
+    /// # Errors
+    /// [`Error`], also when they do not end.
+    fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
+        let latest = self.connections.lend(|session| {
+            batch_sequence::repair(session, 0)?;
+            horizon::latest(session)
+        })?;
+        let begin = Instant::now();
+        while self.connections.lend(horizon::horizon)? < latest {
+            if !go_on() {
+                return Ok(None);
+            }
+            if begin.elapsed() > self.timeout + SETTLE_TIMEOUT {
+                let reason = "a batch of another process does not end";
+                return Err(Error::Unavailable { reason, source: None });
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+        }
+        Ok(Some(latest))
+    }
+
+    /// At most a batch of messages after an arrival number and up to one that is [`settled`](Self::settled), in order.
+    fn messages(&self, after: i64, upto: i64) -> Result<Vec<Arrived>, Error> {
+        Ok(self.connections.lend(|session| rows::arrived(session, after, upto, copy::BATCH))?)
+    }
+
+    /// The number of messages up to an arrival number, counted one by one.
+    fn count_upto(&self, upto: i64) -> Result<u64, Error> {
+        let count = |session: &Session<'_>| {
+            session.snapshot(|| {
+                session.run(TAKE_TIME)?;
+                rows::count(&session.row(COUNT_UPTO, &[&upto])?, 0)
+            })
+        };
+        Ok(self.connections.lend_for(CHECK_TIMEOUT, count)?)
+    }
+
+    /// The number of messages.
+    fn total(&self) -> Result<u64, Error> {
+        let total = |session: &Session<'_>| session.snapshot(|| Aggregates::read(session)?.total(session));
+        Ok(self.connections.lend(total)?)
+    }
+}
+
+impl ReadOnly for ReadOnlyPostgres {
+    fn check(&self, tell: &mut Tell<'_>) -> Result<u64, CheckError> {
+        let check = |session: &Session<'_>| session.snapshot(|| check::check(session, tell));
+        Ok(self.connections.lend_for(CHECK_TIMEOUT, check).map_err(Error::from)?)
+    }
+
+    fn backup(
+        &self,
+        to: &Path,
+        go_on: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Option<u64>, backup::Error> {
+        let Some(upto) = self.settled(|| go_on(Progress::default()))? else { return Ok(None) };
+        let mut target = create_backup(to)?;
+        // Without the total, which only serves the progress, the backup is as good.
+        let mut progress = Progress { done: 0, total: self.total().unwrap_or(0) };
+        let mut goes_on = go_on(progress);
+        copy::each_batch(
+            |after| self.messages(after, upto),
+            |batch| {
+                if goes_on {
+                    target.add(batch)?;
+                    progress.done += u64::try_from(batch.len()).unwrap_or(0);
+                    progress.total = progress.total.max(progress.done);
+                    goes_on = go_on(progress);
+                }
+                Ok(goes_on)
+            },
+        )?;
+        if !goes_on {
+            return Ok(None);
+        }
+        let (expected, found) = (self.count_upto(upto)?, progress.done);
+        if expected == found { Ok(Some(found)) } else { Err(backup::Error::Differs { expected, found }) }
+    }
+}
