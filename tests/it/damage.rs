@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, Reply};
 use crate::support::process::Process;
-use crate::support::{eventually, message, message_with};
+use crate::support::{eventually, message, message_with, parsed};
 
 pub(crate) mod disk;
 mod dump;
@@ -188,7 +188,7 @@ fn a_database_that_was_replaced_is_neither_written_nor_believed() {
         }
         let theirs = process.folder().join("other.db");
         let store = Sqlite::open(&theirs, Tuning::default()).unwrap();
-        let row = lyftr::message::parse(message("theirs").to_string().as_bytes()).unwrap();
+        let row = parsed(&message("theirs"));
         store.insert(&[row]).unwrap();
         store.close();
         let before = std::fs::read(&theirs).unwrap();

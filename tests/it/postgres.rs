@@ -5,14 +5,14 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use lyftr::message::{self, Message};
+use lyftr::message::Message;
 use lyftr::query::{Filter, Page};
 use lyftr::store::postgres::{Address, Postgres, Tuning};
-use lyftr::store::{self, Error, OpenError, Outcome, Settings, Store};
+use lyftr::store::{self, Error, OpenError, Settings, Store};
 
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
-use crate::support::{eventually, settle};
+use crate::support::{Fate, eventually, fates, parsed, settle};
 
 mod horizon;
 mod hosts;
@@ -30,7 +30,7 @@ fn open(database: &Database) -> Postgres {
 }
 
 fn message(id: &str) -> Message {
-    message::parse(crate::support::message(id).to_string().as_bytes()).unwrap()
+    parsed(&crate::support::message(id))
 }
 
 /// Why a store is not opened.
@@ -55,7 +55,7 @@ fn a_database_that_does_not_sync_at_commit_is_refused_also_when_it_begins_later(
     assert!(refused.contains("synchronous_commit is off"), "{refused}");
     database.query(&format!("ALTER DATABASE {name} RESET synchronous_commit"), &[]);
     let store = open(&database);
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created]);
     database.query(&off, &[]);
     // The connections that are open keep what they began with; new ones are not used.
     database.query(
@@ -112,7 +112,7 @@ fn many_processes_may_begin_at_once_on_a_new_database() {
                 start.wait();
                 let tuning = Tuning { connections: 3, ..Tuning::default() };
                 let store = Postgres::open(&address(&database.url()), tuning).unwrap();
-                assert_eq!(store.insert(&[message(&format!("m{n}"))]).unwrap(), [Outcome::Created]);
+                assert_eq!(fates(store.insert(&[message(&format!("m{n}"))]).unwrap()), [Fate::Created]);
                 store.close();
             });
         }
@@ -224,7 +224,7 @@ fn a_statement_that_takes_too_long_is_ended_and_the_next_one_works() {
     too_long(store.list(&Filter::default(), &Page::default()).unwrap_err());
     too_long(store.ready().unwrap_err());
     other.run("ROLLBACK");
-    assert_eq!(store.insert(&[message("b")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("b")]).unwrap()), [Fate::Created]);
     assert_eq!(store.stats().unwrap().total_messages, 2);
     store.ready().unwrap();
 }
@@ -291,7 +291,7 @@ fn a_batch_that_was_in_the_way_of_another_one_is_tried_again_a_few_times() {
     let store = open(&database);
     for code in ["40001", "40P01"] {
         fail_inserts(&database, code, 2);
-        assert_eq!(store.insert(&[message(code)]).unwrap(), [Outcome::Created]);
+        assert_eq!(fates(store.insert(&[message(code)]).unwrap()), [Fate::Created]);
         fail_inserts(&database, code, 3);
         let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("other")]) else {
             panic!("{code}")

@@ -5,13 +5,13 @@ use std::sync::{Arc, Barrier};
 
 use lyftr::message::{self, Message};
 use lyftr::query::{Filter, Listing, Page};
-use lyftr::store::{self, Error, Outcome, Store, Url};
+use lyftr::store::{self, Error, Store, Url};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::pooler::Pooler;
 use crate::support::postgres::Database;
-use crate::support::settle;
+use crate::support::{Fate, fates, message_with, parsed, settle, sqlite_url};
 
 mod following;
 mod reading;
@@ -19,9 +19,6 @@ mod reading;
 use following::{messages_are_found_by_their_ids, who_reads_on_in_the_order_of_arrival_misses_nothing};
 use reading::*;
 
-const CREATED: Outcome = Outcome::Created;
-const DUPLICATE: Outcome = Outcome::Duplicate;
-const CONFLICT: Outcome = Outcome::Conflict;
 const NOON: &str = "2025-01-15T12:00:00Z";
 
 /// Where a store under test is; it goes away with this.
@@ -39,7 +36,7 @@ enum Kind {
 impl Place {
     fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:///{}", folder.path().join("app.db").display()).parse().unwrap();
+        let url = sqlite_url(&folder.path().join("app.db")).parse().unwrap();
         Self { url, kind: Kind::Sqlite { folder: Arc::new(folder) } }
     }
 
@@ -136,8 +133,7 @@ contract! {
 }
 
 fn message(id: &str, from: &str, ts: &str, text: Option<&str>) -> Message {
-    let body = json!({"message_id": id, "from": from, "to": "+14155550100", "ts": ts, "text": text});
-    message::parse(body.to_string().as_bytes()).unwrap()
+    parsed(&message_with(id, from, ts, text))
 }
 
 fn plain(id: &str) -> Message {
@@ -164,11 +160,14 @@ fn the_first_writer_of_an_id_wins(place: &Place) {
     let store = place.open();
     let first = message("m", "+1", NOON, Some("first"));
     let second = message("m", "+2", NOON, Some("second"));
-    assert_eq!(store.insert(std::slice::from_ref(&first)).unwrap(), [CREATED]);
-    assert_eq!(store.insert(std::slice::from_ref(&second)).unwrap(), [CONFLICT]);
-    assert_eq!(store.insert(std::slice::from_ref(&first)).unwrap(), [DUPLICATE]);
+    assert_eq!(fates(store.insert(std::slice::from_ref(&first)).unwrap()), [Fate::Created]);
+    assert_eq!(fates(store.insert(std::slice::from_ref(&second)).unwrap()), [Fate::Conflict]);
+    assert_eq!(fates(store.insert(std::slice::from_ref(&first)).unwrap()), [Fate::Duplicate]);
     let store = place.reopen(store);
-    assert_eq!(store.insert(&[second, plain("n"), first.clone()]).unwrap(), [CONFLICT, CREATED, DUPLICATE]);
+    assert_eq!(
+        fates(store.insert(&[second, plain("n"), first.clone()]).unwrap()),
+        [Fate::Conflict, Fate::Created, Fate::Duplicate]
+    );
     assert_eq!(all(store.as_ref()), [first, plain("n")]);
 }
 
@@ -176,8 +175,9 @@ fn the_first_writer_of_an_id_wins_inside_one_batch(place: &Place) {
     let store = place.open();
     let [one, other] = ["one", "other"].map(|text| message("m", "+1", NOON, Some(text)));
     let batch = [one.clone(), plain("n"), other.clone(), one.clone(), other, plain("n")];
-    let outcomes = [CREATED, CREATED, CONFLICT, DUPLICATE, CONFLICT, DUPLICATE];
-    assert_eq!(store.insert(&batch).unwrap(), outcomes);
+    let outcomes =
+        [Fate::Created, Fate::Created, Fate::Conflict, Fate::Duplicate, Fate::Conflict, Fate::Duplicate];
+    assert_eq!(fates(store.insert(&batch).unwrap()), outcomes);
     assert_eq!(all(store.as_ref()), [one, plain("n")]);
 }
 
@@ -187,7 +187,7 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
     let first = place.open();
     let stores = [place.replica(&first), first];
     let start = Barrier::new(RACERS);
-    let outcomes: Vec<Vec<Outcome>> = std::thread::scope(|scope| {
+    let outcomes: Vec<Vec<Fate>> = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..RACERS)
             .map(|racer| {
                 let (store, start) = (&stores[racer % 2], &start);
@@ -197,7 +197,7 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
                         .map(|n| message(&format!("m{n:02}"), "+1", NOON, (n % 2 == 0).then_some(&*text)))
                         .collect();
                     start.wait();
-                    batch.iter().flat_map(|m| store.insert(std::slice::from_ref(m)).unwrap()).collect()
+                    batch.iter().flat_map(|m| fates(store.insert(std::slice::from_ref(m)).unwrap())).collect()
                 })
             })
             .collect();
@@ -208,9 +208,9 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
     assert_eq!(rows.len(), 20);
     for (n, message) in rows.iter().enumerate() {
         let (winners, others): (Vec<_>, Vec<_>) =
-            (0..RACERS).partition(|racer| outcomes[*racer][n] == CREATED);
+            (0..RACERS).partition(|racer| outcomes[*racer][n] == Fate::Created);
         assert_eq!(winners.len(), 1, "m{n:02} was created more or less than once");
-        let beaten = if n % 2 == 0 { CONFLICT } else { DUPLICATE };
+        let beaten = if n % 2 == 0 { Fate::Conflict } else { Fate::Duplicate };
         assert!(others.iter().all(|racer| outcomes[*racer][n] == beaten), "{outcomes:?}");
         let winners_text = (n % 2 == 0).then(|| format!("of racer {}", winners[0]));
         assert_eq!(message.text.as_deref(), winners_text.as_deref());
@@ -221,8 +221,7 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     let store = place.open();
     let stored =
         json!({"message_id": "m", "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00.5Z", "text": ""});
-    let parse = |value: &serde_json::Value| message::parse(value.to_string().as_bytes()).unwrap();
-    assert_eq!(store.insert(&[parse(&stored)]).unwrap(), [CREATED]);
+    assert_eq!(fates(store.insert(&[parsed(&stored)]).unwrap()), [Fate::Created]);
     for (field, value) in [
         ("from", json!("+11")),
         ("to", json!("+1")),
@@ -234,13 +233,13 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     ] {
         let mut other = stored.clone();
         other[field] = value;
-        assert_eq!(store.insert(&[parse(&other)]).unwrap(), [CONFLICT], "{other}");
+        assert_eq!(fates(store.insert(&[parsed(&other)]).unwrap()), [Fate::Conflict], "{other}");
     }
     // And the other way round: a text that was absent is not an empty one.
-    assert_eq!(store.insert(&[message("n", "+1", NOON, None)]).unwrap(), [CREATED]);
-    assert_eq!(store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap(), [CONFLICT]);
-    assert_eq!(store.insert(&[message("n", "+1", NOON, None)]).unwrap(), [DUPLICATE]);
-    assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parse(&stored)]);
+    assert_eq!(fates(store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap()), [Fate::Conflict]);
+    assert_eq!(fates(store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Duplicate]);
+    assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parsed(&stored)]);
 }
 
 fn what_is_returned_is_what_was_sent(place: &Place) {
@@ -285,8 +284,8 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     );
     sent.extend(stamps.iter().map(|ts| message(&format!("ts {ts}"), "+000000000000000", ts, None)));
     sent.extend(ids.iter().chain([&&*long_id]).map(|id| plain(id)));
-    let outcomes = store.insert(&sent).unwrap();
-    assert!(outcomes.iter().all(|outcome| *outcome == CREATED), "{outcomes:?}");
+    let outcomes = fates(store.insert(&sent).unwrap());
+    assert!(outcomes.iter().all(|fate| *fate == Fate::Created), "{outcomes:?}");
 
     let store = place.reopen(store);
     let mut found = all(store.as_ref());
@@ -296,7 +295,7 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     assert_eq!(found, sent);
     // Equal to the code is equal on the wire.
     assert_eq!(serde_json::to_string(&found).unwrap(), serde_json::to_string(&sent).unwrap());
-    assert!(store.insert(&sent).unwrap().iter().all(|outcome| *outcome == DUPLICATE));
+    assert!(fates(store.insert(&sent).unwrap()).iter().all(|fate| *fate == Fate::Duplicate));
 }
 
 fn being_ready_adds_nothing(place: &Place) {

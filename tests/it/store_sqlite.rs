@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lyftr::message::{self, Message, Timestamp};
+use lyftr::message::{Message, Timestamp};
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
-use lyftr::store::{self, Error, OpenError, Outcome, Settings, Store, Url};
+use lyftr::store::{self, Error, OpenError, Settings, Store, Url};
 use rusqlite::Connection;
-use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{eventually, settle};
+use crate::support::{Fate, eventually, fates, message_with, parsed, settle};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -26,8 +25,7 @@ fn open(path: &Path) -> Result<Arc<dyn Store>, OpenError> {
 }
 
 fn message(id: &str) -> Message {
-    let body = json!({"message_id": id, "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00Z", "text": "x".repeat(100)});
-    message::parse(body.to_string().as_bytes()).unwrap()
+    parsed(&message_with(id, "+1", "2025-01-15T12:00:00Z", Some(&"x".repeat(100))))
 }
 
 fn batch(ids: &[&str]) -> Vec<Message> {
@@ -55,10 +53,10 @@ fn a_batch_that_fails_in_the_middle_leaves_nothing() {
         assert!(matches!(failed, Err(Error::Unavailable { .. } | Error::Failed(_))), "{failed:?}");
         assert_eq!(total(store.as_ref()), 1 + round);
         // And the next batch is as good as any.
-        assert_eq!(store.insert(&batch(&[&format!("after {round}")])).unwrap(), [Outcome::Created]);
+        assert_eq!(fates(store.insert(&batch(&[&format!("after {round}")])).unwrap()), [Fate::Created]);
     }
     other.execute_batch("DROP TRIGGER poison").unwrap();
-    assert_eq!(store.insert(&batch(&["a", "b", "poison", "c"])).unwrap(), [Outcome::Created; 4]);
+    assert_eq!(fates(store.insert(&batch(&["a", "b", "poison", "c"])).unwrap()), [Fate::Created; 4]);
     assert_eq!(total(store.as_ref()), 8);
 }
 

@@ -160,9 +160,9 @@ fn a_full_table_does_not_close_what_is_being_served() {
 }
 
 #[test]
-fn a_crowd_of_half_open_connections_keeps_nobody_out() {
+fn a_flood_of_half_open_connections_keeps_nobody_out() {
     let service = service(Limits { max_connections: 50, ..none() });
-    let crowd: Vec<_> = (0..300)
+    let flood: Vec<_> = (0..300)
         .map(|n| {
             let mut connection = service.connect();
             // It may have been evicted before it could say anything.
@@ -176,5 +176,5 @@ fn a_crowd_of_half_open_connections_keeps_nobody_out() {
         assert_eq!(client.json("/messages?limit=1")["total"], n + 1);
     }
     assert!(service.client().metric("connections_open") <= 50.0);
-    drop(crowd);
+    drop(flood);
 }

@@ -1,9 +1,10 @@
 //! The horizon, deterministically. That whoever reads on misses nothing under load is in `store_contract/following.rs`.
 
-use lyftr::store::{Outcome, Store};
+use lyftr::store::Store;
 
 use super::{message, open};
 use crate::support::postgres::Database;
+use crate::support::{Fate, fates};
 
 #[test]
 fn a_batch_that_waits_holds_the_horizon_back_until_it_is_done() {
@@ -23,7 +24,7 @@ fn a_batch_that_waits_holds_the_horizon_back_until_it_is_done() {
         let arrived = quick.arrived(0, 10).unwrap();
         assert_eq!(arrived.len(), 1, "what is beyond the horizon is held back: {arrived:?}");
         other.run("ROLLBACK");
-        assert_eq!(waiting.join().unwrap(), [Outcome::Created; 2]);
+        assert_eq!(fates(waiting.join().unwrap()), [Fate::Created; 2]);
     });
     assert!(horizon_is_past(&database, &["both", "slow", "quick"], quick.horizon().unwrap()));
     assert!(seq("slow") < seq("quick"), "which a follower without a horizon would have passed");

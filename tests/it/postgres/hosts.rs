@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use lyftr::store::postgres::{CONNECT_TIMEOUT, Postgres, Tuning};
-use lyftr::store::{Error, Outcome, Store};
+use lyftr::store::{Error, Store};
 use rustix::process::Signal;
 
 use super::{address, message};
-use crate::support::eventually;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
+use crate::support::{Fate, eventually, fates};
 
 /// Takes connections and never says a word.
 struct Silent(TcpListener);
@@ -114,14 +114,14 @@ fn a_server_is_passed_over_whatever_way_it_does_not_answer_in() {
     for first in [full.to_string(), silent.address().to_string(), refusing.to_string(), no_name] {
         let database = Database::new();
         let store = Postgres::open(&address(&url(&first, &database)), Tuning::default()).expect(&first);
-        assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created], "{first}");
+        assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created], "{first}");
     }
     // All of them, and little time.
     let database = Database::new();
     let all = format!("{full},{},{refusing}", silent.address());
     let tuning = Tuning { timeout: Duration::from_secs(1), ..Tuning::default() };
     let store = Postgres::open(&address(&url(&all, &database)), tuning).unwrap();
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 /// One of the `connect_timeout` that platforms put into their URLs.
@@ -131,7 +131,7 @@ fn a_long_connect_timeout_does_not_keep_from_the_next_server() {
     let database = Database::new();
     let url = url(&silent.address().to_string(), &database) + "?connect_timeout=600";
     let store = Postgres::open(&address(&url), Tuning::default()).unwrap();
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_server_that_falls_silent_costs_one_batch_and_not_one_for_each_connection() 
     let _silent = Stopped::new(&first);
     let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("lost")]) else { panic!() };
     assert_eq!(reason, "the database did not answer in time");
-    assert_eq!(store.insert(&[message("next")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("next")]).unwrap()), [Fate::Created]);
     assert_eq!(second.number("SELECT count(*) FROM message"), 1);
 }
 
@@ -171,9 +171,9 @@ fn only_a_server_that_can_be_written_is_gone_to_if_the_url_says_so() {
     };
     let store =
         Postgres::open(&address(&both("?target_session_attrs=read-write")), Tuning::default()).unwrap();
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created]);
     assert_eq!(writing.number("SELECT count(*) FROM message"), 1);
     let random = both("?target_session_attrs=read-write&load_balance_hosts=random");
     let store = Postgres::open(&address(&random), Tuning::default()).unwrap();
-    assert_eq!(store.insert(&[message("b")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("b")]).unwrap()), [Fate::Created]);
 }

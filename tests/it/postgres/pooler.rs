@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use lyftr::query::{Filter, Page};
 use lyftr::store::postgres::{Postgres, Tuning};
-use lyftr::store::{Error, Outcome, Store};
+use lyftr::store::{Error, Store};
 
 use super::{address, message, refusal};
 use crate::support::pooler::{Pooler, with_prepared_and_without};
 use crate::support::postgres::{Database, Session};
-use crate::support::{eventually, settle};
+use crate::support::{Fate, eventually, fates, settle};
 
 fn open(url: &str, tuning: Tuning) -> Postgres {
     Postgres::open(&address(url), tuning).unwrap()
@@ -57,7 +57,7 @@ fn each_batch_brings_what_it_rests_on_also_where_the_next_one_meets_another_sess
         other.run("COMMIT");
         for n in 0..20 {
             let batch = [message(&n.to_string()), message("of all")];
-            assert_eq!(store.insert(&batch).unwrap()[0], Outcome::Created);
+            assert_eq!(fates(store.insert(&batch).unwrap())[0], Fate::Created);
             store.stats().unwrap();
         }
         settle(&store);
@@ -114,7 +114,7 @@ fn a_batch_that_takes_too_long_is_ended_behind_a_pooler_too() {
         (database.number("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0).then_some(())
     });
     other.run("ROLLBACK");
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_pooler_by_session_does() {
     let database = Database::new();
     // As many as the pooler has for a database.
     let store = open(&pooler.url(&database), Tuning { connections: 3, ..Tuning::default() });
-    assert_eq!(store.insert(&[message("a")]).unwrap(), [Outcome::Created]);
+    assert_eq!(fates(store.insert(&[message("a")]).unwrap()), [Fate::Created]);
     settle(&store);
     assert_eq!(store.stats().unwrap().total_messages, 1);
 }

@@ -1,21 +1,21 @@
 //! A database comes back otherwise than the process left it: without its sequence, from an older moment, by replication,
-//! out of another database, or with messages that a hand has added. Each message is there once, and each answer is right.
+//! out of another database, or with messages that were added manually. Each message is there once, and each answer is right.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use lyftr::message::{self, Message};
+use lyftr::message::Message;
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::check::Event;
 use lyftr::store::postgres::{Postgres, Tuning};
-use lyftr::store::{Error, OpenError, Outcome, Settings, Store, backup};
+use lyftr::store::{Error, OpenError, Settings, Store, backup};
 
 use super::address;
 use crate::support::postgres::{Cluster, Database};
-use crate::support::{eventually, message_with, settle};
+use crate::support::{Fate, eventually, fates, message_with, parsed, settle};
 
-mod hands;
+mod manual_changes;
 mod schemas;
 mod upgrade;
 
@@ -25,14 +25,14 @@ type Numbers = BTreeSet<u32>;
 fn made(n: u32) -> Message {
     let (id, from, text) = (format!("m{n}"), format!("+{}", n % 3 + 1), format!("The text {n} of {}", n % 7));
     let ts = format!("2025-01-{:02}T10:{:02}:00Z", n % 28 + 1, n % 60);
-    message::parse(message_with(&id, &from, &ts, Some(&text)).to_string().as_bytes()).unwrap()
+    parsed(&message_with(&id, &from, &ts, Some(&text)))
 }
 
 fn number(message: &Message) -> u32 {
     message.message_id.as_str()[1..].parse().unwrap()
 }
 
-/// The columns of a message, as a hand names them.
+/// The columns of a message, as a manual change names them.
 const COLUMNS: &str = "message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text";
 
 /// What [`made`] gives for `n`, without the arrival number.
@@ -62,7 +62,7 @@ fn try_open(database: &Database) -> Result<Postgres, OpenError> {
 #[track_caller]
 fn store(store: &Postgres, numbers: impl IntoIterator<Item = u32>) {
     let batch: Vec<Message> = numbers.into_iter().map(made).collect();
-    assert_eq!(store.insert(&batch).unwrap(), vec![Outcome::Created; batch.len()]);
+    assert_eq!(fates(store.insert(&batch).unwrap()), vec![Fate::Created; batch.len()]);
 }
 
 /// Compares each kind of answer with what should be there.

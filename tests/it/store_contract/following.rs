@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use lyftr::message::MessageId;
 use lyftr::store::{Arrived, Store};
 
-use super::{CREATED, Place, message, plain};
+use super::{Place, message, plain};
+use crate::support::{Fate, fates};
 
 /// Reads on from where it is; every message once, in order.
 #[derive(Default)]
@@ -43,8 +44,8 @@ pub(super) fn who_reads_on_in_the_order_of_arrival_misses_nothing(place: &Place)
                 scope.spawn(move || {
                     for batch in 0..BATCHES {
                         let ids = (0..=batch % 7).map(|n| plain(&format!("{writer} {batch} {n}")));
-                        let outcomes = store.insert(&ids.collect::<Vec<_>>()).unwrap();
-                        assert!(outcomes.iter().all(|outcome| *outcome == CREATED));
+                        let outcomes = fates(store.insert(&ids.collect::<Vec<_>>()).unwrap());
+                        assert!(outcomes.iter().all(|fate| *fate == Fate::Created));
                     }
                 })
             })

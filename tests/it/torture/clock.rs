@@ -6,7 +6,7 @@ use super::Torture;
 use super::shim::Shim;
 use crate::support::eventually;
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 
 const YEAR_S: i64 = 365 * 24 * 3600;
 
@@ -17,8 +17,8 @@ fn nothing_is_lost_or_cut_off_when_the_clock_jumps() {
     let process = shim.under(Process::builder()).start();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |round, dice| {
-        dice.pause(50);
+    torture.run(&load, torture.rounds, |round, rng| {
+        pause(rng, 50);
         let jump = [3600, -3600, YEAR_S, -YEAR_S, 1, 0][usize::try_from(round % 6).unwrap()];
         shim.move_clock(jump);
         let before = load.acknowledged.load(Relaxed);

@@ -7,7 +7,7 @@ use super::kill::start;
 use super::shim::Shim;
 use super::{Torture, assert_alive_but_not_ready, await_healing};
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 use crate::support::{eventually, message, message_with};
 
 #[test]
@@ -17,11 +17,11 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
     let mut process = shim.under(Process::builder().env("LOG_LEVEL", "WARN")).start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |round, dice| {
-        dice.pause(100);
-        let error = if dice.roll(2) == 0 { Errno::IO } else { Errno::NOSPC };
+    torture.run(&load, torture.rounds, |round, rng| {
+        pause(rng, 100);
+        let error = if rng.u64(..2) == 0 { Errno::IO } else { Errno::NOSPC };
         // Each at least once, then at random.
-        match if round < 2 { round } else { dice.roll(2) } {
+        match if round < 2 { round } else { rng.u64(..2) } {
             0 => shim.fail_writes(error),
             _ => shim.fail_syncs(error),
         }
@@ -29,7 +29,7 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
             &mut client,
             &["the disk is full", "the disk failed to read or write", "a write failed"],
         );
-        dice.pause(100);
+        pause(rng, 100);
         shim.heal();
         (await_healing(&mut client), load.check())
     });

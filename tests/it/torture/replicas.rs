@@ -7,7 +7,7 @@ use crate::proxies::Proxy;
 use crate::support::eventually;
 use crate::support::postgres::Database;
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 
 const REPLICAS: usize = 3;
 
@@ -28,11 +28,11 @@ fn what_was_acknowledged_by_any_of_three_processes_is_there_once() {
     let Some(proxy) = Proxy::before_replicas(&addresses) else { return };
     let load = Load::new(proxy.address());
     let mut client = proxy.client();
-    torture.run(&load, torture.rounds, |_, dice| {
-        dice.pause(300);
-        let killed = usize::try_from(dice.roll(3)).unwrap();
+    torture.run(&load, torture.rounds, |_, rng| {
+        pause(rng, 300);
+        let killed = rng.usize(..3);
         processes[killed].kill9();
-        dice.pause(100);
+        pause(rng, 100);
         processes[killed] = start(ports[killed]);
         (std::time::Duration::ZERO, load.check())
     });
