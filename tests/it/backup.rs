@@ -115,7 +115,7 @@ fn a_backup_under_load_holds_every_message_acknowledged_before_it_began() {
 /// Pages are copied in steps. What is written between any two of them neither gets into the copy nor makes it begin
 /// anew, however much that is.
 #[test]
-fn what_is_written_meanwhile_does_not_make_it_begin_anew() {
+fn a_backup_does_not_begin_anew_when_messages_are_written_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let (path, file) = (folder.path().join("app.db"), folder.path().join("backup.db"));
     fill(&sqlite_url(&path), 0..12_000);
@@ -176,7 +176,7 @@ fn a_service_starts_from_a_backup_and_answers_the_same() {
 }
 
 #[test]
-fn nothing_is_overwritten() {
+fn a_backup_overwrites_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     fill(&sqlite_url(&path), 0..10);
@@ -197,7 +197,7 @@ fn nothing_is_overwritten() {
 
 /// The name may be taken while the backup is made.
 #[test]
-fn a_file_that_appears_meanwhile_is_not_overwritten() {
+fn a_backup_does_not_overwrite_a_file_that_appears_meanwhile() {
     let (folder, url, file) = large();
     let mut calls = 0;
     let done = backup::backup(&url.parse().unwrap(), Settings::default(), &file, |_| {
@@ -304,7 +304,7 @@ fn a_backup_that_is_killed_leaves_none_and_hinders_no_other() {
 }
 
 #[test]
-fn where_it_cannot_be_written_it_says_so() {
+fn a_backup_that_cannot_be_written_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     fill(&sqlite_url(&path), 0..3_000);
@@ -330,7 +330,7 @@ fn a_backup_of_postgresql_to_a_full_disk_says_so() {
 }
 
 #[test]
-fn what_is_no_database_is_not_backed_up() {
+fn a_backup_of_a_file_that_is_no_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("text"), "only some text\n".repeat(999)).unwrap();
@@ -357,7 +357,7 @@ fn what_is_no_database_is_not_backed_up() {
 }
 
 #[test]
-fn an_empty_database_of_postgresql_is_left_as_it_is() {
+fn a_backup_of_an_empty_database_of_postgresql_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::new();
     assert_refused(&backup(&database.url(), &folder.path().join("backup.db")), "no schema of Lyftr's");

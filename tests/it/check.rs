@@ -104,7 +104,7 @@ fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
 }
 
 #[test]
-fn a_row_that_was_taken_away_behind_the_index_is_found() {
+fn a_row_that_was_deleted_behind_the_index_is_found() {
     let (_folder, path) = filled();
     behind_the_index(&path, "DELETE FROM message WHERE seq = 1234");
     assert_found(
@@ -148,7 +148,7 @@ fn an_index_that_is_void_or_missing_is_no_problem() {
 }
 
 #[test]
-fn a_wrong_figure_is_found() {
+fn a_wrong_aggregate_is_found() {
     for (sql, found) in [
         (
             "UPDATE sender SET messages = messages + 1 WHERE number = (SELECT max(number) FROM sender)",
@@ -290,7 +290,7 @@ fn a_row_that_an_index_of_the_database_lacks_is_found() {
 }
 
 #[test]
-fn a_value_that_none_can_have_is_found() {
+fn a_value_that_no_message_can_have_is_found() {
     let (_folder, path) = filled();
     behind_the_index(&path, "UPDATE message SET sender = 'nobody' WHERE seq IN (5, 6)");
     assert_found(&sqlite_url(&path), &["database: 2 messages have an id, number or time that none can have"]);
@@ -317,7 +317,7 @@ fn a_damaged_page_is_found() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_said() {
+fn a_database_that_cannot_be_checked_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("text"), "only some text\n".repeat(999)).unwrap();
@@ -356,7 +356,7 @@ fn a_newer_schema_of_postgresql_is_not_checked() {
 }
 
 #[test]
-fn postgresql_is_sound_until_a_figure_is_wrong() {
+fn postgresql_is_sound_until_an_aggregate_is_wrong() {
     let database = Database::new();
     fill(&database.url());
     assert_sound(&database.url(), "sound: 3000 messages\n");
@@ -411,7 +411,7 @@ fn postgresql_is_sound_until_a_figure_is_wrong() {
 }
 
 #[test]
-fn a_row_that_was_taken_away_from_postgresql_behind_the_figures_is_found() {
+fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     let database = Database::new();
     fill(&database.url());
     let taken = "DELETE FROM message WHERE message_id = (SELECT message_id FROM message WHERE text IS NOT NULL LIMIT 1)";

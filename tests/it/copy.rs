@@ -33,7 +33,7 @@ fn checksums(finished: &Finished) -> [String; 2] {
 }
 
 #[test]
-fn everything_goes_to_postgresql_and_back() {
+fn a_copy_takes_every_message_to_postgresql_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let (first, back) =
         (sqlite_url(&folder.path().join("first.db")), sqlite_url(&folder.path().join("back.db")));
@@ -116,7 +116,7 @@ fn a_conflict_is_told_and_not_copied() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused() {
+fn a_copy_that_cannot_be_meant_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let [from, to] = ["from.db", "to.db"].map(|name| sqlite_url(&folder.path().join(name)));
     let missing = copy(&from, &to, &[]);

@@ -12,6 +12,8 @@ use lyftr::store::sqlite::{Sqlite, Tuning};
 use crate::support::service::{Fault, Faulty};
 use crate::support::{message, parsed};
 
+mod race;
+
 #[test]
 fn an_inbox_that_is_dropped_stores_what_waits_first() {
     let folder = tempfile::tempdir().unwrap();

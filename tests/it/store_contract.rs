@@ -16,7 +16,7 @@ use crate::support::{Fate, fates, message_with, parsed, settle, sqlite_url};
 mod following;
 mod reading;
 
-use following::{messages_are_found_by_their_ids, who_reads_on_in_the_order_of_arrival_misses_nothing};
+use following::{a_reader_in_the_order_of_arrival_misses_no_message, messages_are_found_by_their_ids};
 use reading::*;
 
 const NOON: &str = "2025-01-15T12:00:00Z";
@@ -114,22 +114,22 @@ contract! {
         the_first_writer_of_an_id_wins_inside_one_batch
         the_first_writer_of_an_id_wins_among_racers
         each_field_that_differs_makes_a_conflict
-        what_is_returned_is_what_was_sent
+        messages_are_returned_as_they_were_sent
         the_order_is_total_and_by_time_then_by_bytes
         pages_of_every_size_give_each_row_once
         filters_are_combined_with_and
-        what_no_message_can_hold_is_asked_for_in_vain
+        a_filter_that_no_message_can_match_matches_none
         a_search_is_literal_and_ignores_case
         a_page_may_begin_anywhere
-        an_empty_store_answers
+        an_empty_store_can_be_read
         stats_agree_with_the_rows
         a_reader_never_sees_half_a_batch
-        who_reads_on_in_the_order_of_arrival_misses_nothing
+        a_reader_in_the_order_of_arrival_misses_no_message
         messages_are_found_by_their_ids
-        being_ready_adds_nothing
-        what_was_closed_is_found_again
-        what_a_crash_left_is_found_again
-        after_close_nothing_is_stored_and_nothing_is_lost;
+        a_readiness_check_adds_no_message
+        messages_are_found_again_after_a_close
+        messages_are_found_again_after_a_crash
+        a_closed_store_stores_no_message_and_loses_none;
 }
 
 fn message(id: &str, from: &str, ts: &str, text: Option<&str>) -> Message {
@@ -242,7 +242,7 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parsed(&stored)]);
 }
 
-fn what_is_returned_is_what_was_sent(place: &Place) {
+fn messages_are_returned_as_they_were_sent(place: &Place) {
     let store = place.open();
     let controls: String = ('\u{1}'..='\u{1f}').chain('\u{7f}'..='\u{9f}').collect();
     let emoji = "😀".repeat(4096);
@@ -298,7 +298,7 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     assert!(fates(store.insert(&sent).unwrap()).iter().all(|fate| *fate == Fate::Duplicate));
 }
 
-fn being_ready_adds_nothing(place: &Place) {
+fn a_readiness_check_adds_no_message(place: &Place) {
     let store = place.open();
     store.ready().unwrap();
     assert_eq!(all(store.as_ref()), []);
@@ -309,7 +309,7 @@ fn being_ready_adds_nothing(place: &Place) {
     assert_eq!(all(place.reopen(store).as_ref()), [plain("a")]);
 }
 
-fn what_was_closed_is_found_again(place: &Place) {
+fn messages_are_found_again_after_a_close(place: &Place) {
     let mut store = place.open();
     for n in 0..5 {
         store.insert(&[plain(&format!("{n}"))]).unwrap();
@@ -319,7 +319,7 @@ fn what_was_closed_is_found_again(place: &Place) {
     }
 }
 
-fn what_a_crash_left_is_found_again(place: &Place) {
+fn messages_are_found_again_after_a_crash(place: &Place) {
     let store = place.open();
     for n in 0..3_usize {
         store.insert(&[plain(&format!("{n}"))]).unwrap();
@@ -332,7 +332,7 @@ fn what_a_crash_left_is_found_again(place: &Place) {
     }
 }
 
-fn after_close_nothing_is_stored_and_nothing_is_lost(place: &Place) {
+fn a_closed_store_stores_no_message_and_loses_none(place: &Place) {
     let store = place.open();
     store.insert(&[plain("before")]).unwrap();
     store.close();

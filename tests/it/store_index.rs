@@ -308,7 +308,7 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_anew() {
 }
 
 #[test]
-fn damage_is_noticed_by_what_arrives_too() {
+fn damage_to_the_index_is_noticed_by_messages_that_arrive() {
     let place = Place::filled();
     let store = place.open();
     settle(&store);

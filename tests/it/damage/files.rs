@@ -154,7 +154,7 @@ fn a_database_that_is_mounted_without_its_folder_is_refused() {
 }
 
 #[test]
-fn what_is_mounted_apart_from_the_database_is_refused() {
+fn a_database_with_a_file_that_is_mounted_by_itself_is_refused() {
     let home = killed();
     for ending in &ENDINGS[1..] {
         let part = home.path().join(format!("app.db{ending}"));
@@ -175,7 +175,7 @@ fn what_is_mounted_apart_from_the_database_is_refused() {
 }
 
 #[test]
-fn what_is_linked_apart_from_the_database_is_refused() {
+fn a_database_with_a_file_that_is_linked_or_has_two_names_is_refused() {
     let (home, away) = (killed(), tempfile::tempdir().unwrap());
     let path = home.path().join("app.db");
     for ending in ENDINGS {

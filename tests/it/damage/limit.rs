@@ -84,7 +84,7 @@ fn a_command_ends_with_an_error_at_the_limit() {
 }
 
 #[test]
-fn it_is_ready_again_after_no_thread_could_be_started() {
+fn the_service_is_ready_again_after_no_thread_could_be_started() {
     let process = Process::start();
     // Less than a thread's stack is left.
     limit(&process, Resource::As, Some(process.memory("VmSize") as u64 + (1 << 20)));

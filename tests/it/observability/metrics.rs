@@ -152,7 +152,7 @@ fn the_page_tells_what_the_store_takes_and_what_is_left_unless_it_is_on_a_server
 }
 
 #[test]
-fn the_page_comes_without_the_figures_of_a_disk_that_hangs() {
+fn the_page_comes_without_the_sizes_of_a_disk_that_hangs() {
     let service = Service::start();
     let mut client = service.client();
     service.faulty().spaces.all(Fault::Block);

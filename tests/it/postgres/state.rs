@@ -209,7 +209,7 @@ fn readiness_and_the_thread_that_derives_move_the_sequence_on() {
 }
 
 #[test]
-fn who_may_not_move_the_sequence_on_is_told_what_to_do() {
+fn a_role_that_may_not_move_the_sequence_on_is_told_what_to_do() {
     let database = Database::new();
     let owner = open(&database);
     store(&owner, 0..5);

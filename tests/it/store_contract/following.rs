@@ -29,7 +29,7 @@ impl Follower {
     }
 }
 
-pub(super) fn who_reads_on_in_the_order_of_arrival_misses_nothing(place: &Place) {
+pub(super) fn a_reader_in_the_order_of_arrival_misses_no_message(place: &Place) {
     const WRITERS: usize = 6;
     const BATCHES: usize = 40;
     let first = place.open();

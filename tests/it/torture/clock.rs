@@ -11,7 +11,7 @@ use crate::support::senders::{Load, pause};
 const YEAR_S: i64 = 365 * 24 * 3600;
 
 #[test]
-fn nothing_is_lost_or_cut_off_when_the_clock_jumps() {
+fn no_message_is_lost_and_no_request_cut_off_when_the_clock_jumps() {
     let mut torture = Torture::new("clock", 6);
     let shim = Shim::new();
     let process = shim.under(Process::builder()).start();

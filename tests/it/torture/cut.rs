@@ -78,7 +78,7 @@ fn carry(mut from: impl End, mut to: impl End, mode: &AtomicU8, cut: u8) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_cut_connections_and_the_retry_lands_once() {
+fn acknowledged_messages_survive_cut_connections_and_the_retry_lands_once() {
     let mut torture = Torture::new("cut", 6);
     let database = Database::new();
     let wire = Wire::to(Cluster::shared().socket());

@@ -11,7 +11,7 @@ use crate::support::senders::{Load, pause};
 use crate::support::{eventually, message, message_with};
 
 #[test]
-fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
+fn acknowledged_messages_survive_writes_and_syncs_that_fail() {
     let mut torture = Torture::new("fault", 8);
     let shim = Shim::new();
     let mut process = shim.under(Process::builder().env("LOG_LEVEL", "WARN")).start_silent();
@@ -44,7 +44,7 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_believed_of_the_connection() {
+fn a_connection_whose_sync_failed_is_not_trusted() {
     let shim = Shim::new();
     let mut process = shim.under(Process::builder()).start();
     let mut client = process.client();
@@ -90,7 +90,7 @@ fn a_failed_sync_heals_while_another_program_reads() {
 /// the next part, which fails, takes back both. A checkpoint that then goes on where the last one ended would have the
 /// log begin anew without the first part.
 #[test]
-fn what_a_checkpoint_has_moved_is_moved_again_after_its_sync_has_failed() {
+fn a_checkpoint_whose_sync_failed_is_done_again() {
     let shim = Shim::new();
     let mut process = shim.under(Process::builder()).start();
     let mut client = process.client();

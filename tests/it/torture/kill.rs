@@ -16,7 +16,7 @@ use crate::support::{eventually, lasting_port, message};
 const KILLS_PER_DATABASE: u64 = 50;
 
 #[test]
-fn what_was_acknowledged_survives_kill_9() {
+fn acknowledged_messages_survive_kill_9() {
     let mut torture = Torture::new("kill", 30);
     let mut left = torture.rounds;
     while left > 0 {

@@ -8,7 +8,7 @@ use crate::support::senders::{Load, pause};
 use crate::support::{DEADLINE, eventually};
 
 #[test]
-fn what_was_acknowledged_survives_locks_of_another_process() {
+fn acknowledged_messages_survive_locks_of_another_process() {
     let mut torture = Torture::new("lock", 3);
     let process = Process::builder().env("LOG_LEVEL", "ERROR").start_silent();
     let load = Load::new(process.address());

@@ -47,7 +47,7 @@ fn offer(load: &Load, senders: u64, torture: &mut Torture, beside: impl FnOnce()
 }
 
 #[test]
-fn ten_times_too_much_is_refused_early_and_what_can_be_stored_is() {
+fn ten_times_too_many_messages_are_refused_early_and_those_that_can_be_stored_are() {
     let mut torture = Torture::new("overload", 1);
     let shim = Shim::new();
     let builder = Process::builder().env("LOG_LEVEL", "ERROR").env("QUEUE_MAX", &QUEUE_MAX.to_string());

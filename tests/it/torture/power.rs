@@ -79,7 +79,7 @@ fn run(command: &mut Command) -> Result<String, String> {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_power_cut() {
+fn acknowledged_messages_survive_a_power_cut() {
     let disk = match Disk::make() {
         Ok(disk) => disk,
         Err(why) => {

@@ -12,7 +12,7 @@ use crate::support::senders::{Load, pause};
 const REPLICAS: usize = 3;
 
 #[test]
-fn what_was_acknowledged_by_any_of_three_processes_is_there_once() {
+fn messages_acknowledged_by_any_of_three_processes_are_stored_once() {
     let mut torture = Torture::new("replicas", 10);
     let database = Database::new();
     let ports: Vec<u16> = (0..REPLICAS).map(|_| lasting_port()).collect();

@@ -7,7 +7,7 @@ use crate::support::process::Process;
 use crate::support::senders::{Load, pause};
 
 #[test]
-fn what_was_acknowledged_survives_a_killed_postgresql() {
+fn acknowledged_messages_survive_a_killed_postgresql() {
     let mut torture = Torture::new("server", 3);
     let mut cluster = Cluster::start(&[]);
     let database = cluster.database();

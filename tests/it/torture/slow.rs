@@ -15,7 +15,7 @@ use crate::support::senders::{Load, SENDERS, pause};
 const TOO_SLOW_MS: u32 = 7000;
 
 #[test]
-fn what_was_acknowledged_survives_a_disk_that_is_slow() {
+fn acknowledged_messages_survive_a_slow_disk() {
     let mut torture = Torture::new("slow", 2);
     let shim = Shim::new();
     let process = shim.under(Process::builder().env("LOG_LEVEL", "ERROR")).start_silent();
@@ -47,7 +47,7 @@ fn what_was_acknowledged_survives_a_disk_that_is_slow() {
 }
 
 #[test]
-fn a_process_that_is_frozen_goes_on_where_it_was() {
+fn a_service_that_was_frozen_goes_on_where_it_was() {
     let process = Process::builder().env("LOG_LEVEL", "ERROR").start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
