@@ -38,7 +38,7 @@ bench-postgres: ## Measure the service on PostgreSQL, next to one INSERT a reque
 torture: ## Kill, cut, fail, lock, slow down and flood the service, and its PostgreSQL; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture
 
-mutants: ## Change the code in ways that some test should notice, and say what none did; takes hours, or ARGS="parsers inbox" for a part
+mutants: ## Change the code in ways that some test should notice, and say what none did; takes hours, or ARGS="inbox store/sqlite" for a part
 	scripts/mutants $(ARGS)
 
 test-containers: ## Run the containers' tests on the Docker engine that is here

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use crate::engine::{Stack, Thing, docker, image, text, try_docker};
 use crate::support::client::Client;
-use crate::support::senders::{Dice, Load};
+use crate::support::senders::{Load, pause};
 use crate::support::{SECRET, eventually, message};
 
 const KILLS: usize = 5;
@@ -14,8 +16,8 @@ const KILLS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Lets senders work at `load` while `hurt` is done.
-pub(crate) fn under_load(load: &Load, hurt: impl FnOnce(&mut Dice)) {
-    load.while_sending(&mut Dice::new(7), PAUSE, hurt);
+pub(crate) fn under_load(load: &Load, hurt: impl FnOnce(&mut Rng)) {
+    load.while_sending(&mut Rng::with_seed(7), PAUSE, hurt);
 }
 
 /// Waits until something is stored again; how long that took.
@@ -38,8 +40,8 @@ fn what_was_acknowledged_outlives_docker_stop_and_docker_kill() {
     let stack = Stack::up("");
     let container = stack.container("api");
     let load = Load::new(stack.address());
-    under_load(&load, |dice| {
-        dice.pause(500);
+    under_load(&load, |rng| {
+        pause(rng, 500);
         // Killed after these ten seconds, with another exit code, if it has not ended by then.
         docker(&["stop", "--time", "10", &container]);
         assert_eq!(
@@ -50,7 +52,7 @@ fn what_was_acknowledged_outlives_docker_stop_and_docker_kill() {
         println!("after docker stop and start: stored again after {} ms", healing(&load).as_millis());
         assert_kept(&load);
         for round in 0..KILLS {
-            dice.pause(700);
+            pause(rng, 700);
             docker(&["kill", &container]);
             docker(&["start", &container]);
             println!("docker kill {round}: stored again after {} ms", healing(&load).as_millis());

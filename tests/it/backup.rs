@@ -3,47 +3,30 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use lyftr::message::{self, Message};
+use lyftr::message::Message;
 use lyftr::store::backup::{self, Progress};
-use lyftr::store::{self, Settings, Store, Url};
+use lyftr::store::{self, Settings, Url};
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use serde_json::json;
 use tempfile::TempDir;
 
 use crate::damage::disk::Disk;
+use crate::support::client::Client;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
 use crate::support::sandbox::Sandbox;
-use crate::support::{Fate, eventually, fates, message_with};
-
-fn open(url: &str) -> Arc<dyn Store> {
-    store::open(&url.parse::<Url>().unwrap(), Settings::default()).unwrap()
-}
-
-fn sqlite(path: &Path) -> String {
-    format!("sqlite:///{}", path.display())
-}
+use crate::support::{Fate, eventually, fates, filled_store, message_with, open_store, parsed, sqlite_url};
 
 fn made(id: &str, text: &str) -> Message {
-    let body =
-        json!({"message_id": id, "from": "+1", "to": "+2", "ts": "2025-01-15T10:00:00.50Z", "text": text});
-    message::parse(body.to_string().as_bytes()).unwrap()
+    parsed(&message_with(id, "+1", "2025-01-15T10:00:00.50Z", Some(text)))
 }
 
 fn fill(url: &str, range: std::ops::Range<usize>) {
-    let store = open(url);
-    let all: Vec<Message> =
-        range.map(|n| made(&format!("m{}", n * 7919 % 100_003), &"x".repeat(n % 2_000))).collect();
-    for batch in all.chunks(500) {
-        store.insert(batch).unwrap();
-    }
-    store.close();
+    let nth = |n: usize| made(&format!("m{}", n * 7919 % 100_003), &"x".repeat(n % 2_000));
+    filled_store(url, &range.map(nth).collect::<Vec<_>>()).close();
 }
 
 /// The ids in a backup, which is opened as it is, and must be sound.
@@ -88,7 +71,7 @@ fn names(folder: &Path, begin: &str) -> Vec<String> {
 fn large() -> (TempDir, String, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
-    fill(&sqlite(&path), 0..1);
+    fill(&sqlite_url(&path), 0..1);
     let conn = Connection::open(&path).unwrap();
     conn.execute_batch(
         "WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 300)
@@ -96,33 +79,22 @@ fn large() -> (TempDir, String, PathBuf) {
     )
     .unwrap();
     let backup = folder.path().join("backup.db");
-    (folder, sqlite(&path), backup)
+    (folder, sqlite_url(&path), backup)
 }
 
 #[test]
 fn a_backup_under_load_holds_every_message_acknowledged_before_it_began() {
     let service = Process::start();
     let folder = tempfile::tempdir().unwrap();
-    let url = service.database_on_server().map_or_else(|| sqlite(&service.database()), Database::url);
+    let url = service.database_on_server().map_or_else(|| sqlite_url(&service.database()), Database::url);
     let acknowledged = Mutex::new(BTreeSet::new());
-    let stop = AtomicBool::new(false);
     let total = || acknowledged.lock().unwrap().len();
-    std::thread::scope(|scope| {
-        for sender in 0..6 {
-            let (service, acknowledged, stop) = (&service, &acknowledged, &stop);
-            scope.spawn(move || {
-                let mut client = service.client();
-                for n in 0.. {
-                    if stop.load(Relaxed) {
-                        break;
-                    }
-                    let id = format!("{sender} {n}");
-                    let text = "long ".repeat(500);
-                    client.store(&message_with(&id, "+1", "2025-01-15T10:00:00Z", Some(&text)));
-                    acknowledged.lock().unwrap().insert(id);
-                }
-            });
-        }
+    let send = |client: &mut Client, sender, n| {
+        let (id, text) = (format!("{sender} {n}"), "long ".repeat(500));
+        client.store(&message_with(&id, "+1", "2025-01-15T10:00:00Z", Some(&text)));
+        acknowledged.lock().unwrap().insert(id);
+    };
+    service.while_sending(6, send, || {
         for round in 0..3 {
             let there = total();
             eventually("some more are stored", || (total() > there + 500).then_some(()));
@@ -136,7 +108,6 @@ fn a_backup_under_load_holds_every_message_acknowledged_before_it_began() {
         }
         let there = total();
         eventually("the senders go on", || (total() > there).then_some(()));
-        stop.store(true, Relaxed);
     });
     assert_eq!(names(folder.path(), ""), ["backup 0", "backup 1", "backup 2"]);
 }
@@ -144,11 +115,11 @@ fn a_backup_under_load_holds_every_message_acknowledged_before_it_began() {
 /// Pages are copied in steps. What is written between any two of them neither gets into the copy nor makes it begin
 /// anew, however much that is.
 #[test]
-fn what_is_written_meanwhile_does_not_make_it_begin_anew() {
+fn a_backup_does_not_begin_anew_when_messages_are_written_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let (path, file) = (folder.path().join("app.db"), folder.path().join("backup.db"));
-    fill(&sqlite(&path), 0..12_000);
-    let url: Url = sqlite(&path).parse().unwrap();
+    fill(&sqlite_url(&path), 0..12_000);
+    let url: Url = sqlite_url(&path).parse().unwrap();
     let store = store::open(&url, Settings::default()).unwrap();
     let mut steps = Vec::new();
     let done = backup::backup(&url, Settings::default(), &file, |progress| {
@@ -184,7 +155,7 @@ fn a_service_starts_from_a_backup_and_answers_the_same() {
         let text = (n % 4 > 0).then(|| format!("text {n} ПРИВЕТ 😀"));
         client.store(&message_with(&id, &format!("+{}", n % 7 + 1), &ts, text.as_deref()));
     }
-    let url = service.database_on_server().map_or_else(|| sqlite(&service.database()), Database::url);
+    let url = service.database_on_server().map_or_else(|| sqlite_url(&service.database()), Database::url);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
     assert_made(&backup(&url, &file), &file, 150);
@@ -204,10 +175,10 @@ fn a_service_starts_from_a_backup_and_answers_the_same() {
 }
 
 #[test]
-fn nothing_is_overwritten() {
+fn a_backup_overwrites_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
-    fill(&sqlite(&path), 0..10);
+    fill(&sqlite_url(&path), 0..10);
     for existing in ["file", "folder", "link"] {
         let file = folder.path().join(existing);
         match existing {
@@ -216,16 +187,16 @@ fn nothing_is_overwritten() {
             // One that leads nowhere is a name that is taken, too.
             _ => std::os::unix::fs::symlink("nowhere", &file).unwrap(),
         }
-        assert_refused(&backup(&sqlite(&path), &file), "exists, and a backup overwrites nothing");
+        assert_refused(&backup(&sqlite_url(&path), &file), "exists, and a backup overwrites nothing");
         assert_eq!(names(folder.path(), existing), [existing]);
     }
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "mine");
-    assert_refused(&backup(&sqlite(&path), &path), "exists");
+    assert_refused(&backup(&sqlite_url(&path), &path), "exists");
 }
 
 /// The name may be taken while the backup is made.
 #[test]
-fn a_file_that_appears_meanwhile_is_not_overwritten() {
+fn a_backup_does_not_overwrite_a_file_that_appears_meanwhile() {
     let (folder, url, file) = large();
     let mut calls = 0;
     let done = backup::backup(&url.parse().unwrap(), Settings::default(), &file, |_| {
@@ -332,20 +303,20 @@ fn a_backup_that_is_killed_leaves_none_and_hinders_no_other() {
 }
 
 #[test]
-fn where_it_cannot_be_written_it_says_so() {
+fn a_backup_that_cannot_be_written_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
-    fill(&sqlite(&path), 0..3_000);
+    fill(&sqlite_url(&path), 0..3_000);
     let nowhere = folder.path().join("none/backup.db");
-    assert_refused(&backup(&sqlite(&path), &nowhere), "cannot make the backup");
+    assert_refused(&backup(&sqlite_url(&path), &nowhere), "cannot make the backup");
     let in_a_file = path.join("backup.db");
-    assert_refused(&backup(&sqlite(&path), &in_a_file), "cannot make the backup");
+    assert_refused(&backup(&sqlite_url(&path), &in_a_file), "cannot make the backup");
     let Some(disk) = Disk::mount("size=1m") else { return };
     let file = disk.path().join("backup.db");
-    assert_refused(&backup(&sqlite(&path), &file), "the disk is full");
+    assert_refused(&backup(&sqlite_url(&path), &file), "the disk is full");
     assert_eq!(names(disk.path(), ""), [""; 0]);
     disk.remount("ro");
-    assert_refused(&backup(&sqlite(&path), &file), "cannot make the backup");
+    assert_refused(&backup(&sqlite_url(&path), &file), "cannot make the backup");
 }
 
 #[test]
@@ -358,13 +329,13 @@ fn a_backup_of_postgresql_to_a_full_disk_says_so() {
 }
 
 #[test]
-fn what_is_no_database_is_not_backed_up() {
+fn a_backup_of_a_file_that_is_no_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("text"), "only some text\n".repeat(999)).unwrap();
     std::fs::write(at("empty"), "").unwrap();
     Connection::open(at("other")).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
-    fill(&sqlite(&at("newer")), 0..1);
+    fill(&sqlite_url(&at("newer")), 0..1);
     Connection::open(at("newer")).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     for (name, why) in [
         ("missing", "there is no database"),
@@ -373,7 +344,7 @@ fn what_is_no_database_is_not_backed_up() {
         ("other", "a database of another program"),
         ("newer", "schema version 99"),
     ] {
-        assert_refused(&backup(&sqlite(&at(name)), &at("backup")), why);
+        assert_refused(&backup(&sqlite_url(&at(name)), &at("backup")), why);
         assert_eq!(names(folder.path(), "backup"), [""; 0], "{name}");
     }
     assert!(!at("missing").exists());
@@ -385,7 +356,7 @@ fn what_is_no_database_is_not_backed_up() {
 }
 
 #[test]
-fn an_empty_database_of_postgresql_is_left_as_it_is() {
+fn a_backup_of_an_empty_database_of_postgresql_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::new();
     assert_refused(&backup(&database.url(), &folder.path().join("backup.db")), "no schema of Lyftr's");
@@ -401,7 +372,7 @@ fn a_backup_of_postgresql_goes_back_with_copy() {
     fill(&database.url(), 0..5_000);
     assert_made(&backup(&database.url(), &file), &file, 5_000);
     assert_eq!(names(folder.path(), ""), ["backup.db"]);
-    let copied = Process::builder().args(&["copy", "--from", &sqlite(&file), "--to", &other.url()]).run();
+    let copied = Process::builder().args(&["copy", "--from", &sqlite_url(&file), "--to", &other.url()]).run();
     assert_eq!(copied.code(), Some(0), "{}", copied.stderr);
     let sum = "SELECT sum(('x' || left(md5((message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)::text), 15))::bit(60)::bigint % 1000003)::bigint FROM message";
     assert_eq!(database.number(sum), other.number(sum));
@@ -432,7 +403,7 @@ fn a_backup_of_postgresql_waits_for_batches_that_began_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backup.db");
     let database = Database::new();
-    let (slow, quick) = (open(&database.url()), open(&database.url()));
+    let (slow, quick) = (open_store(&database.url()), open_store(&database.url()));
     let other = database.session_that_stores("slow");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| slow.insert(&[made("slow", "")]).unwrap());

@@ -3,42 +3,20 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 
-use lyftr::message::{self, Message};
-use lyftr::store::{self, Settings, Url};
 use rusqlite::Connection;
-use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::client::Client;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
-use crate::support::{message_with, settle};
+use crate::support::{filled_store, message_with, mixed, open_store, parsed, settle, sqlite_url};
 
 const MANY: usize = 3_000;
 
-fn sqlite(path: &Path) -> String {
-    format!("sqlite:///{}", path.display())
-}
-
-fn messages() -> Vec<Message> {
-    let nth = |n: usize| {
-        let ts = format!("2025-01-{:02}T10:{:02}:00{}Z", n % 28 + 1, n * 7 % 60, ["", ".5", ".50"][n % 3]);
-        let text = (!n.is_multiple_of(5)).then(|| format!("Secret {n} ПРИВЕТ 😀 {}", "xyz".repeat(n % 40)));
-        let body = json!({"message_id": format!("m {:05}", n * 7919 % 100_003), "from": format!("+4917{}", n % 17),
-            "to": format!("+{}", n % 3), "ts": ts, "text": text});
-        message::parse(body.to_string().as_bytes()).unwrap()
-    };
-    (0..MANY).map(nth).collect()
-}
-
 /// Fills a store, and waits until everything is derived.
 fn fill(url: &str) {
-    let store = store::open(&url.parse::<Url>().unwrap(), Settings::default()).unwrap();
-    for batch in messages().chunks(500) {
-        store.insert(batch).unwrap();
-    }
+    let store = filled_store(url, &mixed(0..MANY));
     settle(store.as_ref());
     store.close();
 }
@@ -47,7 +25,7 @@ fn fill(url: &str) {
 fn filled() -> (TempDir, PathBuf) {
     static ONE: LazyLock<TempDir> = LazyLock::new(|| {
         let folder = tempfile::tempdir().unwrap();
-        fill(&sqlite(&folder.path().join("app.db")));
+        fill(&sqlite_url(&folder.path().join("app.db")));
         folder
     });
     let folder = tempfile::tempdir().unwrap();
@@ -95,47 +73,30 @@ pub(crate) fn behind_the_index(path: &Path, sql: &str) {
 #[test]
 fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
     let (folder, path) = filled();
-    assert_sound(&sqlite(&path), "sound: 3000 messages\n");
+    assert_sound(&sqlite_url(&path), "sound: 3000 messages\n");
     let service = Process::builder().folder(folder.path()).start();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for sender in 0..3 {
-            let (service, stop) = (&service, &stop);
-            scope.spawn(move || {
-                let mut client = service.client();
-                for n in 0.. {
-                    if stop.load(Relaxed) {
-                        break;
-                    }
-                    let text = format!("Text {n}");
-                    let from = format!("+{}", n % 9);
-                    client.store(&message_with(
-                        &format!("{sender} {n}"),
-                        &from,
-                        "2025-01-15T10:00:00Z",
-                        Some(&text),
-                    ));
-                }
-            });
-        }
+    let send = |client: &mut Client, sender, n| {
+        let (id, from, text) = (format!("{sender} {n}"), format!("+{}", n % 9), format!("Text {n}"));
+        client.store(&message_with(&id, &from, "2025-01-15T10:00:00Z", Some(&text)));
+    };
+    service.while_sending(3, send, || {
         for _ in 0..4 {
-            let done = check(&sqlite(&path));
+            let done = check(&sqlite_url(&path));
             assert_eq!((done.code(), done.stderr.as_str()), (Some(0), ""), "{}", done.stdout);
             assert!(done.stdout.starts_with("sound: "), "{}", done.stdout);
         }
-        stop.store(true, Relaxed);
     });
     drop(service);
     // Killed, so that its log is still there.
-    let done = check(&sqlite(&path));
+    let done = check(&sqlite_url(&path));
     assert!(done.stdout.starts_with("sound: "), "{}{}", done.stdout, done.stderr);
     let backup = folder.path().join("backup.db");
     let made = Process::builder()
-        .env("DATABASE_URL", &sqlite(&path))
+        .env("DATABASE_URL", &sqlite_url(&path))
         .args(&["backup", backup.to_str().unwrap()])
         .run();
     assert_eq!(made.code(), Some(0), "{}", made.stderr);
-    let done = check(&sqlite(&backup));
+    let done = check(&sqlite_url(&backup));
     assert_eq!(done.code(), Some(0), "{}", done.stdout);
     assert!(done.stdout.starts_with("index: there is none"), "{}", done.stdout);
     let beside = ["-wal", "-shm", "-journal", "-index", "-lock"];
@@ -143,11 +104,11 @@ fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
 }
 
 #[test]
-fn a_row_that_was_taken_away_behind_the_index_is_found() {
+fn a_row_that_was_deleted_behind_the_index_is_found() {
     let (_folder, path) = filled();
     behind_the_index(&path, "DELETE FROM message WHERE seq = 1234");
     assert_found(
-        &sqlite(&path),
+        &sqlite_url(&path),
         &[
             "index: entries of by_number: expected 8997, found 9000",
             "index: entries in all steps of time_step: expected 2999, found 3000",
@@ -162,7 +123,7 @@ fn a_row_that_was_changed_behind_the_index_is_found() {
     let (_folder, path) = filled();
     behind_the_index(&path, "UPDATE message SET sender = '+49999', text = 'zzz' WHERE seq = 1234");
     assert_found(
-        &sqlite(&path),
+        &sqlite_url(&path),
         &[
             "index: entries of by_number: 9000, as expected, but others",
             "index: groups of three characters in by_text: ",
@@ -176,18 +137,18 @@ fn an_index_that_is_void_or_missing_is_no_problem() {
     let (_folder, path) = filled();
     Connection::open(&path).unwrap().execute("DELETE FROM message WHERE seq = 1234", ()).unwrap();
     let void = "index: it was made from other messages, and is not compared; the service makes it anew\n";
-    assert_sound(&sqlite(&path), &format!("{void}sound: 2999 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{void}sound: 2999 messages\n"));
     let index = path.with_extension("db-index");
     Connection::open(&index).unwrap().execute_batch("PRAGMA user_version = 77").unwrap();
     let older = "index: it is of another version; the service makes it anew\n";
-    assert_sound(&sqlite(&path), &format!("{older}sound: 2999 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{older}sound: 2999 messages\n"));
     std::fs::remove_file(index).unwrap();
     let none = "index: there is none; a start of the service makes it\n";
-    assert_sound(&sqlite(&path), &format!("{none}sound: 2999 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{none}sound: 2999 messages\n"));
 }
 
 #[test]
-fn a_wrong_figure_is_found() {
+fn a_wrong_aggregate_is_found() {
     for (sql, found) in [
         (
             "UPDATE sender SET messages = messages + 1 WHERE number = (SELECT max(number) FROM sender)",
@@ -233,7 +194,7 @@ fn a_wrong_figure_is_found() {
         let (_folder, path) = filled();
         let changed = Connection::open(path.with_extension("db-index")).unwrap().execute(sql, ()).unwrap();
         assert_eq!(changed, 1, "{sql}");
-        assert_found(&sqlite(&path), found);
+        assert_found(&sqlite_url(&path), found);
     }
 }
 
@@ -241,7 +202,7 @@ fn a_wrong_figure_is_found() {
 fn steps_that_are_all_gone_are_found() {
     let (_folder, path) = filled();
     Connection::open(path.with_extension("db-index")).unwrap().execute("DELETE FROM time_step", ()).unwrap();
-    assert_found(&sqlite(&path), &["index: entries in all steps of time_step: expected 3000, found 0"]);
+    assert_found(&sqlite_url(&path), &["index: entries in all steps of time_step: expected 3000, found 0"]);
 }
 
 #[test]
@@ -253,7 +214,7 @@ fn a_schema_that_was_changed_is_found() {
          DROP TRIGGER message_was_changed; CREATE TRIGGER message_was_changed AFTER UPDATE ON message BEGIN SELECT 1; END",
     )
     .unwrap();
-    let done = check(&sqlite(&path));
+    let done = check(&sqlite_url(&path));
     assert_eq!(done.code(), Some(1));
     for line in [
         "database: there is no index message_by_instant",
@@ -265,7 +226,7 @@ fn a_schema_that_was_changed_is_found() {
         assert!(done.stdout.lines().any(|found| found == line), "{line}:\n{}", done.stdout);
     }
     conn.execute_batch("PRAGMA user_version = 99").unwrap();
-    let newer = check(&sqlite(&path));
+    let newer = check(&sqlite_url(&path));
     assert_eq!((newer.code(), newer.stdout.as_str()), (Some(1), ""));
     assert!(newer.stderr.contains("schema version 99"), "{}", newer.stderr);
 }
@@ -288,23 +249,23 @@ fn columns_that_somebody_adds_are_mentioned_and_left_alone() {
     columns(&path.with_extension("db-index"), &["state", "by_number", "sender", "number_step", "time_step"]);
     let remark = |table| format!("database: the table {table} has columns that are not of Lyftr's making\n");
     let remarks = remark("edition") + &remark("message");
-    assert_sound(&sqlite(&path), &format!("{remarks}sound: 3000 messages\n"));
-    let store = store::open(&sqlite(&path).parse::<Url>().unwrap(), Settings::default()).unwrap();
+    assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3000 messages\n"));
+    let store = open_store(&sqlite_url(&path));
     for n in 0..600 {
         let more = message_with(&format!("more {n}"), "+1", "2025-01-15T10:00:00Z", Some("More"));
-        store.insert(&[message::parse(more.to_string().as_bytes()).unwrap()]).unwrap();
+        store.insert(&[parsed(&more)]).unwrap();
     }
     settle(store.as_ref());
     store.close();
-    assert_sound(&sqlite(&path), &format!("{remarks}sound: 3600 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3600 messages\n"));
     let (backup, copy) = (folder.path().join("backup.db"), folder.path().join("copy.db"));
     let run = |arguments: &[&str]| {
-        let done = Process::builder().env("DATABASE_URL", &sqlite(&path)).args(arguments).run();
+        let done = Process::builder().env("DATABASE_URL", &sqlite_url(&path)).args(arguments).run();
         assert_eq!(done.code(), Some(0), "{}", done.stderr);
     };
     run(&["backup", backup.to_str().unwrap()]);
-    run(&["copy", "--from", &sqlite(&backup), "--to", &sqlite(&copy)]);
-    assert_sound(&sqlite(&copy), "sound: 3600 messages\n");
+    run(&["copy", "--from", &sqlite_url(&backup), "--to", &sqlite_url(&copy)]);
+    assert_sound(&sqlite_url(&copy), "sound: 3600 messages\n");
 }
 
 /// SQLite itself says so: all pages can be read, and each is right by itself.
@@ -325,14 +286,14 @@ fn a_row_that_an_index_of_the_database_lacks_is_found() {
     index_made_of(&format!("{sql} WHERE seq <> 1234"));
     Connection::open(&path).unwrap().execute_batch("REINDEX message_by_instant").unwrap();
     index_made_of(&sql);
-    assert_found(&sqlite(&path), &["database: row 1234 missing from index message_by_instant"]);
+    assert_found(&sqlite_url(&path), &["database: row 1234 missing from index message_by_instant"]);
 }
 
 #[test]
-fn a_value_that_none_can_have_is_found() {
+fn a_value_that_no_message_can_have_is_found() {
     let (_folder, path) = filled();
     behind_the_index(&path, "UPDATE message SET sender = 'nobody' WHERE seq IN (5, 6)");
-    assert_found(&sqlite(&path), &["database: 2 messages have an id, number or time that none can have"]);
+    assert_found(&sqlite_url(&path), &["database: 2 messages have an id, number or time that none can have"]);
 }
 
 #[test]
@@ -348,15 +309,15 @@ fn a_damaged_page_is_found() {
             let mut was = vec![0; 4096];
             open.read_exact_at(&mut was, page * 4096).unwrap();
             open.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
-            assert_found(&sqlite(&path), &[place]);
+            assert_found(&sqlite_url(&path), &[place]);
             open.write_all_at(&was, page * 4096).unwrap();
         }
-        assert_sound(&sqlite(&path), "sound: 3000 messages\n");
+        assert_sound(&sqlite_url(&path), "sound: 3000 messages\n");
     }
 }
 
 #[test]
-fn what_cannot_be_checked_is_said() {
+fn a_database_that_cannot_be_checked_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("text"), "only some text\n".repeat(999)).unwrap();
@@ -366,7 +327,7 @@ fn what_cannot_be_checked_is_said() {
         ("text", "cannot read the database"),
         ("empty", "no schema of Lyftr's"),
     ] {
-        let done = check(&sqlite(&at(name)));
+        let done = check(&sqlite_url(&at(name)));
         assert_eq!((done.code(), done.stdout.as_str()), (Some(1), ""), "{name}");
         assert!(done.stderr.contains(why), "{}", done.stderr);
     }
@@ -395,7 +356,7 @@ fn a_newer_schema_of_postgresql_is_not_checked() {
 }
 
 #[test]
-fn postgresql_is_sound_until_a_figure_is_wrong() {
+fn postgresql_is_sound_until_an_aggregate_is_wrong() {
     let database = Database::new();
     fill(&database.url());
     assert_sound(&database.url(), "sound: 3000 messages\n");
@@ -450,7 +411,7 @@ fn postgresql_is_sound_until_a_figure_is_wrong() {
 }
 
 #[test]
-fn a_row_that_was_taken_away_from_postgresql_behind_the_figures_is_found() {
+fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     let database = Database::new();
     fill(&database.url());
     let taken = "DELETE FROM message WHERE message_id = (SELECT message_id FROM message WHERE text IS NOT NULL LIMIT 1)";

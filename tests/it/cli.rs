@@ -85,7 +85,7 @@ fn help_mentions_every_setting() {
 }
 
 #[test]
-fn what_is_unknown_is_a_mistake_of_the_caller() {
+fn an_unknown_command_or_flag_is_an_error_of_the_caller() {
     for arguments in
         [&["unknown"][..], &["--unknown"], &["send", "--connections", "0"], &["sign", "one", "two"]]
     {

@@ -1,47 +1,14 @@
 //! `lyftr copy`: everything from one store into another, whichever they are.
 
-use std::path::Path;
-use std::sync::Arc;
+use lyftr::message::Message;
 
-use lyftr::message::{self, Message};
-use lyftr::store::{self, Settings, Store, Url};
-use serde_json::json;
-
-use crate::support::eventually;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
-
-fn sqlite(folder: &Path, name: &str) -> String {
-    format!("sqlite:///{}", folder.join(name).display())
-}
-
-fn open(url: &str) -> Arc<dyn Store> {
-    store::open(&url.parse::<Url>().unwrap(), Settings::default()).unwrap()
-}
-
-fn messages(count: usize) -> Vec<Message> {
-    (0..count)
-        .map(|n| {
-            let text = (n % 3 > 0).then(|| format!("text {n} ПРИВЕТ 😀 {}", "x".repeat(n % 50)));
-            let ts = format!("2025-01-{:02}T10:00:00{}Z", n * 7 % 28 + 1, ["", ".5", ".50"][n % 3]);
-            let body = json!({"message_id": format!("m {:05}", n * 7919 % 100_003), "from": format!("+{}", n % 17 + 1),
-                "to": "+2", "ts": ts, "text": text});
-            message::parse(body.to_string().as_bytes()).unwrap()
-        })
-        .collect()
-}
-
-fn fill(url: &str, messages: &[Message]) {
-    let store = open(url);
-    for batch in messages.chunks(500) {
-        store.insert(batch).unwrap();
-    }
-    store.close();
-}
+use crate::support::{eventually, filled_store, mixed, open_store, sqlite_url};
 
 /// What a store has, in the order of arrival.
 fn content(url: &str) -> Vec<Message> {
-    let store = open(url);
+    let store = open_store(url);
     let (mut after, mut all) = (0, Vec::new());
     loop {
         let arrived = store.arrived(after, 1000).unwrap();
@@ -66,12 +33,13 @@ fn checksums(finished: &Finished) -> [String; 2] {
 }
 
 #[test]
-fn everything_goes_to_postgresql_and_back() {
+fn a_copy_takes_every_message_to_postgresql_and_back() {
     let folder = tempfile::tempdir().unwrap();
-    let (first, back) = (sqlite(folder.path(), "first.db"), sqlite(folder.path(), "back.db"));
+    let (first, back) =
+        (sqlite_url(&folder.path().join("first.db")), sqlite_url(&folder.path().join("back.db")));
     let database = Database::new();
-    let sent = messages(5_000);
-    fill(&first, &sent);
+    let sent = mixed(0..5_000);
+    filled_store(&first, &sent).close();
     for (from, to) in [(&first, &database.url()), (&database.url(), &back)] {
         let done = copy(from, to, &[]);
         assert_eq!(done.code(), Some(0), "{}", done.stderr);
@@ -90,9 +58,9 @@ fn everything_goes_to_postgresql_and_back() {
 #[test]
 fn a_copy_that_was_broken_off_is_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
-    let from = sqlite(folder.path(), "from.db");
+    let from = sqlite_url(&folder.path().join("from.db"));
     let database = Database::new();
-    fill(&from, &messages(20_000));
+    filled_store(&from, &mixed(0..20_000)).close();
     let arguments = ["copy", "--from", &from, "--to", &database.url()];
     let mut process = Process::builder().args(&arguments).spawn();
     let copied = eventually("some of it is copied", || {
@@ -115,10 +83,10 @@ fn a_copy_that_was_broken_off_is_gone_on_with() {
 #[test]
 fn a_target_with_other_messages_is_left_alone_unless_told() {
     let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| sqlite(folder.path(), name));
-    let all = messages(30);
-    fill(&from, &all[..20]);
-    fill(&to, &all[10..]);
+    let [from, to] = ["from.db", "to.db"].map(|name| sqlite_url(&folder.path().join(name)));
+    let all = mixed(0..30);
+    filled_store(&from, &all[..20]).close();
+    filled_store(&to, &all[10..]).close();
     let refused = copy(&from, &to, &[]);
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("--merge"), "{}", refused.stderr);
@@ -132,12 +100,12 @@ fn a_target_with_other_messages_is_left_alone_unless_told() {
 #[test]
 fn a_conflict_is_told_and_not_copied() {
     let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| sqlite(folder.path(), name));
-    let all = messages(10);
+    let [from, to] = ["from.db", "to.db"].map(|name| sqlite_url(&folder.path().join(name)));
+    let all = mixed(0..10);
     let mut other = all[3].clone();
     other.text = Some("another text".into());
-    fill(&from, &all);
-    fill(&to, std::slice::from_ref(&other));
+    filled_store(&from, &all).close();
+    filled_store(&to, std::slice::from_ref(&other)).close();
     assert_eq!(copy(&from, &to, &[]).code(), Some(1), "it is another message");
     let merged = copy(&from, &to, &["--merge"]);
     assert_eq!(merged.code(), Some(1), "{}", merged.stdout);
@@ -148,14 +116,14 @@ fn a_conflict_is_told_and_not_copied() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused() {
+fn a_copy_that_cannot_be_meant_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| sqlite(folder.path(), name));
+    let [from, to] = ["from.db", "to.db"].map(|name| sqlite_url(&folder.path().join(name)));
     let missing = copy(&from, &to, &[]);
     assert_eq!(missing.code(), Some(1));
     assert!(missing.stderr.contains("there is no database"), "{}", missing.stderr);
     assert!(!folder.path().join("from.db").exists() && !folder.path().join("to.db").exists());
-    fill(&from, &messages(1));
+    filled_store(&from, &mixed(0..1)).close();
     assert!(copy(&from, &from, &[]).stderr.contains("the same"));
     let bad = copy("postgres://me:s3cret@:x/", &to, &[]);
     assert_eq!(bad.code(), Some(2));

@@ -37,22 +37,22 @@ fn replay(target: &str, property: fn(&[u8])) {
 }
 
 #[test]
-fn signatures_kept_hold() {
+fn every_signature_of_the_corpus_holds() {
     replay("signature", properties::signature);
 }
 
 #[test]
-fn messages_kept_hold() {
+fn every_message_of_the_corpus_holds() {
     replay("message", properties::message);
 }
 
 #[test]
-fn queries_kept_hold() {
+fn every_query_of_the_corpus_holds() {
     replay("query", properties::query);
 }
 
 #[test]
-fn messages_kept_are_as_good_as_their_names_say() {
+fn every_message_of_the_corpus_is_as_good_as_its_name_says() {
     for (name, data) in kept("message") {
         let is_good = lyftr::message::parse(&data).is_ok();
         assert!(is_good || !name.starts_with("good-"), "{name}");
@@ -61,7 +61,7 @@ fn messages_kept_are_as_good_as_their_names_say() {
 }
 
 #[test]
-fn messages_kept_are_answered_as_the_document_says() {
+fn every_message_of_the_corpus_is_answered_as_the_document_says() {
     let service = Service::start();
     let mut client = service.client();
     for (name, data) in kept("message") {

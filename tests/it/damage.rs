@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, Reply};
 use crate::support::process::Process;
-use crate::support::{eventually, message, message_with};
+use crate::support::{eventually, message, message_with, parsed};
 
 pub(crate) mod disk;
 mod dump;
@@ -188,7 +188,7 @@ fn a_database_that_was_replaced_is_neither_written_nor_believed() {
         }
         let theirs = process.folder().join("other.db");
         let store = Sqlite::open(&theirs, Tuning::default()).unwrap();
-        let row = lyftr::message::parse(message("theirs").to_string().as_bytes()).unwrap();
+        let row = parsed(&message("theirs"));
         store.insert(&[row]).unwrap();
         store.close();
         let before = std::fs::read(&theirs).unwrap();
@@ -236,7 +236,7 @@ fn assert_does_not_start(folder: &Path, url: &str, reason: &str) {
 }
 
 #[test]
-fn it_does_not_start_on_a_folder_that_cannot_be_made() {
+fn the_service_does_not_start_on_a_folder_that_cannot_be_made() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "in the way").unwrap();
     assert_does_not_start(folder.path(), "sqlite:///file/app.db", "cannot make the folder file");
@@ -245,7 +245,7 @@ fn it_does_not_start_on_a_folder_that_cannot_be_made() {
 }
 
 #[test]
-fn it_does_not_start_on_what_is_no_database_and_leaves_it_alone() {
+fn the_service_does_not_start_on_a_file_that_is_no_database_and_leaves_it_alone() {
     for garbage in [&b"not a database at all, only some text. "[..], &[0xff], &[0; 512]] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.db");

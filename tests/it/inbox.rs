@@ -9,8 +9,10 @@ use lyftr::query::{Filter, Page};
 use lyftr::store::Store;
 use lyftr::store::sqlite::{Sqlite, Tuning};
 
-use crate::support::message;
 use crate::support::service::{Fault, Faulty};
+use crate::support::{message, parsed};
+
+mod race;
 
 #[test]
 fn an_inbox_that_is_dropped_stores_what_waits_first() {
@@ -23,8 +25,7 @@ fn an_inbox_that_is_dropped_stores_what_waits_first() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         for n in 0..3 {
-            let body = message(&format!("m{n}")).to_string();
-            let message = lyftr::message::parse(body.as_bytes()).unwrap();
+            let message = parsed(&message(&format!("m{n}")));
             // Nobody waits for the answer, which cannot come yet.
             assert!(tokio::time::timeout(Duration::from_millis(1), inbox.accept(message)).await.is_err());
         }

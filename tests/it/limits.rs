@@ -2,8 +2,8 @@
 //! time, the service is given a short one; where it is a constant, the test waits for it.
 
 mod bodies;
+mod connection_flood;
 mod connections;
-mod crowd;
 mod framing;
 mod noise;
 mod overload;

@@ -5,14 +5,14 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use lyftr::message::{self, Message};
+use lyftr::message::Message;
 use lyftr::query::{Filter, Page};
 use lyftr::store::postgres::{Address, Postgres, Tuning};
 use lyftr::store::{self, Error, OpenError, Settings, Store};
 
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
-use crate::support::{Fate, eventually, fates, settle};
+use crate::support::{Fate, eventually, fates, parsed, settle};
 
 mod horizon;
 mod hosts;
@@ -30,7 +30,7 @@ fn open(database: &Database) -> Postgres {
 }
 
 fn message(id: &str) -> Message {
-    message::parse(crate::support::message(id).to_string().as_bytes()).unwrap()
+    parsed(&crate::support::message(id))
 }
 
 /// Why a store is not opened.
@@ -85,7 +85,7 @@ fn a_database_of_another_encoding_is_refused() {
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_found_missing_later() {
+fn a_schema_that_is_newer_is_refused_and_one_that_becomes_newer_is_noticed() {
     let database = Database::new();
     let store = open(&database);
     store.ready().unwrap();
@@ -176,7 +176,7 @@ fn the_url_may_come_from_a_file() {
 }
 
 #[test]
-fn what_a_hand_changes_is_noticed_and_forgotten_in_portions() {
+fn a_manual_change_is_noticed_and_derived_data_is_deleted_in_portions() {
     const LEFT: u64 = 19;
     let database = Database::new();
     // Fewer than there are, so that forgetting and making anew take several steps.
@@ -251,7 +251,7 @@ fn a_database_that_only_reads_is_not_ready() {
 }
 
 #[test]
-fn no_more_connections_are_made_than_may_be() {
+fn a_store_opens_no_more_connections_than_it_may() {
     let database = Database::new();
     let settings = Settings { connections: 2, ..Settings::default() };
     let store = store::open(&database.url().parse().unwrap(), settings).unwrap();
@@ -315,7 +315,7 @@ fn a_batch_of_more_messages_than_it_has_numbers_for_is_refused() {
 }
 
 #[test]
-fn an_error_of_the_server_is_said_in_our_words() {
+fn an_error_of_the_server_is_told_in_words_of_lyftr() {
     let database = Database::new();
     let store = open(&database);
     for (code, said) in [

@@ -171,7 +171,7 @@ fn a_doubled_host_or_signature_stores_nothing_through_a_proxy() {
 }
 
 #[test]
-fn what_a_proxy_keeps_to_itself_has_no_second_spelling() {
+fn a_path_that_a_proxy_keeps_to_itself_has_no_second_spelling() {
     behind_each(|program, _service, proxy| {
         for target in [
             "/metrics",

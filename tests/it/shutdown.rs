@@ -120,7 +120,7 @@ fn sigint_under_load_answers_what_has_arrived_and_loses_nothing() {
 }
 
 #[test]
-fn requests_sent_one_behind_the_other_are_all_answered() {
+fn pipelined_requests_are_all_answered_before_the_shutdown() {
     const COUNT: usize = 100;
     // However slow this machine is.
     let never = Duration::from_mins(10);
@@ -143,7 +143,7 @@ fn requests_sent_one_behind_the_other_are_all_answered() {
 }
 
 #[test]
-fn a_body_on_its_way_is_still_taken_and_probes_say_that_it_stops() {
+fn a_body_on_its_way_is_still_read_during_the_shutdown_and_probes_tell_of_it() {
     let mut process = Process::start();
     let body = message("late").to_string();
     let (begin, end) = body.split_at(20);
@@ -182,7 +182,7 @@ fn stop(process: &mut Process) -> Duration {
 }
 
 #[test]
-fn requests_that_wait_to_be_accepted_are_answered_yet() {
+fn connections_that_wait_to_be_accepted_are_answered_before_the_shutdown() {
     let mut process = Process::start();
     // The operating system takes in connections and requests of which the service knows nothing yet.
     process.signal(Signal::STOP);
@@ -200,7 +200,7 @@ fn requests_that_wait_to_be_accepted_are_answered_yet() {
 }
 
 #[test]
-fn half_a_header_does_not_keep_it_from_stopping() {
+fn half_a_header_does_not_hold_up_the_shutdown() {
     let mut process = Process::start();
     let mut connections: Vec<_> = (0..20).map(|_| process.connect()).collect();
     for connection in &mut connections {
@@ -211,7 +211,7 @@ fn half_a_header_does_not_keep_it_from_stopping() {
 }
 
 #[test]
-fn half_a_body_does_not_keep_it_from_stopping() {
+fn half_a_body_does_not_hold_up_the_shutdown() {
     let mut process = Process::start();
     let mut client = process.client();
     let mut connections: Vec<_> = (0..20).map(|_| process.connect()).collect();
@@ -228,7 +228,7 @@ fn half_a_body_does_not_keep_it_from_stopping() {
 }
 
 #[test]
-fn a_client_that_does_not_read_does_not_keep_it_from_stopping() {
+fn a_client_that_does_not_read_does_not_hold_up_the_shutdown() {
     let mut process = Process::start();
     let mut connection = process.connect();
     connection.stream().set_write_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -240,7 +240,7 @@ fn a_client_that_does_not_read_does_not_keep_it_from_stopping() {
 }
 
 #[test]
-fn idle_connections_do_not_keep_it_from_stopping() {
+fn idle_connections_do_not_hold_up_the_shutdown() {
     let mut process = Process::start();
     let mut clients: Vec<_> = (0..20).map(|_| process.client()).collect();
     for client in &mut clients {
@@ -253,7 +253,7 @@ fn idle_connections_do_not_keep_it_from_stopping() {
 }
 
 #[test]
-fn without_connections_it_stops_at_once() {
+fn a_service_without_connections_stops_at_once() {
     let mut process = Process::start();
     process.client().store(&message("m"));
     let took = stop(&mut process);
@@ -262,7 +262,7 @@ fn without_connections_it_stops_at_once() {
 }
 
 #[test]
-fn it_says_that_the_secret_is_missing_and_does_not_start() {
+fn a_service_without_a_secret_says_so_and_does_not_start() {
     for builder in
         [Process::builder().env_remove("WEBHOOK_SECRET"), Process::builder().env("WEBHOOK_SECRET", "")]
     {
@@ -274,7 +274,7 @@ fn it_says_that_the_secret_is_missing_and_does_not_start() {
 }
 
 #[test]
-fn it_says_that_the_port_is_in_use_and_does_not_start() {
+fn a_service_whose_port_is_in_use_says_so_and_does_not_start() {
     let first = Process::start();
     let port = first.address().port().to_string();
     let finished = Process::builder().env("PORT", &port).run();

@@ -11,17 +11,17 @@ use tempfile::TempDir;
 
 use crate::support::pooler::Pooler;
 use crate::support::postgres::Database;
-use crate::support::{Fate, fates, settle};
+use crate::support::{Fate, fates, message_with, parsed, settle, sqlite_url};
 
 mod following;
 mod reading;
 
-use following::*;
+use following::{
+    a_created_message_carries_its_arrival_number, a_reader_in_the_order_of_arrival_misses_no_message,
+    messages_are_found_by_their_ids,
+};
 use reading::*;
 
-const CREATED: Fate = Fate::Created;
-const DUPLICATE: Fate = Fate::Duplicate;
-const CONFLICT: Fate = Fate::Conflict;
 const NOON: &str = "2025-01-15T12:00:00Z";
 
 /// Where a store under test is; it goes away with this.
@@ -39,7 +39,7 @@ enum Kind {
 impl Place {
     fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:///{}", folder.path().join("app.db").display()).parse().unwrap();
+        let url = sqlite_url(&folder.path().join("app.db")).parse().unwrap();
         Self { url, kind: Kind::Sqlite { folder: Arc::new(folder) } }
     }
 
@@ -117,28 +117,27 @@ contract! {
         the_first_writer_of_an_id_wins_inside_one_batch
         the_first_writer_of_an_id_wins_among_racers
         each_field_that_differs_makes_a_conflict
-        what_is_returned_is_what_was_sent
+        messages_are_returned_as_they_were_sent
         the_order_is_total_and_by_time_then_by_bytes
         pages_of_every_size_give_each_row_once
         filters_are_combined_with_and
-        what_no_message_can_hold_is_asked_for_in_vain
+        a_filter_that_no_message_can_match_matches_none
         a_search_is_literal_and_ignores_case
         a_page_may_begin_anywhere
-        an_empty_store_answers
+        an_empty_store_can_be_read
         stats_agree_with_the_rows
         a_reader_never_sees_half_a_batch
-        who_reads_on_in_the_order_of_arrival_misses_nothing
+        a_reader_in_the_order_of_arrival_misses_no_message
         messages_are_found_by_their_ids
         a_created_message_carries_its_arrival_number
-        being_ready_adds_nothing
-        what_was_closed_is_found_again
-        what_a_crash_left_is_found_again
-        after_close_nothing_is_stored_and_nothing_is_lost;
+        a_readiness_check_adds_no_message
+        messages_are_found_again_after_a_close
+        messages_are_found_again_after_a_crash
+        a_closed_store_stores_no_message_and_loses_none;
 }
 
 fn message(id: &str, from: &str, ts: &str, text: Option<&str>) -> Message {
-    let body = json!({"message_id": id, "from": from, "to": "+14155550100", "ts": ts, "text": text});
-    message::parse(body.to_string().as_bytes()).unwrap()
+    parsed(&message_with(id, from, ts, text))
 }
 
 fn plain(id: &str) -> Message {
@@ -165,13 +164,13 @@ fn the_first_writer_of_an_id_wins(place: &Place) {
     let store = place.open();
     let first = message("m", "+1", NOON, Some("first"));
     let second = message("m", "+2", NOON, Some("second"));
-    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [CREATED]);
-    assert_eq!(fates(&store.insert(std::slice::from_ref(&second)).unwrap()), [CONFLICT]);
-    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [DUPLICATE]);
+    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert(std::slice::from_ref(&second)).unwrap()), [Fate::Conflict]);
+    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [Fate::Duplicate]);
     let store = place.reopen(store);
     assert_eq!(
         fates(&store.insert(&[second, plain("n"), first.clone()]).unwrap()),
-        [CONFLICT, CREATED, DUPLICATE]
+        [Fate::Conflict, Fate::Created, Fate::Duplicate]
     );
     assert_eq!(all(store.as_ref()), [first, plain("n")]);
 }
@@ -180,7 +179,8 @@ fn the_first_writer_of_an_id_wins_inside_one_batch(place: &Place) {
     let store = place.open();
     let [one, other] = ["one", "other"].map(|text| message("m", "+1", NOON, Some(text)));
     let batch = [one.clone(), plain("n"), other.clone(), one.clone(), other, plain("n")];
-    let outcomes = [CREATED, CREATED, CONFLICT, DUPLICATE, CONFLICT, DUPLICATE];
+    let outcomes =
+        [Fate::Created, Fate::Created, Fate::Conflict, Fate::Duplicate, Fate::Conflict, Fate::Duplicate];
     assert_eq!(fates(&store.insert(&batch).unwrap()), outcomes);
     assert_eq!(all(store.as_ref()), [one, plain("n")]);
 }
@@ -215,9 +215,9 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
     assert_eq!(rows.len(), 20);
     for (n, message) in rows.iter().enumerate() {
         let (winners, others): (Vec<_>, Vec<_>) =
-            (0..RACERS).partition(|racer| outcomes[*racer][n] == CREATED);
+            (0..RACERS).partition(|racer| outcomes[*racer][n] == Fate::Created);
         assert_eq!(winners.len(), 1, "m{n:02} was created more or less than once");
-        let beaten = if n % 2 == 0 { CONFLICT } else { DUPLICATE };
+        let beaten = if n % 2 == 0 { Fate::Conflict } else { Fate::Duplicate };
         assert!(others.iter().all(|racer| outcomes[*racer][n] == beaten), "{outcomes:?}");
         let winners_text = (n % 2 == 0).then(|| format!("of racer {}", winners[0]));
         assert_eq!(message.text.as_deref(), winners_text.as_deref());
@@ -228,8 +228,7 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     let store = place.open();
     let stored =
         json!({"message_id": "m", "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00.5Z", "text": ""});
-    let parse = |value: &serde_json::Value| message::parse(value.to_string().as_bytes()).unwrap();
-    assert_eq!(fates(&store.insert(&[parse(&stored)]).unwrap()), [CREATED]);
+    assert_eq!(fates(&store.insert(&[parsed(&stored)]).unwrap()), [Fate::Created]);
     for (field, value) in [
         ("from", json!("+11")),
         ("to", json!("+1")),
@@ -241,16 +240,16 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     ] {
         let mut other = stored.clone();
         other[field] = value;
-        assert_eq!(fates(&store.insert(&[parse(&other)]).unwrap()), [CONFLICT], "{other}");
+        assert_eq!(fates(&store.insert(&[parsed(&other)]).unwrap()), [Fate::Conflict], "{other}");
     }
     // And the other way round: a text that was absent is not an empty one.
-    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [CREATED]);
-    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap()), [CONFLICT]);
-    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [DUPLICATE]);
-    assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parse(&stored)]);
+    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap()), [Fate::Conflict]);
+    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Duplicate]);
+    assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parsed(&stored)]);
 }
 
-fn what_is_returned_is_what_was_sent(place: &Place) {
+fn messages_are_returned_as_they_were_sent(place: &Place) {
     let store = place.open();
     let controls: String = ('\u{1}'..='\u{1f}').chain('\u{7f}'..='\u{9f}').collect();
     let emoji = "😀".repeat(4096);
@@ -293,7 +292,7 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     sent.extend(stamps.iter().map(|ts| message(&format!("ts {ts}"), "+000000000000000", ts, None)));
     sent.extend(ids.iter().chain([&&*long_id]).map(|id| plain(id)));
     let outcomes = fates(&store.insert(&sent).unwrap());
-    assert!(outcomes.iter().all(|outcome| *outcome == CREATED), "{outcomes:?}");
+    assert!(outcomes.iter().all(|fate| *fate == Fate::Created), "{outcomes:?}");
 
     let store = place.reopen(store);
     let mut found = all(store.as_ref());
@@ -303,10 +302,10 @@ fn what_is_returned_is_what_was_sent(place: &Place) {
     assert_eq!(found, sent);
     // Equal to the code is equal on the wire.
     assert_eq!(serde_json::to_string(&found).unwrap(), serde_json::to_string(&sent).unwrap());
-    assert!(fates(&store.insert(&sent).unwrap()).iter().all(|outcome| *outcome == DUPLICATE));
+    assert!(fates(&store.insert(&sent).unwrap()).iter().all(|fate| *fate == Fate::Duplicate));
 }
 
-fn being_ready_adds_nothing(place: &Place) {
+fn a_readiness_check_adds_no_message(place: &Place) {
     let store = place.open();
     store.ready().unwrap();
     assert_eq!(all(store.as_ref()), []);
@@ -317,7 +316,7 @@ fn being_ready_adds_nothing(place: &Place) {
     assert_eq!(all(place.reopen(store).as_ref()), [plain("a")]);
 }
 
-fn what_was_closed_is_found_again(place: &Place) {
+fn messages_are_found_again_after_a_close(place: &Place) {
     let mut store = place.open();
     for n in 0..5 {
         store.insert(&[plain(&format!("{n}"))]).unwrap();
@@ -327,7 +326,7 @@ fn what_was_closed_is_found_again(place: &Place) {
     }
 }
 
-fn what_a_crash_left_is_found_again(place: &Place) {
+fn messages_are_found_again_after_a_crash(place: &Place) {
     let store = place.open();
     for n in 0..3_usize {
         store.insert(&[plain(&format!("{n}"))]).unwrap();
@@ -340,7 +339,7 @@ fn what_a_crash_left_is_found_again(place: &Place) {
     }
 }
 
-fn after_close_nothing_is_stored_and_nothing_is_lost(place: &Place) {
+fn a_closed_store_stores_no_message_and_loses_none(place: &Place) {
     let store = place.open();
     store.insert(&[plain("before")]).unwrap();
     store.close();

@@ -1,5 +1,5 @@
-//! What is derived from the messages, `app.db-index`: whatever becomes of that file, or of the messages under it,
-//! every answer is that of the messages.
+//! Derived data in SQLite, `app.db-index`: whatever happens to that file, or to the messages under it, every read gives
+//! the messages.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -7,17 +7,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lyftr::message::{self, Message, Timestamp};
-use lyftr::query::{Cursor, Filter, Page, Position, Search};
+use lyftr::message::{Message, Timestamp};
+use lyftr::query::{Cursor, Page, Position};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{Behind, Store};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{eventually, settle};
+use crate::support::reference::{Reference, Wanted};
+use crate::support::{eventually, parsed, settle};
 
-mod hands;
+mod manual_changes;
 
 const PAGE_BYTES: usize = 4096;
 /// So many messages that the index has many pages, more than its caches hold.
@@ -62,15 +63,15 @@ impl Place {
         Sqlite::open(&self.database(), tuning).unwrap()
     }
 
-    /// A connection for a hand that reaches into the messages.
-    fn by_hand(&self) -> Connection {
+    /// A connection for manual changes to the messages.
+    fn past_lyftr(&self) -> Connection {
         Connection::open(self.database()).unwrap()
     }
 
-    /// Every message, straight from its row, in the order of lists.
-    fn rows(&self) -> Vec<Message> {
-        let by_hand = self.by_hand();
-        let mut select = by_hand
+    /// Every message, straight from its row.
+    fn rows(&self) -> Reference {
+        let database = self.past_lyftr();
+        let mut select = database
             .prepare("SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message")
             .unwrap();
         let rows = select.query_map((), |row| {
@@ -78,45 +79,26 @@ impl Place {
             let [id, from, to]: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
             Ok(made(&id, &from, &to, &ts.to_string(), row.get::<_, Option<String>>(6)?.as_deref()))
         });
-        let mut rows: Vec<Message> = rows.unwrap().map(Result::unwrap).collect();
-        rows.sort_by_key(Position::of);
-        rows
+        rows.unwrap().map(Result::unwrap).collect()
     }
 
-    /// Every answer is what the rows say.
+    /// Every read gives what the rows say.
     #[track_caller]
     fn assert_agrees(&self, store: &dyn Store) {
         let rows = self.rows();
-        for filter in filters() {
-            let matching: Vec<&Message> = rows.iter().filter(|row| matches(&filter, row)).collect();
+        for wanted in queries() {
+            let matching: Vec<&Message> = rows.matching(&wanted).collect();
             let last = matching.len().saturating_sub(1);
             for (offset, descending) in [(0, false), (last / 3, true), (last + 7, last.is_multiple_of(2))] {
-                let wide = u64::try_from(offset).unwrap();
-                let page = Page { limit: 7, offset: wide, descending, cursor: None };
-                assert_page(store, &filter, &page, &matching, offset);
+                let offset = u64::try_from(offset).unwrap();
+                rows.assert_page(store, &wanted, &Page { limit: 7, offset, descending, cursor: None });
             }
             if let Some(middle) = matching.get(last / 2) {
                 let cursor = Some(Cursor::After(Position::of(middle)));
-                let page = Page { limit: 7, cursor, ..Page::default() };
-                assert_page(store, &filter, &page, &matching, last / 2 + 1);
+                rows.assert_page(store, &wanted, &Page { limit: 7, cursor, ..Page::default() });
             }
         }
-        let mut senders: Vec<&str> = rows.iter().map(|row| row.from.as_str()).collect();
-        senders.sort_unstable();
-        let mut counts: Vec<(u64, &str)> = senders
-            .chunk_by(|one, other| one == other)
-            .map(|same| (u64::try_from(same.len()).unwrap(), same[0]))
-            .collect();
-        counts.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(other.1)));
-        let stats = store.stats().unwrap();
-        let top: Vec<_> =
-            stats.messages_per_sender.iter().map(|one| (one.count, one.from.as_str())).collect();
-        assert_eq!(top, counts[..counts.len().min(10)]);
-        let figures = (stats.total_messages, stats.senders_count);
-        assert_eq!(figures, (u64::try_from(rows.len()).unwrap(), u64::try_from(counts.len()).unwrap()));
-        let moment = |ts: Option<Timestamp>| ts.map(Timestamp::moment);
-        assert_eq!(moment(stats.first_message_ts), moment(rows.first().map(|row| row.ts)));
-        assert_eq!(moment(stats.last_message_ts), moment(rows.last().map(|row| row.ts)));
+        rows.assert_stats(store);
     }
 
     /// Whether there is an index, sound, and of all the messages that are there now.
@@ -126,17 +108,17 @@ impl Place {
             let index = Connection::open_with_flags(self.index(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             let sound: String = index.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
             let made_from: Vec<u8> = index.query_row("SELECT edition FROM state", (), |row| row.get(0))?;
-            let by_hand = self.by_hand();
-            let edition: Vec<u8> = by_hand.query_row("SELECT name FROM edition", (), |row| row.get(0))?;
+            let past_lyftr = self.past_lyftr();
+            let edition: Vec<u8> = past_lyftr.query_row("SELECT name FROM edition", (), |row| row.get(0))?;
             let entries = count(&index, "SELECT count(*) FROM by_number")?;
             let senders = count(&index, "SELECT coalesce(sum(messages), 0) FROM sender")?;
-            let rows = count(&by_hand, "SELECT count(*) FROM message")?;
+            let rows = count(&past_lyftr, "SELECT count(*) FROM message")?;
             Ok(sound == "ok" && made_from == edition && entries == 3 * rows && senders == rows)
         };
         store.backlog().behind == Behind::default() && sound().unwrap_or(false)
     }
 
-    /// Every answer is right all the time until there is an index again, and after.
+    /// Every read is right all the time until there is an index again, and after.
     #[track_caller]
     fn assert_heals(&self, store: &dyn Store) {
         eventually("there is a sound index of the messages", || {
@@ -152,54 +134,29 @@ impl Place {
     }
 }
 
-/// A page is this part of what matches, in the order asked for, from this place on.
-#[track_caller]
-fn assert_page(store: &dyn Store, filter: &Filter, page: &Page, matching: &[&Message], place: usize) {
-    let listing = store.list(filter, page).unwrap();
-    let nth = |n: usize| if page.descending { matching.iter().rev().nth(n) } else { matching.get(n) };
-    let expected: Vec<Message> =
-        (place..place + page.limit as usize).filter_map(nth).map(|message| (*message).clone()).collect();
-    assert_eq!(listing.total, u64::try_from(matching.len()).unwrap(), "{filter:?} {page:?}");
-    assert_eq!(listing.data, expected, "{filter:?} {page:?}");
-}
-
-fn filters() -> Vec<Filter> {
-    let from = |from: &str| Filter { from: Some(from.into()), ..Filter::default() };
-    let to = |to: &str| Filter { to: Some(to.into()), ..Filter::default() };
-    let search = |text: &str| Filter { search: Some(Search::new(text)), ..Filter::default() };
-    let since = Some(Timestamp::parse("2025-01-15T10:10:00Z").unwrap());
-    let until = Some(Timestamp::parse("2025-01-15T10:30:00.5Z").unwrap());
+fn queries() -> Vec<Wanted> {
+    let to = |to: &str| Wanted { to: Some(to.into()), ..Wanted::default() };
+    let since = Some("2025-01-15T10:10:00Z".to_owned());
+    let until = Some("2025-01-15T10:30:00.5Z".to_owned());
     vec![
-        Filter::default(),
-        Filter { since, until, ..Filter::default() },
-        from("+3"),
+        Wanted::default(),
+        Wanted { since: since.clone(), until: until.clone(), ..Wanted::default() },
+        Wanted::from("+3"),
         to("+101"),
-        Filter { since, ..from("+1") },
-        Filter { to: Some("+100".into()), until, ..from("+4") },
-        from("+77"),
-        search("ITEM"),
-        search("number 17"),
-        search("r9"),
-        search("nowhere"),
-        Filter { since, until, ..search("колеса") },
-        Filter { search: Some(Search::new("red")), ..from("+2") },
+        Wanted { since: since.clone(), ..Wanted::from("+1") },
+        Wanted { until: until.clone(), ..Wanted { from: Some("+4".into()), ..to("+100") } },
+        Wanted::from("+77"),
+        Wanted::search("ITEM"),
+        Wanted::search("number 17"),
+        Wanted::search("r9"),
+        Wanted::search("nowhere"),
+        Wanted { since, until, ..Wanted::search("колеса") },
+        Wanted { search: Some("red".into()), ..Wanted::from("+2") },
     ]
 }
 
-fn matches(filter: &Filter, row: &Message) -> bool {
-    let holds = |search: &Search| {
-        row.text.as_deref().is_some_and(|text| text.to_lowercase().contains(search.folded()))
-    };
-    filter.from.as_ref().is_none_or(|from| row.from.as_str() == from)
-        && filter.to.as_ref().is_none_or(|to| row.to.as_str() == to)
-        && filter.since.is_none_or(|since| row.ts.moment() >= since.moment())
-        && filter.until.is_none_or(|until| row.ts.moment() < until.moment())
-        && filter.search.as_ref().is_none_or(holds)
-}
-
 fn made(id: &str, from: &str, to: &str, ts: &str, text: Option<&str>) -> Message {
-    let body = json!({"message_id": id, "from": from, "to": to, "ts": ts, "text": text});
-    message::parse(body.to_string().as_bytes()).unwrap()
+    parsed(&json!({"message_id": id, "from": from, "to": to, "ts": ts, "text": text}))
 }
 
 /// The n-th messages, whose order of arrival is not that of time, and whose instants are shared by a few.
@@ -351,7 +308,7 @@ fn an_index_that_is_damaged_while_it_is_open_is_made_anew() {
 }
 
 #[test]
-fn damage_is_noticed_by_what_arrives_too() {
+fn damage_to_the_index_is_noticed_by_messages_that_arrive() {
     let place = Place::filled();
     let store = place.open();
     settle(&store);

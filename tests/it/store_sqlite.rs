@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lyftr::message::{self, Message, Timestamp};
+use lyftr::message::{Message, Timestamp};
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{self, Error, OpenError, Settings, Store, Url};
 use rusqlite::Connection;
-use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Fate, eventually, fates, settle};
+use crate::support::{Fate, eventually, fates, message_with, parsed, settle};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -26,8 +25,7 @@ fn open(path: &Path) -> Result<Arc<dyn Store>, OpenError> {
 }
 
 fn message(id: &str) -> Message {
-    let body = json!({"message_id": id, "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00Z", "text": "x".repeat(100)});
-    message::parse(body.to_string().as_bytes()).unwrap()
+    parsed(&message_with(id, "+1", "2025-01-15T12:00:00Z", Some(&"x".repeat(100))))
 }
 
 fn batch(ids: &[&str]) -> Vec<Message> {
@@ -63,7 +61,7 @@ fn a_batch_that_fails_in_the_middle_leaves_nothing() {
 }
 
 #[test]
-fn the_folder_is_made() {
+fn a_store_makes_its_folder() {
     let (folder, _) = folder();
     let path = folder.path().join("one/two/three/app.db");
     let store = open(&path).unwrap();
@@ -73,7 +71,7 @@ fn the_folder_is_made() {
 }
 
 #[test]
-fn after_close_nothing_waits_in_a_log() {
+fn a_closed_store_has_moved_its_whole_log() {
     let (folder, path) = folder();
     let store = open(&path).unwrap();
     store.insert(&batch(&["a"])).unwrap();
@@ -124,7 +122,7 @@ fn the_rows_survive_a_checkpoint_at_every_turn() {
 /// A backup reads for minutes. The writer waits for it a few times, not every few pages, and the log begins anew
 /// once it has ended.
 #[test]
-fn whoever_reads_for_long_does_not_stop_the_writer_time_and_again() {
+fn a_reader_that_reads_for_long_does_not_stop_the_writer_time_and_again() {
     let (_folder, path) = folder();
     let tuning = Tuning {
         wal_bytes: 128 << 10,
@@ -178,7 +176,7 @@ fn the_log_is_bounded_while_it_is_written() {
 }
 
 #[test]
-fn checks_alone_do_not_make_the_log_grow() {
+fn readiness_checks_alone_do_not_make_the_log_grow() {
     let (_folder, path) = folder();
     let store = Sqlite::open(&path, Tuning { wal_idle_bytes: 64 << 10, ..Tuning::default() }).unwrap();
     for _ in 0..100 {
@@ -249,7 +247,7 @@ fn the_log_is_moved_in_steps_while_the_writer_goes_on() {
 }
 
 #[test]
-fn the_first_questions_after_a_start_are_answered_from_the_index() {
+fn the_first_queries_after_a_start_use_the_index() {
     let (_folder, path) = folder();
     let tuning = Tuning { index_pause: Duration::ZERO, step_size: 64, ..Tuning::default() };
     let store = Sqlite::open(&path, tuning).unwrap();
@@ -269,7 +267,7 @@ fn the_first_questions_after_a_start_are_answered_from_the_index() {
 }
 
 #[test]
-fn a_question_that_takes_too_long_is_given_up_and_the_next_one_answered() {
+fn a_query_that_times_out_is_ended_and_the_next_one_is_answered() {
     let (_folder, path) = folder();
     let search = Filter { search: Some(Search::new("nowhere")), ..Filter::default() };
     let settings = Settings { timeout: Duration::ZERO, ..Settings::default() };
@@ -289,7 +287,7 @@ fn a_question_that_takes_too_long_is_given_up_and_the_next_one_answered() {
 }
 
 #[test]
-fn a_question_that_takes_too_long_in_the_index_does_not_cost_the_index() {
+fn a_query_that_times_out_in_the_index_does_not_cost_the_index() {
     let (folder, path) = folder();
     // Steps so large that a place in the index is far from where one begins.
     let tuning = Tuning {

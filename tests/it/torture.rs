@@ -7,9 +7,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use crate::support::client::Client;
 use crate::support::eventually;
-use crate::support::senders::{Dice, Judgement, Load};
+use crate::support::senders::{Judgement, Load};
 
 mod clock;
 mod cut;
@@ -30,7 +32,7 @@ pub(crate) use crate::support::lasting_port;
 struct Torture {
     mode: &'static str,
     seed: u64,
-    dice: Dice,
+    rng: Rng,
     rounds: u64,
     /// Rounds in which the hurt hit a request that was under way, which then got no 200.
     hits: u64,
@@ -47,8 +49,8 @@ impl Torture {
         let seed = number("LYFTR_SEED").unwrap_or_else(random);
         println!("{mode}: LYFTR_SEED={seed}");
         let rounds = number("LYFTR_ROUNDS").unwrap_or(rounds);
-        let (dice, judgement) = (Dice::new(seed), Judgement::default());
-        Self { mode, seed, dice, rounds, hits: 0, acknowledged: 0, healing: Duration::ZERO, judgement }
+        let (rng, judgement) = (Rng::with_seed(seed), Judgement::default());
+        Self { mode, seed, rng, rounds, hits: 0, acknowledged: 0, healing: Duration::ZERO, judgement }
     }
 
     /// Lets senders work at `load`, and calls `round` for each of `rounds`, which hurts the service, takes the cause
@@ -57,12 +59,12 @@ impl Torture {
         &mut self,
         load: &Load,
         rounds: u64,
-        mut round: impl FnMut(u64, &mut Dice) -> (Duration, Judgement),
+        mut round: impl FnMut(u64, &mut Rng) -> (Duration, Judgement),
     ) {
-        load.while_sending(&mut self.dice, Duration::ZERO, |dice| {
+        load.while_sending(&mut self.rng, Duration::ZERO, |rng| {
             for number in 0..rounds {
                 let before = load.unacknowledged();
-                let (healing, judgement) = round(number, dice);
+                let (healing, judgement) = round(number, rng);
                 self.healing = self.healing.max(healing);
                 self.judgement += judgement;
                 self.hits += u64::from(load.unacknowledged() > before);

@@ -110,7 +110,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_utf_8_is_named_and_not_repeated() {
+fn an_argument_or_setting_that_is_not_utf_8_is_named_and_not_repeated() {
     let value = OsString::from_vec([b"\xff", MARK.as_bytes()].concat());
     for name in SETTINGS {
         assert_not_repeated(&[], &[(name, &value)]);

@@ -125,7 +125,7 @@ fn a_cursor_stays_where_it_is_while_messages_arrive() {
 }
 
 #[test]
-fn at_the_ends_there_is_no_cursor() {
+fn the_first_page_has_no_prev_and_the_last_one_no_next() {
     let service = Service::start();
     let mut client = service.client();
     let ends = |page: &Value| (page["prev"].is_string(), page["next"].is_string());
@@ -149,7 +149,7 @@ fn at_the_ends_there_is_no_cursor() {
 }
 
 #[test]
-fn what_was_the_end_has_no_more_after_it_until_there_is_more() {
+fn the_last_page_has_a_next_one_once_more_messages_arrive() {
     let service = Service::start();
     let mut client = service.client();
     for (id, second) in [("a", 1), ("b", 2), ("d", 4)] {
@@ -190,7 +190,7 @@ fn a_cursor_and_an_offset_exclude_each_other() {
 }
 
 #[test]
-fn what_is_no_cursor_is_refused() {
+fn a_malformed_cursor_is_refused() {
     let service = Service::start();
     let mut client = service.client();
     store_some(&mut client);

@@ -71,7 +71,7 @@ fn an_answer_that_leaves_a_body_unread_says_that_it_ends_the_connection() {
 }
 
 #[test]
-fn a_body_that_is_wanted_is_asked_for() {
+fn a_body_that_will_be_read_is_asked_for_with_100_continue() {
     let service = Service::start();
     let mut connection = service.connect();
     let body = message("m1").to_string();

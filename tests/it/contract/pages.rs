@@ -207,7 +207,7 @@ fn an_order_is_asc_or_desc() {
 }
 
 #[test]
-fn past_the_end_there_is_nothing_and_no_cursor() {
+fn a_page_past_the_end_has_no_messages_and_no_cursor() {
     let service = Service::start();
     let mut client = service.client();
     store_some(&mut client);

@@ -90,7 +90,7 @@ fn a_store_that_hangs_is_not_ready_and_probes_do_not_pile_up_behind_it() {
 }
 
 #[test]
-fn what_a_store_says_in_private_is_not_told() {
+fn the_details_of_a_store_error_are_not_told() {
     let service = Service::start();
     let mut client = service.client();
     service.faulty().checks.all(Fault::Failed);

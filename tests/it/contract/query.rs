@@ -27,7 +27,7 @@ fn page(client: &mut Client, query: &str) -> (u64, u64) {
 }
 
 #[test]
-fn what_is_wrong_with_a_parameter_is_said_in_the_list_form() {
+fn a_wrong_parameter_is_reported_in_the_list_form() {
     let service = Service::start();
     let mut client = service.client();
     let mut line = |query: &str| client.get(&format!("/messages?{query}")).line();

@@ -6,13 +6,13 @@ use crate::support::message_with;
 use crate::support::service::Service;
 
 #[test]
-fn an_empty_store_has_no_first_and_no_last() {
+fn the_stats_of_an_empty_store_have_no_first_and_no_last_ts() {
     let service = Service::start();
     assert_snapshot!(service.client().get("/stats").line(), @r#"200 {"total_messages":0,"senders_count":0,"messages_per_sender":[],"first_message_ts":null,"last_message_ts":null}"#);
 }
 
 #[test]
-fn the_ten_busiest_senders_come_by_count_and_then_by_number() {
+fn the_ten_busiest_senders_come_by_count_and_then_by_phone_number() {
     let service = Service::start();
     let mut client = service.client();
     // "+10" sorts before "+9" by its bytes.
@@ -39,7 +39,7 @@ fn the_ten_busiest_senders_come_by_count_and_then_by_number() {
 }
 
 #[test]
-fn first_and_last_are_by_instant_whatever_the_order_of_arrival() {
+fn first_and_last_ts_are_by_instant_whatever_the_order_of_arrival() {
     let service = Service::start();
     let mut client = service.client();
     for (id, ts) in [
@@ -57,7 +57,7 @@ fn first_and_last_are_by_instant_whatever_the_order_of_arrival() {
 }
 
 #[test]
-fn duplicates_and_conflicts_do_not_count() {
+fn stats_do_not_count_duplicates_and_conflicts() {
     let service = Service::start();
     let mut client = service.client();
     client.store(&message_with("m1", "+1", "2025-01-15T10:00:00Z", None));
@@ -68,7 +68,7 @@ fn duplicates_and_conflicts_do_not_count() {
 }
 
 #[test]
-fn the_query_is_ignored() {
+fn stats_ignore_the_query() {
     let service = Service::start();
     let mut client = service.client();
     let before = client.get("/stats").line();

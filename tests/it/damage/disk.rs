@@ -143,7 +143,7 @@ fn a_full_disk_refuses_and_heals_when_there_is_room_again() {
 }
 
 #[test]
-fn it_does_not_start_where_it_may_not_write() {
+fn the_service_does_not_start_where_it_may_not_write() {
     let Some(disk) = Disk::mount("size=3m") else { return };
     let mut process = Process::builder().folder(disk.0.path()).start();
     process.client().store(&message("before"));

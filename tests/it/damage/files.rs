@@ -12,7 +12,7 @@ use super::disk::Bind;
 use super::{assert_ailing, assert_heals, assert_kept, ids};
 use crate::support::process::{Builder, Process};
 use crate::support::sandbox::Sandbox;
-use crate::support::{eventually, message};
+use crate::support::{eventually, message, sqlite_url};
 
 /// Where there is no `statx`: old kernels, and sandboxes that know none.
 #[test]
@@ -79,25 +79,22 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn url(path: &Path) -> String {
-    format!("sqlite:///{}", path.display())
-}
-
 /// Each command that goes to the database at `path`. What they make goes into `out`.
 fn commands(path: &Path, out: &Path) -> Vec<Builder> {
     let made = |name: &str| out.join(name).to_str().unwrap().to_owned();
-    let (backup, other) = (made("backup.db"), url(&out.join("other.db")));
+    let (backup, other) = (made("backup.db"), sqlite_url(&out.join("other.db")));
     let arguments: [&[&str]; 6] = [
         &["serve"],
         &["migrate"],
         &["check"],
         &["backup", &backup],
-        &["copy", "--from", &url(path), "--to", &other],
-        &["copy", "--from", &other, "--to", &url(path)],
+        &["copy", "--from", &sqlite_url(path), "--to", &other],
+        &["copy", "--from", &other, "--to", &sqlite_url(path)],
     ];
     // There is something to copy from.
     Sqlite::migrate(&out.join("other.db")).unwrap();
-    let builder = |arguments: &&[&str]| Process::builder().env("DATABASE_URL", &url(path)).args(arguments);
+    let builder =
+        |arguments: &&[&str]| Process::builder().env("DATABASE_URL", &sqlite_url(path)).args(arguments);
     arguments.iter().map(builder).collect()
 }
 
@@ -157,7 +154,7 @@ fn a_database_that_is_mounted_without_its_folder_is_refused() {
 }
 
 #[test]
-fn what_is_mounted_apart_from_the_database_is_refused() {
+fn a_database_with_a_file_that_is_mounted_by_itself_is_refused() {
     let home = killed();
     for ending in &ENDINGS[1..] {
         let part = home.path().join(format!("app.db{ending}"));
@@ -178,7 +175,7 @@ fn what_is_mounted_apart_from_the_database_is_refused() {
 }
 
 #[test]
-fn what_is_linked_apart_from_the_database_is_refused() {
+fn a_database_with_a_file_that_is_linked_or_has_two_names_is_refused() {
     let (home, away) = (killed(), tempfile::tempdir().unwrap());
     let path = home.path().join("app.db");
     for ending in ENDINGS {
@@ -209,7 +206,7 @@ fn a_backup_is_read_under_each_of_its_names_and_not_served() {
     let (home, out) = (killed(), tempfile::tempdir().unwrap());
     let backup = out.path().join("backup.db");
     let run = |path: &Path, arguments: &[&str]| {
-        Process::builder().env("DATABASE_URL", &url(path)).args(arguments).run()
+        Process::builder().env("DATABASE_URL", &sqlite_url(path)).args(arguments).run()
     };
     let made = run(&home.path().join("app.db"), &["backup", backup.to_str().unwrap()]);
     assert_eq!(made.code(), Some(0), "{}", made.stderr);
@@ -272,14 +269,14 @@ fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
     let real = moved.disk.join("real.db");
     for path in [&moved.data.join("second.db"), &real] {
         for command in ["serve", "migrate"] {
-            let second = Process::builder().env("DATABASE_URL", &url(path)).args(&[command]).run();
+            let second = Process::builder().env("DATABASE_URL", &sqlite_url(path)).args(&[command]).run();
             let said = format!("{}{}", second.stdout, second.stderr);
             assert!(said.contains(&format!("another process ({}) has the database", process.id())), "{said}");
         }
-        let checked = Process::builder().env("DATABASE_URL", &url(path)).args(&["check"]).run();
+        let checked = Process::builder().env("DATABASE_URL", &sqlite_url(path)).args(&["check"]).run();
         assert!(checked.stdout.ends_with("sound: 2 messages\n"), "{}{}", checked.stdout, checked.stderr);
         assert!(!checked.stdout.contains("index: there is none"), "{}", checked.stdout);
-        let same = ["copy", "--from", &url(&moved.data.join("app.db")), "--to", &url(path)];
+        let same = ["copy", "--from", &sqlite_url(&moved.data.join("app.db")), "--to", &sqlite_url(path)];
         let same = Process::builder().args(&same).run();
         assert!(same.stderr.contains("--from and --to are the same"), "{}", same.stderr);
     }
@@ -290,7 +287,7 @@ fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
     std::fs::remove_file(backup).unwrap();
 
     process.kill9();
-    let process = Process::builder().env("DATABASE_URL", &url(&real)).start();
+    let process = Process::builder().env("DATABASE_URL", &sqlite_url(&real)).start();
     assert_eq!(ids(&mut process.client()), ["after", "before"], "all is beside the file itself");
     assert_eq!(names(&moved.data), names_before);
 }

@@ -84,13 +84,10 @@ fn a_command_ends_with_an_error_at_the_limit() {
 }
 
 #[test]
-fn it_is_ready_again_after_no_thread_could_be_started() {
+fn the_service_is_ready_again_after_no_thread_could_be_started() {
     let process = Process::start();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
-    let kib: u64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
     // Less than a thread's stack is left.
-    limit(&process, Resource::As, Some((kib << 10) + (1 << 20)));
+    limit(&process, Resource::As, Some(process.memory("VmSize") as u64 + (1 << 20)));
     for _ in 0..3 {
         let mut asking = TcpStream::connect(process.address()).unwrap();
         let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

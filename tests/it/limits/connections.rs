@@ -63,7 +63,7 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
-fn how_long_an_unused_connection_is_kept_is_a_setting() {
+fn the_time_for_which_an_unused_connection_is_kept_is_a_setting() {
     let process = Process::builder().env("KEEP_ALIVE_SECS", "1").start();
     let mut connection = process.connect();
     connection.write(request("GET", "/health/live", &[], b""));
@@ -72,7 +72,7 @@ fn how_long_an_unused_connection_is_kept_is_a_setting() {
 }
 
 #[test]
-fn however_long_unused_connections_are_kept_a_full_table_closes_the_one_unused_longest() {
+fn a_full_registry_evicts_the_connection_unused_longest_however_long_they_are_kept() {
     let service = service(Limits { max_connections: 3, ..none() });
     let mut unused: Vec<Connection> = Vec::new();
     for _ in 0..3 {
@@ -119,7 +119,7 @@ fn a_client_that_does_not_read_its_answers_is_closed() {
 }
 
 #[test]
-fn a_full_table_closes_the_connection_that_waits_longest() {
+fn a_full_registry_evicts_the_connection_that_waits_longest() {
     let service = service(Limits { max_connections: 4, ..none() });
     let mut waiting: Vec<Connection> = Vec::new();
     for _ in 0..4 {
@@ -142,7 +142,7 @@ fn a_full_table_closes_the_connection_that_waits_longest() {
 }
 
 #[test]
-fn a_full_table_does_not_close_what_is_being_served() {
+fn a_full_registry_does_not_evict_a_connection_that_is_being_served() {
     let service = service(Limits { max_connections: 2, ..none() });
     service.faulty().reads.all(Fault::Block);
     let mut served: Vec<_> = (0..2).map(|_| service.connect()).collect();
@@ -160,9 +160,9 @@ fn a_full_table_does_not_close_what_is_being_served() {
 }
 
 #[test]
-fn a_crowd_of_half_open_connections_keeps_nobody_out() {
+fn a_flood_of_half_open_connections_keeps_nobody_out() {
     let service = service(Limits { max_connections: 50, ..none() });
-    let crowd: Vec<_> = (0..300)
+    let flood: Vec<_> = (0..300)
         .map(|n| {
             let mut connection = service.connect();
             // It may have been evicted before it could say anything.
@@ -176,5 +176,5 @@ fn a_crowd_of_half_open_connections_keeps_nobody_out() {
         assert_eq!(client.json("/messages?limit=1")["total"], n + 1);
     }
     assert!(service.client().metric("connections_open") <= 50.0);
-    drop(crowd);
+    drop(flood);
 }

@@ -65,7 +65,7 @@ fn a_target_may_have_8_kib() {
 }
 
 #[test]
-fn host_is_there_exactly_once() {
+fn a_request_has_exactly_one_host() {
     let service = Service::start();
     for lines in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n", "Host: a\r\nX: y\r\nhOST: a\r\n"] {
         let reply = refused(&service, live(lines), "GET", "/health/live");
@@ -198,7 +198,7 @@ fn malformed_chunks_are_refused() {
 }
 
 #[test]
-fn nothing_is_taken_for_a_request_after_a_body_in_chunks() {
+fn a_body_in_chunks_hides_no_second_request() {
     let service = Service::start();
     let body = message("m1").to_string();
     let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", body.len());

@@ -1,8 +1,10 @@
 //! Requests with random damage: whatever comes, the service answers in its own words or closes, and goes on.
 
+use fastrand::Rng;
+
 use crate::support::client::{request, signed, statuses};
+use crate::support::message;
 use crate::support::service::Service;
-use crate::support::{Numbers, message};
 
 const ROUNDS: usize = 1500;
 
@@ -10,20 +12,20 @@ const ROUNDS: usize = 1500;
 const TELLING: &[u8] = b"\r\n\0 :;,/?%&=+\"\\{}[]0159aZ\t\x7f\xc3\xff-";
 
 /// Changes, removes, adds or doubles some bytes.
-fn damage(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
-    for _ in 0..=numbers.below(4) {
+fn damage(bytes: &mut Vec<u8>, rng: &mut Rng) {
+    for _ in 0..=rng.usize(..4) {
         if bytes.len() < 2 {
             return;
         }
-        let at = numbers.below(bytes.len());
-        let byte = TELLING[numbers.below(TELLING.len())];
-        match numbers.below(5) {
+        let at = rng.usize(..bytes.len());
+        let byte = TELLING[rng.usize(..TELLING.len())];
+        match rng.usize(..5) {
             0 => bytes[at] = byte,
             1 => bytes.insert(at, byte),
             2 => drop(bytes.remove(at)),
             3 => bytes.truncate(at.max(1)),
             _ => {
-                let end = (at + numbers.below(40)).min(bytes.len());
+                let end = (at + rng.usize(..40)).min(bytes.len());
                 let again = bytes[at..end].to_vec();
                 bytes.splice(at..at, again);
             }
@@ -48,10 +50,10 @@ fn damaged_requests_are_answered_with_what_is_documented_or_not_at_all() {
         [request("GET", "/stats", &[], b""), request("HEAD", "/health/ready", &[], b"")].concat(),
         in_chunks,
     ];
-    let mut numbers = Numbers(42);
+    let mut rng = Rng::with_seed(42);
     for round in 0..ROUNDS {
         let mut bytes = good[round % good.len()].clone();
-        damage(&mut bytes, &mut numbers);
+        damage(&mut bytes, &mut rng);
         let mut connection = service.connect();
         drop(connection.try_write(&bytes));
         connection.end_writing();

@@ -51,7 +51,7 @@ fn a_full_queue_is_answered_503_at_once_and_the_service_recovers() {
 }
 
 #[test]
-fn what_gathers_while_a_batch_is_stored_is_stored_in_one() {
+fn messages_that_gather_while_a_batch_is_stored_are_stored_in_one() {
     let service = Service::builder().one_writer().start();
     service.faulty().inserts.nth(1, Fault::Block);
     let mut connections = vec![post(&service, "m0")];

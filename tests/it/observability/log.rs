@@ -92,7 +92,7 @@ fn each_request_has_one_line_with_the_id_that_its_sender_was_told() {
 }
 
 #[test]
-fn the_line_says_what_became_of_a_message() {
+fn the_line_of_a_post_has_the_result() {
     let service = Service::start();
     let mut client = service.client();
     let posts = traffic(&mut client)

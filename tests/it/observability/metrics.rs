@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fastrand::Rng;
 use lyftr::metrics::{METHODS, PATHS, STATUSES, WebhookResult};
 
 use super::traffic;
 use crate::support::client::Client;
 use crate::support::service::{Fault, Service};
-use crate::support::{Numbers, eventually, message, on_sqlite};
+use crate::support::{eventually, message, on_sqlite};
 
 /// A sample: the name and labels as on the page, and the value.
 type Samples = BTreeMap<String, f64>;
@@ -151,7 +152,7 @@ fn the_page_tells_what_the_store_takes_and_what_is_left_unless_it_is_on_a_server
 }
 
 #[test]
-fn the_page_comes_without_the_figures_of_a_disk_that_hangs() {
+fn the_page_comes_without_the_sizes_of_a_disk_that_hangs() {
     let service = Service::start();
     let mut client = service.client();
     service.faulty().spaces.all(Fault::Block);
@@ -165,9 +166,9 @@ fn the_page_comes_without_the_figures_of_a_disk_that_hangs() {
 }
 
 /// A word as a scanner might guess it.
-fn word(numbers: &mut Numbers) -> String {
+fn word(rng: &mut Rng) -> String {
     const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-._~%";
-    (0..=numbers.below(12)).map(|_| char::from(LETTERS[numbers.below(LETTERS.len())])).collect()
+    (0..=rng.usize(..12)).map(|_| char::from(LETTERS[rng.usize(..LETTERS.len())])).collect()
 }
 
 #[test]
@@ -180,20 +181,20 @@ fn a_scan_adds_no_series() {
         }
     }
     let first = scrape(&mut client);
-    let mut numbers = Numbers(4711);
+    let mut rng = Rng::with_seed(4711);
     let mut scan = |requests: usize| {
         for _ in 0..requests {
-            let known = PATHS[numbers.below(PATHS.len() - 1)];
-            let path = match numbers.below(4) {
+            let known = PATHS[rng.usize(..PATHS.len() - 1)];
+            let path = match rng.usize(..4) {
                 0 => known.to_owned(),
-                1 => format!("{known}/{}", word(&mut numbers)),
-                2 => format!("{known}?{}={}", word(&mut numbers), word(&mut numbers)),
-                _ => format!("/{}/{}", word(&mut numbers), word(&mut numbers)),
+                1 => format!("{known}/{}", word(&mut rng)),
+                2 => format!("{known}?{}={}", word(&mut rng), word(&mut rng)),
+                _ => format!("/{}/{}", word(&mut rng), word(&mut rng)),
             };
-            let method = match numbers.below(3) {
-                0 => METHODS[numbers.below(METHODS.len())].to_owned(),
+            let method = match rng.usize(..3) {
+                0 => METHODS[rng.usize(..METHODS.len())].to_owned(),
                 1 => "GET".to_owned(),
-                _ => word(&mut numbers).replace(['~', '%'], ""),
+                _ => word(&mut rng).replace(['~', '%'], ""),
             };
             let method = if method.is_empty() { "GET".to_owned() } else { method };
             client.request(&method, &path, &[], b"");

@@ -143,7 +143,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn whatever_writes_do_each_line_is_written_whole_or_counted_as_dropped(
+    fn each_line_of_the_log_is_written_whole_or_counted_as_dropped(
         fates in prop::collection::vec(fate(), 0..20),
         lines in 1..30_usize,
     ) {

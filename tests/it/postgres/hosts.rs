@@ -168,7 +168,7 @@ fn a_server_that_falls_silent_costs_one_batch_and_not_one_for_each_connection() 
 }
 
 #[test]
-fn only_a_server_that_can_be_written_is_gone_to_if_the_url_says_so() {
+fn a_url_may_ask_for_a_server_that_can_be_written() {
     let (cluster, writing) = (Cluster::start(&[]), Database::new());
     let reading = cluster.database_like(&writing);
     reading.query(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", reading.name()), &[]);

@@ -75,7 +75,7 @@ fn each_batch_brings_what_it_rests_on_also_where_the_next_one_meets_another_sess
 
 /// `pg_dump` is one that leaves a search path behind.
 #[test]
-fn what_others_leave_in_a_session_is_not_met_and_nothing_is_left_there() {
+fn a_session_is_used_whatever_others_left_in_it_and_is_left_as_it_was() {
     let settings = ["pool_mode = transaction", "default_pool_size = 1", "server_round_robin = 0"];
     let Some(pooler) = Pooler::start(&settings) else { return };
     let database = Database::new();
@@ -132,7 +132,7 @@ fn a_pooler_by_statement_is_refused_in_words() {
 }
 
 #[test]
-fn a_pooler_by_session_does() {
+fn a_pooler_by_session_works() {
     let Some(pooler) = Pooler::start(&["pool_mode = session"]) else { return };
     let database = Database::new();
     // As many as the pooler has for a database.

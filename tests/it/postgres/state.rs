@@ -1,11 +1,11 @@
 //! A database comes back otherwise than the process left it: without its sequence, from an older moment, by replication,
-//! out of another database, or with messages that a hand has added. Each message is there once, and each answer is right.
+//! out of another database, or with messages that were added manually. Each message is there once, and each answer is right.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use lyftr::message::{self, Message};
+use lyftr::message::Message;
 use lyftr::query::{Filter, Page, Search};
 use lyftr::store::check::{self, Event};
 use lyftr::store::postgres::{Postgres, Tuning};
@@ -13,9 +13,9 @@ use lyftr::store::{Error, OpenError, Settings, Store, backup};
 
 use super::address;
 use crate::support::postgres::{Cluster, Database};
-use crate::support::{Fate, eventually, fates, message_with, settle};
+use crate::support::{Fate, eventually, fates, message_with, parsed, settle};
 
-mod hands;
+mod manual_changes;
 mod schemas;
 mod upgrade;
 
@@ -25,14 +25,14 @@ type Numbers = BTreeSet<u32>;
 fn made(n: u32) -> Message {
     let (id, from, text) = (format!("m{n}"), format!("+{}", n % 3 + 1), format!("The text {n} of {}", n % 7));
     let ts = format!("2025-01-{:02}T10:{:02}:00Z", n % 28 + 1, n % 60);
-    message::parse(message_with(&id, &from, &ts, Some(&text)).to_string().as_bytes()).unwrap()
+    parsed(&message_with(&id, &from, &ts, Some(&text)))
 }
 
 fn number(message: &Message) -> u32 {
     message.message_id.as_str()[1..].parse().unwrap()
 }
 
-/// The columns of a message, as a hand names them.
+/// The columns of a message, as a manual change names them.
 const COLUMNS: &str = "message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text";
 
 /// What [`made`] gives for `n`, without the arrival number.
@@ -210,7 +210,7 @@ fn readiness_and_the_thread_that_derives_move_the_sequence_on() {
 }
 
 #[test]
-fn who_may_not_move_the_sequence_on_is_told_what_to_do() {
+fn a_role_that_may_not_move_the_sequence_on_is_told_what_to_do() {
     let database = Database::new();
     let owner = open(&database);
     store(&owner, 0..5);

@@ -18,17 +18,17 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(2);
 
 #[test]
-fn nothing_hides_from_nginx() {
+fn no_request_hides_from_nginx() {
     nothing_hides_from(Program::Nginx);
 }
 
 #[test]
-fn nothing_hides_from_nginx_that_passes_on_bodies_as_they_come() {
+fn no_request_hides_from_nginx_that_passes_on_bodies_as_they_come() {
     nothing_hides_from(Program::NginxStreaming);
 }
 
 #[test]
-fn nothing_hides_from_haproxy() {
+fn no_request_hides_from_haproxy() {
     nothing_hides_from(Program::Haproxy);
 }
 
@@ -58,7 +58,7 @@ fn nothing_hides_from(program: Program) {
 
 /// Without this, a hidden request that nobody could have answered would prove nothing.
 #[test]
-fn what_is_hidden_would_be_answered_and_noticed() {
+fn a_request_that_hides_would_be_noticed() {
     let service = Service::start();
     let plain = attacks().into_iter().find(Attack::is_plain).expect("one that hides nothing");
     let mut connection = service.connect();

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use lyftr::message::MessageId;
 use lyftr::store::{Arrived, Outcome, Store};
 
-use super::{CREATED, Place, message, plain};
-use crate::support::fates;
+use super::{Place, message, plain};
+use crate::support::{Fate, fates};
 
 /// Reads on from where it is; every message once, in order.
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Follower {
     }
 }
 
-pub(super) fn who_reads_on_in_the_order_of_arrival_misses_nothing(place: &Place) {
+pub(super) fn a_reader_in_the_order_of_arrival_misses_no_message(place: &Place) {
     const WRITERS: usize = 6;
     const BATCHES: usize = 40;
     let first = place.open();
@@ -45,7 +45,7 @@ pub(super) fn who_reads_on_in_the_order_of_arrival_misses_nothing(place: &Place)
                     for batch in 0..BATCHES {
                         let ids = (0..=batch % 7).map(|n| plain(&format!("{writer} {batch} {n}")));
                         let outcomes = fates(&store.insert(&ids.collect::<Vec<_>>()).unwrap());
-                        assert!(outcomes.iter().all(|outcome| *outcome == CREATED));
+                        assert!(outcomes.iter().all(|fate| *fate == Fate::Created));
                     }
                 })
             })

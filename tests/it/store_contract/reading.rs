@@ -116,7 +116,7 @@ pub(super) fn filters_are_combined_with_and(place: &Place) {
 }
 
 /// PostgreSQL takes no such text at all.
-pub(super) fn what_no_message_can_hold_is_asked_for_in_vain(place: &Place) {
+pub(super) fn a_filter_that_no_message_can_match_matches_none(place: &Place) {
     let store = place.open();
     store.insert(&[message("m", "+1", NOON, Some("a"))]).unwrap();
     for filter in [
@@ -165,7 +165,7 @@ pub(super) fn a_page_may_begin_anywhere(place: &Place) {
     }
 }
 
-pub(super) fn an_empty_store_answers(place: &Place) {
+pub(super) fn an_empty_store_can_be_read(place: &Place) {
     let store = place.open();
     assert_eq!(store.insert(&[]).unwrap(), []);
     assert_eq!(

@@ -4,6 +4,7 @@
 //! - [`client`]: a blocking HTTP/1.1 client, friendly ([`client::Client`]) or byte by byte
 //!   ([`client::Connection`]).
 //! - [`openapi`]: is this answer a documented one? Called by the client for whatever it reads.
+//! - [`messages`]: messages to send and to store; [`reference`]: a store that is a plain map.
 //! - [`service`]: the whole service on a port of its own, with a store that can be told to fail
 //!   ([`service::Faulty`]).
 //! - [`postgres`]: a server of PostgreSQL's; [`pooler`]: PgBouncer in front of it.
@@ -23,18 +24,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lyftr::store::{Behind, Outcome, Store};
-use serde_json::{Value, json};
+use lyftr::store::{Behind, Store};
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+mod messages;
 pub(crate) mod openapi;
 pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod reference;
 pub(crate) mod sandbox;
 pub(crate) mod senders;
 pub(crate) mod service;
+
+pub(crate) use messages::{
+    Fate, fates, filled_store, message, message_with, mixed, open_store, parsed, sqlite_url,
+};
 
 /// The secret that every service in the tests is started with, unless told otherwise.
 pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
@@ -64,36 +70,9 @@ pub(crate) fn on_sqlite() -> bool {
     engine() == Engine::Sqlite
 }
 
-/// A valid message from +919876543210 with this id.
-pub(crate) fn message(id: &str) -> Value {
-    message_with(id, "+919876543210", "2025-01-15T10:00:00Z", Some("Hello"))
-}
-
-/// A valid message; `text` of `None` is left out.
-pub(crate) fn message_with(id: &str, from: &str, ts: &str, text: Option<&str>) -> Value {
-    let mut message = json!({"message_id": id, "from": from, "to": "+14155550100", "ts": ts});
-    if let Some(text) = text {
-        message["text"] = text.into();
-    }
-    message
-}
-
 /// The value of `X-Signature` for a body, by [`SECRET`].
 pub(crate) fn sign(body: &[u8]) -> String {
     lyftr::signature::Key::new(SECRET.as_bytes()).sign(body)
-}
-
-/// Numbers that look random, the same on each run.
-#[derive(Debug)]
-pub(crate) struct Numbers(pub(crate) u64);
-
-impl Numbers {
-    /// A number from 0 to `n` less one.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        // Knuth's linear congruential generator (MMIX); its high bits are the good ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % n
-    }
 }
 
 /// Says that a test is not run, and why: what it needs, and how to get that. Under CI, which must skip nothing, it
@@ -152,33 +131,12 @@ pub(crate) fn eventually<A: Answer>(what: &str, mut ask: impl FnMut() -> A) -> A
     }
 }
 
-/// A port that the operating system gives to nobody by itself: for who is told where to listen, or comes back again and
-/// again.
+/// A port that the operating system gives to nobody by itself: for a service that is told where to listen, or that
+/// comes back again and again.
 pub(crate) fn lasting_port() -> u16 {
-    let mut dice = senders::Dice::new(
-        u64::from(std::process::id()) << 32
-            | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos()),
-    );
-    let ports = std::iter::repeat_with(|| 20_000 + u16::try_from(dice.roll(12_000)).unwrap()).take(100);
+    let ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
     let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.next().expect("a free port")
-}
-
-/// The outcome of a message without its arrival number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Created,
-    Duplicate,
-    Conflict,
-}
-
-pub(crate) fn fates(outcomes: &[Outcome]) -> Vec<Fate> {
-    let fate = |outcome: &Outcome| match outcome {
-        Outcome::Created { .. } => Fate::Created,
-        Outcome::Duplicate => Fate::Duplicate,
-        Outcome::Conflict => Fate::Conflict,
-    };
-    outcomes.iter().map(fate).collect()
 }
 
 /// Waits until everything that is stored is in the indexes.

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Connection};
 use super::postgres::Database;
+use super::senders::while_sending;
 use super::{DEADLINE, Engine, SECRET, engine, eventually, lasting_port};
 
 /// What the child says on one of its outputs, collected by a thread.
@@ -210,6 +211,29 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its memory in bytes, by the name that Linux gives this kind of it.
+    pub(crate) fn memory(&self, kind: &str) -> usize {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).expect("Linux's account of a process");
+        let line = status.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(':')).expect(kind);
+        line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<usize>().ok()).expect("a number of kB")
+            << 10
+    }
+
+    /// Lets so many senders work while `work` is done, each with a client of its own and one message after the other.
+    pub(crate) fn while_sending<T>(
+        &self,
+        senders: usize,
+        send: impl Fn(&mut Client, usize, usize) + Sync,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        let sender = |sender, goes_on: &dyn Fn() -> bool| {
+            let mut client = self.client();
+            (0..).take_while(|_| goes_on()).for_each(|n| send(&mut client, sender, n));
+        };
+        while_sending(senders, sender, work)
     }
 
     /// Sends a signal, e.g. `Signal::STOP`.

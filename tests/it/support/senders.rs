@@ -8,15 +8,14 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use fastrand::Rng;
 use serde_json::{Value, json};
 
 use super::client::{Client, signed};
 use super::{DEADLINE, message_with};
 
-mod dice;
 mod oracle;
 
-pub(crate) use dice::Dice;
 pub(crate) use oracle::Judgement;
 use oracle::{Oracle, id};
 
@@ -26,6 +25,29 @@ pub(crate) const SENDERS: u64 = 6;
 /// How long a sender waits after a 503: far less than it is asked to, but so that the senders leave the service some
 /// of the machine that they share.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+
+/// Lets so many senders work, each of which asks whether to go on, until `work` is done. They end also when `work` fails.
+pub(crate) fn while_sending<T>(
+    senders: usize,
+    sender: impl Fn(usize, &dyn Fn() -> bool) + Sync,
+    work: impl FnOnce() -> T,
+) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for nth in 0..senders {
+            let (sender, done) = (&sender, &done);
+            scope.spawn(move || sender(nth, &|| !done.load(Relaxed)));
+        }
+        let worked = catch_unwind(AssertUnwindSafe(work));
+        done.store(true, Relaxed);
+        worked.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Sleeps up to so many milliseconds.
+pub(crate) fn pause(rng: &mut Rng, ms: u64) {
+    std::thread::sleep(Duration::from_micros(rng.u64(..ms * 1000)));
+}
 
 /// What all senders share.
 #[derive(Debug)]
@@ -74,28 +96,21 @@ impl Load {
         self.unplugged.store(false, SeqCst);
     }
 
-    /// Lets senders work, each with a pause before its next message, until `work` is done. They are waited for also
-    /// when that fails.
-    pub(crate) fn while_sending(&self, dice: &mut Dice, pause: Duration, work: impl FnOnce(&mut Dice)) {
-        let done = AtomicBool::new(false);
-        let goes_on = || {
-            std::thread::sleep(pause);
-            !done.load(Relaxed)
+    /// Lets senders work, each with a pause before its next message, until `work` is done.
+    pub(crate) fn while_sending(&self, rng: &mut Rng, pause: Duration, work: impl FnOnce(&mut Rng)) {
+        let rngs: Vec<Rng> = (0..SENDERS).map(|_| rng.fork()).collect();
+        let sender = |sender: usize, goes_on: &dyn Fn() -> bool| {
+            self.send_while(rngs[sender].clone(), || {
+                std::thread::sleep(pause);
+                goes_on()
+            });
         };
-        std::thread::scope(|scope| {
-            for _ in 0..SENDERS {
-                let dice = Dice::new(dice.roll(u64::MAX));
-                scope.spawn(move || self.send_while(dice, goes_on));
-            }
-            let worked = catch_unwind(AssertUnwindSafe(|| work(dice)));
-            done.store(true, Relaxed);
-            worked.unwrap_or_else(|panic| resume_unwind(panic));
-        });
+        while_sending(rngs.len(), sender, || work(rng));
     }
 
     /// Sends one message after the other, each when the one before is answered or will not be, for as long as
     /// `goes_on` says so.
-    pub(crate) fn send_while(&self, mut dice: Dice, goes_on: impl Fn() -> bool) {
+    pub(crate) fn send_while(&self, mut rng: Rng, goes_on: impl Fn() -> bool) {
         let mut link = None;
         while goes_on() {
             // Poisoned when a check has failed, which says enough.
@@ -105,7 +120,7 @@ impl Load {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             };
-            let message = self.choose(&mut dice);
+            let message = self.choose(&mut rng);
             self.oracle.sending(&message);
             match open.post(message.to_string().as_bytes()) {
                 Exchange::Answer(200, _) if self.unplugged.load(SeqCst) => {
@@ -132,17 +147,17 @@ impl Load {
         }
     }
 
-    fn choose(&self, dice: &mut Dice) -> Value {
+    fn choose(&self, rng: &mut Rng) -> Value {
         let n = self.count.fetch_add(1, Relaxed);
-        match dice.roll(10) {
+        match rng.u32(..10) {
             // Raced: the senders that come here at about the same time all say the same.
             0 | 1 => content(&format!("race {}", n / SENDERS / 2), n / SENDERS / 2),
             // Conflicting: the same, and each says something else.
             2 | 3 => content(&format!("conflict {}", n / SENDERS / 2), n),
             // Repeated.
-            4 => self.oracle.any(dice).unwrap_or_else(|| content("first", 0)),
+            4 => self.oracle.any(rng).unwrap_or_else(|| content("first", 0)),
             // A later conflict.
-            5 => match self.oracle.any(dice) {
+            5 => match self.oracle.any(rng) {
                 Some(message) => content(id(&message), n),
                 None => content("first", 0),
             },

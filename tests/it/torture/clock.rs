@@ -6,19 +6,19 @@ use super::Torture;
 use super::shim::Shim;
 use crate::support::eventually;
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 
 const YEAR_S: i64 = 365 * 24 * 3600;
 
 #[test]
-fn nothing_is_lost_or_cut_off_when_the_clock_jumps() {
+fn no_message_is_lost_and_no_request_cut_off_when_the_clock_jumps() {
     let mut torture = Torture::new("clock", 6);
     let shim = Shim::new();
     let process = shim.under(Process::builder()).start();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |round, dice| {
-        dice.pause(50);
+    torture.run(&load, torture.rounds, |round, rng| {
+        pause(rng, 50);
         let jump = [3600, -3600, YEAR_S, -YEAR_S, 1, 0][usize::try_from(round % 6).unwrap()];
         shim.move_clock(jump);
         let before = load.acknowledged.load(Relaxed);

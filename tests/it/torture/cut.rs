@@ -13,7 +13,7 @@ use super::{Torture, await_healing};
 use crate::support::eventually;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 
 /// Everything goes through.
 const PASS: u8 = 0;
@@ -78,7 +78,7 @@ fn carry(mut from: impl End, mut to: impl End, mode: &AtomicU8, cut: u8) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_cut_connections_and_the_retry_lands_once() {
+fn acknowledged_messages_survive_cut_connections_and_the_retry_lands_once() {
     let mut torture = Torture::new("cut", 6);
     let database = Database::new();
     let wire = Wire::to(Cluster::shared().socket());
@@ -86,12 +86,12 @@ fn what_was_acknowledged_survives_cut_connections_and_the_retry_lands_once() {
     let process = Process::builder().env("DATABASE_URL", &url).env("LOG_LEVEL", "ERROR").start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |round, dice| {
-        dice.pause(200);
+    torture.run(&load, torture.rounds, |round, rng| {
+        pause(rng, 200);
         let refused = load.unacknowledged();
         wire.mode.store(if round % 2 == 0 { CUT_AFTER } else { CUT_BEFORE }, SeqCst);
         eventually("messages are refused", || (load.unacknowledged() > refused).then_some(()));
-        dice.pause(200);
+        pause(rng, 200);
         wire.mode.store(PASS, SeqCst);
         (await_healing(&mut client), load.check())
     });

@@ -7,26 +7,26 @@ use super::kill::start;
 use super::shim::Shim;
 use super::{Torture, assert_alive_but_not_ready, await_healing};
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 use crate::support::{eventually, message, message_with};
 
 #[test]
-fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
+fn acknowledged_messages_survive_writes_and_syncs_that_fail() {
     let mut torture = Torture::new("fault", 8);
     let shim = Shim::new();
     let mut process = shim.under(Process::builder().env("LOG_LEVEL", "WARN")).start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |round, dice| {
-        dice.pause(100);
-        let error = if dice.roll(2) == 0 { Errno::IO } else { Errno::NOSPC };
+    torture.run(&load, torture.rounds, |round, rng| {
+        pause(rng, 100);
+        let error = if rng.u64(..2) == 0 { Errno::IO } else { Errno::NOSPC };
         // Each at least once, then at random.
-        match if round < 2 { round } else { dice.roll(2) } {
+        match if round < 2 { round } else { rng.u64(..2) } {
             0 => shim.fail_writes(error),
             _ => shim.fail_syncs(error),
         }
         assert_alive_but_not_ready(&mut client, &["the disk is full", "disk I/O error", "a write failed"]);
-        dice.pause(100);
+        pause(rng, 100);
         shim.heal();
         (await_healing(&mut client), load.check())
     });
@@ -41,7 +41,7 @@ fn what_was_acknowledged_survives_writes_and_syncs_that_fail() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_believed_of_the_connection() {
+fn a_connection_whose_sync_failed_is_not_trusted() {
     let shim = Shim::new();
     let mut process = shim.under(Process::builder()).start();
     let mut client = process.client();
@@ -87,7 +87,7 @@ fn a_failed_sync_heals_while_another_program_reads() {
 /// the next part, which fails, takes back both. A checkpoint that then goes on where the last one ended would have the
 /// log begin anew without the first part.
 #[test]
-fn what_a_checkpoint_has_moved_is_moved_again_after_its_sync_has_failed() {
+fn a_checkpoint_whose_sync_failed_is_done_again() {
     let shim = Shim::new();
     let mut process = shim.under(Process::builder()).start();
     let mut client = process.client();

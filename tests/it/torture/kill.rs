@@ -4,18 +4,19 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use rustix::process::Signal;
 
 use super::{Torture, number};
 use crate::support::process::Process;
-use crate::support::senders::{Dice, Judgement, Load};
+use crate::support::senders::{Judgement, Load, pause};
 use crate::support::{eventually, lasting_port, message};
 
 /// Reading everything back takes longer the more there is, so a new database is begun now and then.
 const KILLS_PER_DATABASE: u64 = 50;
 
 #[test]
-fn what_was_acknowledged_survives_kill_9() {
+fn acknowledged_messages_survive_kill_9() {
     let mut torture = Torture::new("kill", 30);
     let mut left = torture.rounds;
     while left > 0 {
@@ -29,7 +30,7 @@ fn what_was_acknowledged_survives_kill_9() {
 fn kill_again_and_again(torture: &mut Torture, kills: u64) {
     let folder = tempfile::tempdir().unwrap();
     let load = Load::new(([127, 0, 0, 1], lasting_port()).into());
-    torture.run(&load, kills, |_, dice| kill_once(folder.path(), &load, dice));
+    torture.run(&load, kills, |_, rng| kill_once(folder.path(), &load, rng));
     let port = load.address.port().to_string();
     let mut process = Process::builder().folder(folder.path()).env("PORT", &port).start();
     torture.judgement += load.check();
@@ -40,23 +41,23 @@ fn kill_again_and_again(torture: &mut Torture, kills: u64) {
 }
 
 /// Kills the service once, in one of the ways; everything has been read back before where there was time for it.
-fn kill_once(folder: &Path, load: &Load, dice: &mut Dice) -> (Duration, Judgement) {
-    let way = dice.roll(4);
+fn kill_once(folder: &Path, load: &Load, rng: &mut Rng) -> (Duration, Judgement) {
+    let way = rng.u64(..4);
     let mut process = spawn(folder, load);
     let (mut restart, mut judgement) = (Duration::ZERO, Judgement::default());
     match way {
-        0 => dice.pause(40),
+        0 => pause(rng, 40),
         1 => {
             restart = await_listening(&mut process, load.address);
             judgement = load.check();
-            dice.pause(150);
+            pause(rng, 150);
             process.signal(Signal::TERM);
-            dice.pause(300);
+            pause(rng, 300);
         }
         _ => {
             restart = await_listening(&mut process, load.address);
             judgement = load.check();
-            dice.pause(200);
+            pause(rng, 200);
         }
     }
     process.kill9();
@@ -89,11 +90,11 @@ fn await_listening(process: &mut Process, address: SocketAddr) -> Duration {
 #[test]
 fn a_first_start_that_is_killed_leaves_what_the_next_one_can_use() {
     let seed = number("LYFTR_SEED").unwrap_or(1);
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::with_seed(seed);
     for n in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let mut process = Process::builder().folder(folder.path()).spawn();
-        dice.pause(30);
+        pause(&mut rng, 30);
         process.kill9();
         let process = Process::builder().folder(folder.path()).start();
         let mut client = process.client();

@@ -15,10 +15,10 @@ const SYNC_MS: u32 = 100;
 /// be, and hardly any is refused.
 const QUEUE_MAX: u64 = 16;
 /// Senders that are too many.
-const CROWD: u64 = 8 * QUEUE_MAX;
+const FLOOD: u64 = 8 * QUEUE_MAX;
 const PHASE: Duration = Duration::from_secs(3);
-/// Most memory that the service may hold, in KiB.
-const MEMORY_KIB_MAX: u64 = 128 << 10;
+/// Most memory that the service may hold, in bytes.
+const MEMORY_BYTES_MAX: usize = 128 << 20;
 /// How many times as much as can be stored is too much.
 const TIMES: u64 = 10;
 /// What must be left of the peak under overload, in percent, in a run that is asked for (`LYFTR_ROUNDS`): a share of
@@ -37,8 +37,8 @@ fn offer(load: &Load, senders: u64, torture: &mut Torture, beside: impl FnOnce()
     let (before, end) = (count(), Instant::now() + PHASE);
     std::thread::scope(|scope| {
         for _ in 0..senders {
-            let dice = super::Dice::new(torture.dice.roll(u64::MAX));
-            scope.spawn(move || load.send_while(dice, || Instant::now() < end));
+            let rng = torture.rng.fork();
+            scope.spawn(move || load.send_while(rng, || Instant::now() < end));
         }
         beside();
     });
@@ -46,15 +46,8 @@ fn offer(load: &Load, senders: u64, torture: &mut Torture, beside: impl FnOnce()
     Phase { acknowledged: after.0 - before.0, offered: after.0 - before.0 + after.1 - before.1 }
 }
 
-#[cfg(target_os = "linux")]
-fn memory_kib(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
-fn ten_times_too_much_is_refused_early_and_what_can_be_stored_is() {
+fn ten_times_too_many_messages_are_refused_early_and_those_that_can_be_stored_are() {
     let mut torture = Torture::new("overload", 1);
     let shim = Shim::new();
     let builder = Process::builder().env("LOG_LEVEL", "ERROR").env("QUEUE_MAX", &QUEUE_MAX.to_string());
@@ -66,22 +59,22 @@ fn ten_times_too_much_is_refused_early_and_what_can_be_stored_is() {
         shim.delay_syncs(SYNC_MS);
         let peak = offer(&load, 2 * QUEUE_MAX, &mut torture, || {});
         let mut client = process.client();
-        let crowd = offer(&load, CROWD, &mut torture, || probe(&mut client));
+        let flood = offer(&load, FLOOD, &mut torture, || probe(&mut client));
         shim.heal();
-        torture.hits += u64::from(crowd.offered > crowd.acknowledged);
+        torture.hits += u64::from(flood.offered > flood.acknowledged);
         torture.judgement += load.check();
-        let percent = crowd.acknowledged * 100 / peak.acknowledged;
-        println!("overload: {peak:?}, {crowd:?}: {percent} % of the peak");
+        let percent = flood.acknowledged * 100 / peak.acknowledged;
+        println!("overload: {peak:?}, {flood:?}: {percent} % of the peak");
         // A machine that is busy with other things may not offer that much.
-        if crowd.offered >= TIMES * peak.acknowledged {
+        if flood.offered >= TIMES * peak.acknowledged {
             ten_times += 1;
             assert!(percent >= least, "{percent} % of the peak are left");
         }
     }
     #[cfg(target_os = "linux")]
     {
-        let memory = memory_kib(&process);
-        assert!(memory <= MEMORY_KIB_MAX, "{memory} KiB");
+        let memory = process.memory("VmHWM");
+        assert!(memory <= MEMORY_BYTES_MAX, "{memory} bytes");
     }
     println!("overload: {TIMES} times the peak was offered in {ten_times} rounds");
     assert!(ten_times > 0 || !asked, "this machine did not offer {TIMES} times the peak");
@@ -89,7 +82,7 @@ fn ten_times_too_much_is_refused_early_and_what_can_be_stored_is() {
     torture.end();
 }
 
-/// Reads and probes go on beside the crowd.
+/// Reads and probes go on beside the flood.
 fn probe(client: &mut Client) {
     let end = Instant::now() + PHASE / 2;
     while Instant::now() < end {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::Torture;
 use super::kill::start;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 use crate::support::{compile, skip};
 
 const IMAGE_BYTES: u64 = 256 << 20;
@@ -79,7 +79,7 @@ fn run(command: &mut Command) -> Result<String, String> {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_power_cut() {
+fn acknowledged_messages_survive_a_power_cut() {
     let disk = match Disk::make() {
         Ok(disk) => disk,
         Err(why) => {
@@ -88,17 +88,17 @@ fn what_was_acknowledged_survives_a_power_cut() {
     };
     let mut torture = Torture::new("power", 5);
     let load = Load::new(([127, 0, 0, 1], super::lasting_port()).into());
-    torture.run(&load, torture.rounds, |_, dice| {
+    torture.run(&load, torture.rounds, |_, rng| {
         let (mut process, restart) = start(&disk.mounted(), &load);
         let judgement = load.check();
         let mut plug = disk.plug();
-        dice.pause(400);
+        pause(rng, 400);
         // The file system is cut off, but the service goes on for a moment, and the kernel was seen to say of a sync
         // that was under way that all is well, some milliseconds later. After a true cut nobody would hear of it.
         load.unplug();
         drop(plug.stdin.take());
         assert!(plug.wait().unwrap().success());
-        dice.pause(50);
+        pause(rng, 50);
         process.kill9();
         load.plug_in();
         disk.unmount().unwrap();

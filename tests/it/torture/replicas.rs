@@ -9,12 +9,12 @@ use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::postgres::Database;
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 
 const REPLICAS: usize = 3;
 
 #[test]
-fn what_was_acknowledged_by_any_of_three_processes_is_there_once() {
+fn messages_acknowledged_by_any_of_three_processes_are_stored_once() {
     let mut torture = Torture::new("replicas", 10);
     let database = Database::new();
     let ports: Vec<u16> = (0..REPLICAS).map(|_| lasting_port()).collect();
@@ -30,11 +30,11 @@ fn what_was_acknowledged_by_any_of_three_processes_is_there_once() {
     let Some(proxy) = Proxy::before_replicas(&addresses) else { return };
     let load = Load::new(proxy.address());
     proxy.await_ready(REPLICAS);
-    torture.run(&load, torture.rounds, |_, dice| {
-        dice.pause(300);
-        let killed = usize::try_from(dice.roll(3)).unwrap();
+    torture.run(&load, torture.rounds, |_, rng| {
+        pause(rng, 300);
+        let killed = rng.usize(..3);
         processes[killed].kill9();
-        dice.pause(100);
+        pause(rng, 100);
         processes[killed] = start(ports[killed]);
         let begin = Instant::now();
         // Else, on a busy machine, all three may be gone at once.

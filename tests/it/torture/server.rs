@@ -4,10 +4,10 @@ use super::{Torture, await_healing};
 use crate::support::eventually;
 use crate::support::postgres::Cluster;
 use crate::support::process::Process;
-use crate::support::senders::Load;
+use crate::support::senders::{Load, pause};
 
 #[test]
-fn what_was_acknowledged_survives_a_killed_postgresql() {
+fn acknowledged_messages_survive_a_killed_postgresql() {
     let mut torture = Torture::new("server", 3);
     let mut cluster = Cluster::start(&[]);
     let database = cluster.database();
@@ -15,8 +15,8 @@ fn what_was_acknowledged_survives_a_killed_postgresql() {
     let process = builder.env("LOG_LEVEL", "ERROR").start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |_, dice| {
-        dice.pause(300);
+    torture.run(&load, torture.rounds, |_, rng| {
+        pause(rng, 300);
         let refused = load.unacknowledged();
         cluster.kill9();
         eventually("it says that it is not ready", || {

@@ -9,20 +9,20 @@ use super::Torture;
 use super::shim::Shim;
 use crate::support::eventually;
 use crate::support::process::Process;
-use crate::support::senders::{Load, SENDERS};
+use crate::support::senders::{Load, SENDERS, pause};
 
 /// So long that a message is not stored in time, and its sender is told so.
 const TOO_SLOW_MS: u32 = 7000;
 
 #[test]
-fn what_was_acknowledged_survives_a_disk_that_is_slow() {
+fn acknowledged_messages_survive_a_slow_disk() {
     let mut torture = Torture::new("slow", 2);
     let shim = Shim::new();
     let process = shim.under(Process::builder().env("LOG_LEVEL", "ERROR")).start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
-    torture.run(&load, torture.rounds, |round, dice| {
-        dice.pause(100);
+    torture.run(&load, torture.rounds, |round, rng| {
+        pause(rng, 100);
         let (before, refused) = (load.acknowledged.load(Relaxed), load.unacknowledged());
         // A second more: everything is answered, and with 200.
         shim.delay_syncs(1000);
@@ -47,15 +47,15 @@ fn what_was_acknowledged_survives_a_disk_that_is_slow() {
 }
 
 #[test]
-fn a_process_that_is_frozen_goes_on_where_it_was() {
+fn a_service_that_was_frozen_goes_on_where_it_was() {
     let process = Process::builder().env("LOG_LEVEL", "ERROR").start_silent();
     let load = Load::new(process.address());
     let mut client = process.client();
     let mut torture = Torture::new("freeze", 2);
-    torture.run(&load, torture.rounds, |_, dice| {
+    torture.run(&load, torture.rounds, |_, rng| {
         let refused = load.unacknowledged();
         for _ in 0..5 {
-            dice.pause(100);
+            pause(rng, 100);
             process.signal(Signal::STOP);
             std::thread::sleep(Duration::from_millis(200));
             process.signal(Signal::CONT);

@@ -19,7 +19,7 @@ fn lead_to(database: &Database, schema: &str) {
 }
 
 #[test]
-fn a_hand_on_another_search_path_is_noticed_and_touches_nothing_else() {
+fn a_manual_change_on_another_search_path_is_noticed_and_touches_nothing_else() {
     let schema = "In Box";
     let database = with_schema(schema);
     let service = open(&database);

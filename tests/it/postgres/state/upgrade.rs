@@ -30,7 +30,7 @@ fn a_database_of_the_first_release_is_brought_up_to_date() {
 }
 
 #[test]
-fn figures_of_the_first_release_are_kept() {
+fn aggregates_of_the_first_release_are_kept() {
     let (database, session) = of_the_first_release(0..1);
     // As its thread has left it: up to the horizon, which is beyond the latest message.
     session.run("SELECT setval('message_batch', 60);
@@ -46,7 +46,7 @@ fn figures_of_the_first_release_are_kept() {
 }
 
 #[test]
-fn numbers_that_were_given_twice_or_by_hand_are_given_anew() {
+fn arrival_numbers_that_were_given_twice_or_manually_are_given_anew() {
     let (database, _) = of_the_first_release(0..40);
     // As after a move without the sequence: it is at its beginning, and has given numbers again.
     add(&database, 40..60, "((n - 40) / 2 + 2)::bigint << 16");

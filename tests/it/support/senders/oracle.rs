@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::AddAssign;
 use std::sync::Mutex;
 
+use fastrand::Rng;
 use serde_json::Value;
-
-use super::dice::Dice;
 
 /// Wrongs that are told in words; the others are only counted.
 const TOLD_MAX: usize = 10;
@@ -54,9 +53,9 @@ impl Oracle {
     }
 
     /// Something that was sent before, by anybody.
-    pub(crate) fn any(&self, dice: &mut Dice) -> Option<Value> {
+    pub(crate) fn any(&self, rng: &mut Rng) -> Option<Value> {
         let known = self.0.lock().unwrap();
-        let nth = usize::try_from(dice.roll(u64::try_from(known.len()).unwrap().max(1))).unwrap();
+        let nth = rng.usize(..known.len().max(1));
         known.values().nth(nth).map(|known| known.candidates[0].clone())
     }
 

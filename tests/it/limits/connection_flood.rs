@@ -1,5 +1,5 @@
-//! Connections that come in a crowd, most of them with half a header and no more: each costs little, and nobody
-//! is kept out. Against the real program, whose memory can be measured.
+//! A connection flood, most of it with half a header and no more: each connection costs little, and nobody is kept out.
+//! Against the real program, whose memory can be measured.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ use crate::support::process::Process;
 use crate::support::{DEADLINE, eventually, message, shout};
 
 /// How many connections the promise speaks of.
-const CROWD: usize = 10_000;
+const FLOOD: usize = 10_000;
 /// Most memory for one of them.
 const BYTES_EACH_MAX: usize = 20_000;
 /// File descriptors that are left to the tests that run beside these.
 const OTHER_DESCRIPTORS: usize = 2_000;
 
-/// Held while there is a crowd: there are not enough file descriptors for two.
-static ONE_CROWD: Mutex<()> = Mutex::new(());
+/// Held during a flood: there are not enough file descriptors for two.
+static ONE_FLOOD: Mutex<()> = Mutex::new(());
 
 /// So many connections, or as many as this process may open. Raises its limit for that.
 fn possible(wanted: usize) -> usize {
@@ -33,7 +33,7 @@ fn possible(wanted: usize) -> usize {
     let possible = wanted.min(most.saturating_sub(OTHER_DESCRIPTORS));
     assert!(possible >= 100, "{most} open files (ulimit -Hn) are too few for the tests");
     if possible < wanted {
-        shout(&format!("A crowd of {possible} in the place of {wanted}, since ulimit -Hn is {most}"));
+        shout(&format!("A flood of {possible} in the place of {wanted}, since ulimit -Hn is {most}"));
     }
     possible
 }
@@ -58,19 +58,11 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     !stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Memory that a process has, in bytes.
-fn resident(process: &Process) -> usize {
-    let path = format!("/proc/{}/status", process.id());
-    let status = std::fs::read_to_string(path).expect("Linux's account of a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<usize>().ok()).expect("a number of kB") * 1024
-}
-
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "memory is measured in Linux's /proc")]
 fn ten_thousand_half_open_connections_cost_20_kb_each_and_keep_nobody_out() {
-    let _one = ONE_CROWD.lock().unwrap_or_else(PoisonError::into_inner);
-    let size = possible(CROWD);
+    let _one = ONE_FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    let size = possible(FLOOD);
     let process = Process::start();
     let mut client = process.client();
     // Everything that is made at its first use is there.
@@ -79,19 +71,19 @@ fn ten_thousand_half_open_connections_cost_20_kb_each_and_keep_nobody_out() {
     }
     client.json("/messages");
     client.metrics();
-    let before = resident(&process);
-    let mut crowd: Vec<TcpStream> = (0..size).map(|_| open(process.address())).collect();
+    let before = process.memory("VmRSS");
+    let mut flood: Vec<TcpStream> = (0..size).map(|_| open(process.address())).collect();
     // Each is closed after four seconds, so on a slow machine the first must be replaced while the last come.
-    let standing = eventually("most of the crowd stands at once", || {
+    let standing = eventually("most of the flood stands at once", || {
         let standing = client.metric("connections_open");
         if standing >= 0.9 * size as f64 {
             return Some(standing);
         }
-        crowd.retain_mut(|stream| !is_closed(stream));
-        crowd.resize_with(size, || open(process.address()));
+        flood.retain_mut(|stream| !is_closed(stream));
+        flood.resize_with(size, || open(process.address()));
         None
     });
-    let each = resident(&process).saturating_sub(before) as f64 / standing;
+    let each = process.memory("VmRSS").saturating_sub(before) as f64 / standing;
     println!("{standing} connections, {each:.0} bytes each");
     for n in 0..10 {
         let mut other = process.client();
@@ -103,16 +95,16 @@ fn ten_thousand_half_open_connections_cost_20_kb_each_and_keep_nobody_out() {
 }
 
 #[test]
-fn a_crowd_larger_than_the_table_keeps_nobody_out_while_it_comes() {
-    let _one = ONE_CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+fn a_flood_larger_than_the_registry_keeps_nobody_out_while_it_comes() {
+    let _one = ONE_FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
     let size = possible(5_000);
     let process = Process::builder().env("MAX_CONNECTIONS", "500").start();
     let coming = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let crowd = scope.spawn(|| {
-            let crowd: Vec<_> = (0..size).map(|_| open(process.address())).collect();
+        let flood = scope.spawn(|| {
+            let flood: Vec<_> = (0..size).map(|_| open(process.address())).collect();
             coming.store(false, Relaxed);
-            crowd
+            flood
         });
         let mut stored = 0;
         while coming.load(Relaxed) || stored < 20 {
@@ -121,7 +113,7 @@ fn a_crowd_larger_than_the_table_keeps_nobody_out_while_it_comes() {
             stored += 1;
             assert_eq!(client.get("/health/live").status, 200);
         }
-        let _crowd = crowd.join().unwrap();
+        let _flood = flood.join().unwrap();
         let mut client = process.client();
         assert_eq!(client.json("/messages?limit=1")["total"], stored);
         assert!(client.metric("connections_open") <= 500.0);
@@ -132,7 +124,7 @@ fn a_crowd_larger_than_the_table_keeps_nobody_out_while_it_comes() {
 
 #[test]
 fn a_burst_of_connections_waits_for_a_service_that_is_held_up_and_is_served() {
-    let _one = ONE_CROWD.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = ONE_FLOOD.lock().unwrap_or_else(PoisonError::into_inner);
     let size = possible(queued(1_000));
     let process = Process::start();
     process.signal(Signal::STOP);

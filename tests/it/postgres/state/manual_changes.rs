@@ -1,4 +1,4 @@
-//! What hands do: messages that are added past the service, tables of two times put together, columns of their own.
+//! Manual changes: messages that are added past Lyftr, tables of two times put together, columns of somebody's own.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::postgres::Database;
 use crate::support::{eventually, settle};
 
 #[test]
-fn messages_that_a_hand_adds_are_in_every_answer_whatever_their_numbers() {
+fn messages_that_are_added_manually_are_in_every_read_whatever_their_arrival_numbers() {
     let database = Database::new();
     let service = open(&database);
     store(&service, 0..40);
@@ -31,24 +31,24 @@ fn messages_that_a_hand_adds_are_in_every_answer_whatever_their_numbers() {
     }
 }
 
-/// A hand that adds for long is a batch that is under way.
+/// A manual change that adds messages for long is a batch that is under way.
 #[test]
-fn a_hand_that_adds_messages_holds_the_horizon_back_until_it_is_done() {
+fn messages_that_are_being_added_manually_hold_the_horizon_back() {
     let database = Database::new();
     let service = open(&database);
-    let by_hand = database.session_that_stores("m1000");
+    let past_lyftr = database.session_that_stores("m1000");
     store(&service, 0..5);
     let seq = |id: &str| database.number(&format!("SELECT seq FROM message WHERE message_id = '{id}'"));
     assert!(service.horizon().unwrap() < seq("m0"));
     assert_eq!(service.arrived(0, 10).unwrap().len(), 0);
-    by_hand.run("COMMIT");
+    past_lyftr.run("COMMIT");
     assert_eq!(service.arrived(0, 10).unwrap().len(), 6);
     assert!(seq("m1000") < seq("m0"));
 }
 
-/// Figures of one time and messages of another, which no trigger has seen come together.
+/// Aggregates of one time and messages of another, which no trigger has seen come together.
 #[test]
-fn figures_of_other_messages_are_not_believed() {
+fn aggregates_of_other_messages_are_not_used() {
     let database = Database::new();
     let tuning = Tuning { index_pause: Duration::from_millis(20), few: 0, ..Tuning::default() };
     let service = Postgres::open(&address(&database.url()), tuning).unwrap();
@@ -75,7 +75,7 @@ fn figures_of_other_messages_are_not_believed() {
 }
 
 #[test]
-fn a_change_under_the_role_of_a_replica_is_noticed() {
+fn a_manual_change_under_the_role_of_a_replica_is_noticed() {
     let database = Database::new();
     let service = open(&database);
     store(&service, 0..40);
@@ -92,7 +92,7 @@ fn a_change_under_the_role_of_a_replica_is_noticed() {
 }
 
 #[test]
-fn a_row_of_what_is_derived_that_was_taken_away_is_made_anew() {
+fn a_row_of_derived_data_that_was_deleted_is_rebuilt() {
     let database = Database::new();
     let service = open(&database);
     store(&service, 0..40);
@@ -103,13 +103,13 @@ fn a_row_of_what_is_derived_that_was_taken_away_is_made_anew() {
 
 /// The latest message is not there any more, and nothing waits to be derived.
 #[test]
-fn what_was_stored_and_taken_away_is_not_waited_for() {
+fn a_message_that_was_deleted_before_it_was_derived_from_is_not_waited_for() {
     let database = Database::new();
     let service = open(&database);
     store(&service, 0..40);
     settle(&service);
     database.query("DELETE FROM message WHERE seq = (SELECT max(seq) FROM message)", &[]);
-    eventually("the figures are made anew", || {
+    eventually("the aggregates are rebuilt", || {
         (database.number("SELECT count(*) FROM derived WHERE messages = 39 AND NOT is_void") == 1)
             .then_some(())
     });
@@ -117,7 +117,7 @@ fn what_was_stored_and_taken_away_is_not_waited_for() {
 }
 
 #[test]
-fn a_backup_that_has_not_all_of_the_messages_is_none() {
+fn a_backup_that_lacks_a_message_fails() {
     let database = Database::new();
     let service = open(&database);
     store(&service, 0..40);

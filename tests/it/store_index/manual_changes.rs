@@ -1,19 +1,19 @@
-//! What hands do to the messages, to their file and to the index, and what has arrived and is not indexed yet.
+//! Manual changes of the messages, of their file and of the index, and messages that are not indexed yet.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use lyftr::message::Message;
-use lyftr::query::{Filter, Page};
+use lyftr::query::Page;
 use lyftr::store::Store;
 use rusqlite::Connection;
 
-use super::{MANY, Place, assert_page, made, matches, messages};
+use super::{MANY, Place, made, messages};
 use crate::check::behind_the_index;
+use crate::support::reference::Wanted;
 use crate::support::{eventually, settle};
 
-/// Changes the messages by hand, once while the store is closed and once while it is open.
+/// Changes the messages past Lyftr, once while the store is closed and once while it is open.
 #[track_caller]
 fn assert_agrees_after(change: &str) {
     for open in [false, true] {
@@ -23,7 +23,7 @@ fn assert_agrees_after(change: &str) {
         if !open {
             store.close();
         }
-        assert!(place.by_hand().execute(change, ()).unwrap() > 0, "{change}");
+        assert!(place.past_lyftr().execute(change, ()).unwrap() > 0, "{change}");
         if !open {
             store = place.open();
         }
@@ -33,27 +33,27 @@ fn assert_agrees_after(change: &str) {
 }
 
 #[test]
-fn a_message_that_a_hand_deletes_is_gone_from_every_answer() {
+fn a_message_that_is_deleted_manually_is_gone_from_every_read() {
     assert_agrees_after("DELETE FROM message WHERE seq = 1000");
 }
 
 #[test]
-fn messages_that_a_hand_deletes_are_gone_from_every_answer() {
+fn messages_that_are_deleted_manually_are_gone_from_every_read() {
     assert_agrees_after("DELETE FROM message WHERE seq % 2 = 1 AND seq < 1000");
 }
 
 #[test]
-fn the_latest_message_may_be_deleted_by_a_hand_too() {
+fn the_latest_message_may_be_deleted_manually() {
     assert_agrees_after("DELETE FROM message WHERE seq = (SELECT max(seq) FROM message)");
 }
 
 #[test]
-fn all_messages_may_be_deleted_by_a_hand() {
+fn all_messages_may_be_deleted_manually() {
     assert_agrees_after("DELETE FROM message");
 }
 
 #[test]
-fn a_message_that_a_hand_changes_is_changed_in_every_answer() {
+fn a_message_that_is_changed_manually_is_changed_in_every_read() {
     assert_agrees_after("UPDATE message SET sender = '+77', text = 'from nowhere' WHERE seq = 1000");
     assert_agrees_after(
         "UPDATE message SET ts_second = ts_second + 86400, recipient = '+101' WHERE seq % 7 = 0",
@@ -65,23 +65,22 @@ fn an_index_that_names_a_message_that_is_gone_gives_way() {
     let place = Place::filled();
     let held = File::open(place.index()).unwrap();
     let from = messages(999..1000)[0].from.as_str().to_owned();
-    let filter = Filter { from: Some(from), ..Filter::default() };
-    let before = place.rows().iter().filter(|row| matches(&filter, row)).count();
+    let wanted = Wanted::from(&from);
+    let before = place.rows().matching(&wanted).count();
     behind_the_index(&place.database(), "DELETE FROM message WHERE seq = 1000");
     let rows = place.rows();
-    let matching: Vec<&Message> = rows.iter().filter(|row| matches(&filter, row)).collect();
-    assert_eq!(matching.len(), before - 1, "one of this sender's is gone");
+    assert_eq!(rows.matching(&wanted).count(), before - 1, "one of this sender's is gone");
     let store = place.open();
-    assert_page(&store, &filter, &Page { limit: 1000, ..Page::default() }, &matching, 0);
+    rows.assert_page(&store, &wanted, &Page { limit: 1000, ..Page::default() });
     eventually("it is noticed", || (held.metadata().unwrap().nlink() == 0).then_some(()));
     settle(&store);
     place.assert_heals(&store);
 }
 
 #[test]
-fn a_message_that_a_hand_adds_is_in_every_answer() {
+fn a_message_that_is_added_manually_is_in_every_read() {
     assert_agrees_after(
-        "INSERT INTO message VALUES (NULL, 'by hand', '+3', '+101', 1736935800, 0, 0, 'a red item')",
+        "INSERT INTO message VALUES (NULL, 'added', '+3', '+101', 1736935800, 0, 0, 'a red item')",
     );
 }
 
@@ -117,19 +116,19 @@ fn assert_older_copy_is_believed(index_pause: Duration) {
 }
 
 #[test]
-fn an_older_copy_of_the_messages_is_answered_from_and_not_from_the_newer_index() {
+fn an_older_copy_of_the_messages_is_read_and_not_the_newer_index() {
     assert_older_copy_is_believed(Duration::ZERO);
 }
 
 #[test]
-fn an_older_copy_is_believed_also_if_the_index_is_newer_in_its_texts_only() {
+fn an_older_copy_of_the_messages_is_read_also_if_the_search_index_alone_is_newer() {
     assert_older_copy_is_believed(Duration::from_hours(1));
 }
 
 #[test]
 fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let place = Place::new();
-    let first = place.by_hand();
+    let first = place.past_lyftr();
     first.execute_batch(include_str!("../../../migrations/sqlite/0001_message.sql")).unwrap();
     first.pragma_update(None, "application_id", 0x4c79_6674).unwrap();
     first.pragma_update(None, "user_version", 1).unwrap();
@@ -151,23 +150,23 @@ fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let store = place.open();
     assert_eq!(store.stats().unwrap().total_messages, 500);
     place.assert_heals(&store);
-    let version: i64 = place.by_hand().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+    let version: i64 = place.past_lyftr().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
     assert_eq!(version, 2);
-    // From now on it is noticed when a hand changes a message.
-    place.by_hand().execute("DELETE FROM message WHERE seq = 7", ()).unwrap();
+    // From now on it is noticed when somebody changes a message.
+    place.past_lyftr().execute("DELETE FROM message WHERE seq = 7", ()).unwrap();
     place.assert_agrees(&store);
     store.close();
     place.assert_agrees(&place.open());
 }
 
 #[test]
-fn what_is_not_in_the_index_yet_is_counted_and_found_all_the_same() {
+fn messages_that_are_not_indexed_yet_are_counted_and_found() {
     let place = Place::filled();
     let store = place.open();
     settle(&store);
-    // While a hand holds the index, nothing can be written into it.
-    let by_hand = Connection::open(place.index()).unwrap();
-    by_hand.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // While another connection holds the index, nothing can be written into it.
+    let past_lyftr = Connection::open(place.index()).unwrap();
+    past_lyftr.execute_batch("BEGIN IMMEDIATE").unwrap();
     for n in [1, 30, 400] {
         store
             .insert(&[made(&format!("new {n}"), "+77", "+101", "2025-01-15T10:20:00Z", Some("nowhere"))])
@@ -178,8 +177,8 @@ fn what_is_not_in_the_index_yet_is_counted_and_found_all_the_same() {
         assert!(behind.index > least && behind.search > least, "{behind:?} after {n}");
         place.assert_agrees(&store);
     }
-    by_hand.execute_batch("ROLLBACK").unwrap();
-    drop(by_hand);
+    past_lyftr.execute_batch("ROLLBACK").unwrap();
+    drop(past_lyftr);
     settle(&store);
     assert!(place.is_indexed(&store));
     place.assert_agrees(&store);
