@@ -129,21 +129,21 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The service as the server sees it.
+/// Every route over one [`App`], as the handler that the server calls.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct Routes {
     app: Arc<App>,
     router: Router,
 }
 
-impl Service {
+impl Routes {
     /// The routes over `app`.
     pub fn new(app: Arc<App>) -> Self {
         Self { router: router(Arc::clone(&app)), app }
     }
 }
 
-impl Handler for Service {
+impl Handler for Routes {
     async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
         match self.router.clone().call(request).await {
             Ok(response) => response,
