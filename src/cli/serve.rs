@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, mistaken, say};
+use super::{Failure, invalid_settings, say};
 use crate::config::{Args, Config, Environment};
 use crate::output::Output;
 use crate::server::{self, Listener};
@@ -19,7 +19,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     let config = match Config::check(args, environment) {
         Ok(config) => config,
-        Err(mistakes) => return mistaken("start", &mistakes),
+        Err(errors) => return invalid_settings("start", &errors),
     };
     let started = Output::standard().and_then(|output| Log::start(config.log_level, output));
     let (log, _flushed_at_the_end) = match started {
