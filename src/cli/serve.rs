@@ -13,7 +13,7 @@ use crate::service;
 use crate::store;
 use crate::telemetry::{Log, chain};
 
-/// File descriptors that are not connections: the database's, standard ones, the runtime's.
+/// Number of file descriptors for other things than connections: the database, the standard ones, the runtime.
 const OTHER_DESCRIPTORS: u64 = 64;
 
 pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
@@ -58,7 +58,7 @@ fn serve(config: &Config, log: Log) -> Result<(), Failure> {
     Ok(service::run(settings, &store, listener, log, runtime, stop)?)
 }
 
-/// Done when the process is asked to end, by SIGTERM or Ctrl-C.
+/// A future that is done at SIGTERM or Ctrl-C.
 pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -69,7 +69,7 @@ pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>>
     })
 }
 
-/// Says where the service listens: a line in the log for each address.
+/// Logs a line for each address, and greets a person at a terminal.
 fn announce(listener: &Listener, config: &Config) {
     let addresses: Vec<_> = listener.addresses().collect();
     if let Some(warning) = config.open_reads(&addresses) {
@@ -92,7 +92,7 @@ fn announce(listener: &Listener, config: &Config) {
     }
 }
 
-/// Raises this process's limit of open files as far as it may, and keeps the connections below it.
+/// Raises the limit of open files of this process as far as it may. Returns the number of connections that fit into it.
 fn connections(wanted: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
