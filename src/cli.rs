@@ -1,6 +1,6 @@
-//! The command line: what can be asked of the program, and with which exit code it ends.
+//! The command line: the commands, their options and their exit codes.
 //!
-//! Exit codes: 0, done; 1, it failed; 2, the question was wrong (arguments or settings).
+//! Exit codes: 0 success, 1 failure, 2 wrong arguments or settings.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::SignalKind;
 
-use crate::config::{self, Args, Environment, Mistakes};
+use crate::config::{self, Args, ConfigErrors, Environment};
 use crate::output::Output;
 use crate::signature::Key;
 
@@ -25,7 +25,7 @@ mod serve;
 mod sign;
 mod usage;
 
-/// Something failed; the text is for the person at the terminal.
+/// The failure of a command, with a text for the person at the terminal.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A webhook inbox: answers 200 only when a message is on disk exactly once.
@@ -38,7 +38,7 @@ struct Cli {
     serve: Args,
 }
 
-/// What stands below the help of a command that serves.
+/// The end of the help of a command that serves.
 const SECRETS: &str = "\
 Secrets come from the environment only, each as NAME or, from a file, as NAME_FILE:
   WEBHOOK_SECRET           key that messages are signed with (required)
@@ -46,29 +46,29 @@ Secrets come from the environment only, each as NAME or, from a file, as NAME_FI
   READ_TOKEN               bearer token that reads need; without it everybody may read
 DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
-/// What stands below the help of a command that goes to the database.
+/// The end of the help of a command that opens the database.
 const DATABASE_SECRET: &str =
     "DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
-/// What stands below the help of the command that copies.
+/// The end of the help of `copy`.
 const COPY_SECRETS: &str = "\
-A URL with a password is better given as COPY_FROM or COPY_TO, which other users of the machine cannot see.
-The service need not run. A SQLite database belongs to one process: stop the service that has it. What arrives
-in PostgreSQL meanwhile is copied by the next run.";
+Give a URL with a password as COPY_FROM or COPY_TO, which other users of the machine cannot see.
+The service need not run. A SQLite database belongs to one process: stop the service that has it. Messages that
+arrive in PostgreSQL meanwhile are copied by the next run.";
 
-/// What stands below the help of the command that backs up.
+/// The end of the help of `backup`.
 const BACKUP_HINTS: &str = "\
-FILE is a SQLite database, whichever the store is, and is never overwritten. The service need not stop.
-To restore it, put it in the place of app.db, or give it to lyftr copy.
+FILE is a SQLite database, whichever engine the store has. A file that exists is never overwritten. The service may
+run meanwhile. To restore FILE, replace app.db with it, or copy it with lyftr copy.
 DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
-/// What stands below the help of the command that checks.
+/// The end of the help of `check`.
 const CHECK_HINTS: &str = "\
-Nothing is changed, and the service need not stop. A backup is checked like any database:
+The database stays unchanged, and the service may run meanwhile. A backup is checked like any database:
   lyftr check --database-url sqlite:////path/to/backup.db
 DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
-/// What stands below the help of a command that signs.
+/// The end of the help of a command that signs.
 const SIGNING_SECRET: &str = "\
 The secret comes from the environment only, as NAME or, from a file, as NAME_FILE:
   WEBHOOK_SECRET   key that messages are signed with (required)";
@@ -85,16 +85,16 @@ enum Command {
     /// Run the service (the default)
     #[command(after_help = SECRETS)]
     Serve(Args),
-    /// Bring the schema of the database up to date, and do nothing else
+    /// Migrate the schema of the database to the newest version
     #[command(after_help = DATABASE_SECRET)]
     Migrate(crate::config::DatabaseArgs),
-    /// Write all messages into a new file, while the service goes on
+    /// Write all messages to a new file; the service may run meanwhile
     #[command(after_help = BACKUP_HINTS)]
     Backup(backup::Options),
-    /// Look whether the database is sound; exit code 0 if it is
+    /// Check the integrity of the database; exit code 0 if it is sound
     #[command(after_help = CHECK_HINTS)]
     Check(crate::config::DatabaseArgs),
-    /// Copy all messages from one database to another, and compare the two
+    /// Copy all messages from one database to another, and compare both
     #[command(after_help = COPY_SECRETS)]
     Copy(copy::Options),
     /// Ask a running service whether it is ready; exit code 0 if it is
@@ -117,12 +117,12 @@ pub fn run() -> ExitCode {
     let cli = match usage::parse(environment) {
         Ok(cli) => cli,
         Err(error) => {
-            // What was not expected is repeated, and may be a URL with a password in it.
+            // Clap repeats an argument that it does not expect, which may be a URL with a password.
             if let Some(expected) = misplaced(&error.render().to_string(), std::env::args().skip(1)) {
                 say(expected);
                 return ExitCode::from(2);
             }
-            // Help and version are errors to clap, with exit code 0; a closed terminal is no reason to panic.
+            // Help and version are errors to clap, with exit code 0. A closed terminal is ignored.
             let _closed = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -139,7 +139,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What to say in the place of a message that repeats an argument that may hold a password.
+/// The text to show instead of clap's `message` if that repeats an argument that may hold a password.
 fn misplaced(message: &str, mut arguments: impl Iterator<Item = String>) -> Option<&'static str> {
     let may_hold_one = |argument: &str| {
         let value = argument.split_once('=').map_or(argument, |(_, value)| value);
@@ -158,7 +158,7 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
     })
 }
 
-/// The key that messages are signed with. Says what is odd about it.
+/// The key that messages are signed with. Warns of a secret that looks wrong.
 fn signing_key(environment: Environment) -> Result<Key, Failure> {
     let secret = config::webhook_secret(environment)?;
     if let Some(warning) = config::warning_of("WEBHOOK_SECRET", &secret) {
@@ -167,35 +167,35 @@ fn signing_key(environment: Environment) -> Result<Key, Failure> {
     Ok(Key::new(secret.expose()))
 }
 
-/// Says what is wrong with the settings, all of it, and why that stops the command.
-fn mistaken(what: &str, mistakes: &Mistakes) -> ExitCode {
-    say(&format!("lyftr cannot {what}:\n{mistakes}"));
+/// Says every configuration error, and what the command cannot do for them.
+fn invalid_settings(what: &str, errors: &ConfigErrors) -> ExitCode {
+    say(&format!("lyftr cannot {what}:\n{errors}"));
     ExitCode::from(2)
 }
 
-/// Has a write past the limit of a file's size (`ulimit -f`) fail like any other write that fails, in the place of
-/// ending the process by SIGXFSZ, as a log or a database that has grown to it would. Holds from here on in all threads:
-/// the signal's handler stays when the runtime is gone.
+/// Makes a write past the limit of file sizes (`ulimit -f`) fail like any other write, instead of ending the process by
+/// SIGXFSZ. A log or a database may grow to that limit. Holds from here on in all threads: the handler of the signal
+/// stays when the runtime is gone.
 fn survive_file_size_limit() -> std::io::Result<()> {
     let signal = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async { tokio::signal::unix::signal(signal).map(drop) })
 }
 
-/// Becomes true when the process is asked to end, by SIGTERM or Ctrl-C. It then has to end by itself.
-fn asked_to_stop() -> std::io::Result<Arc<AtomicBool>> {
+/// A flag that is set by SIGTERM and Ctrl-C. Neither ends the process any more: the caller has to watch the flag.
+fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signal = runtime.block_on(async { serve::stop_signal() })?;
-    let asked = Arc::new(AtomicBool::new(false));
-    let tell = Arc::clone(&asked);
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
     std::thread::Builder::new().name("lyftr-signal".into()).spawn(move || {
         runtime.block_on(signal);
-        tell.store(true, Ordering::Relaxed);
+        flag.store(true, Ordering::Relaxed);
     })?;
-    Ok(asked)
+    Ok(stop)
 }
 
-/// Seen on a terminal only.
+/// A progress bar on standard error, which is visible on a terminal only.
 fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{bar:30} {percent:>3} %  {human_pos} {msg}  {elapsed} ({eta} left)");
@@ -204,7 +204,7 @@ fn progress_bar(total: u64, what: &'static str) -> ProgressBar {
         .with_message(what)
 }
 
-/// Tells the person at the terminal, on standard error.
+/// Prints a text for the person at the terminal, on standard error.
 pub(crate) fn say(text: &str) {
     write_line(Output::error(), text);
 }

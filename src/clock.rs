@@ -1,7 +1,7 @@
 //! The time of day. It enters the program here and nowhere else, for the log, the metrics and the command line; limits
 //! are measured with monotonic clocks.
 
-/// This moment, by the system's clock.
+/// The current time, by the clock of the system.
 #[expect(clippy::disallowed_methods, reason = "this is where the time of day enters")]
 pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()

@@ -1,5 +1,5 @@
-//! Settings: [`Args`] as given on the command line and in the environment, [`Config`] as checked. The only
-//! place that looks at the environment.
+//! Settings: [`Args`] as given on the command line and in the environment, [`Config`] as checked. The only module that
+//! reads the environment.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,32 +17,32 @@ mod warnings;
 pub use secret::Secret;
 pub use warnings::warning_of;
 
-/// The settings of the service as given. Each is a flag and a variable of the environment; secrets are
-/// variables only, see [`Environment`]. Everything is text here, so that all mistakes can be told at once.
+/// The settings of the service as given. Each is a command-line option and an environment variable; secrets are variables
+/// only, see [`Environment`]. Everything is text here, so that all configuration errors can be told at once.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where messages are kept, and how.
+    /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// Least level that is logged: DEBUG, INFO, WARN or ERROR
+    /// Minimum log level: DEBUG, INFO, WARN or ERROR
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "INFO")]
     pub log_level: String,
-    /// Address to listen on, or a name, of which all addresses are; 0.0.0.0 for all
+    /// Address to listen on, or a host name with all its addresses; 0.0.0.0 for all addresses of the machine
     #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: String,
-    /// Port to listen on; 0 for any that is free
+    /// Port to listen on; 0 for any free one
     #[arg(long, env = "PORT", value_name = "NUMBER", default_value = "8000")]
     pub port: String,
-    /// Largest body of a request, in bytes
+    /// Maximum size of a request body, in bytes
     #[arg(long, env = "MAX_BODY_BYTES", value_name = "BYTES", default_value = "262144")]
     pub max_body_bytes: String,
-    /// Most messages that wait to be stored; one more is answered 503
+    /// Maximum queue length, in messages; a message beyond it is answered 503
     #[arg(long, env = "QUEUE_MAX", value_name = "NUMBER", default_value = "4096")]
     pub queue_max: String,
-    /// Most open connections; at one more, the one that waits longest without a request is closed
+    /// Maximum number of open connections; for a connection beyond it, the one that waits longest without a request is closed
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value = "12000")]
     pub max_connections: String,
-    /// How long an unused connection is kept, in seconds; longer than a proxy in front keeps it
+    /// Time to keep an idle connection open, in seconds; longer than a proxy in front keeps it
     #[arg(long, env = "KEEP_ALIVE_SECS", value_name = "SECONDS", default_value = "75")]
     pub keep_alive_secs: String,
 }
@@ -50,13 +50,13 @@ pub struct Args {
 /// The settings of the database as given.
 #[derive(Clone, clap::Args)]
 pub struct DatabaseArgs {
-    /// Where messages are kept: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgres://user:password@host/database`
+    /// URL of the database: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = DATABASE_URL, hide_env_values = true)]
     pub database_url: String,
-    /// Most connections of this process to PostgreSQL
+    /// Maximum number of connections of this process to PostgreSQL
     #[arg(long, env = "DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "8")]
     pub database_connections: String,
-    /// Longest time that the database may take for one question, in seconds
+    /// Maximum time for one query, in seconds
     #[arg(long, env = "DATABASE_TIMEOUT_SECS", value_name = "SECONDS", default_value = "10")]
     pub database_timeout_secs: String,
 }
@@ -73,9 +73,9 @@ impl fmt::Debug for DatabaseArgs {
 /// The settings of the database as checked.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Where messages are kept.
+    /// The URL of the database.
     pub url: store::Url,
-    /// How it is used.
+    /// The settings of the store.
     pub settings: store::Settings,
 }
 
@@ -83,25 +83,25 @@ impl Database {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Mistakes`], all of them at once.
-    pub fn check(args: &DatabaseArgs, environment: Environment) -> Result<Self, Mistakes> {
-        let mut mistakes = Vec::new();
-        let url = note(&mut mistakes, database_url(&args.database_url, environment));
+    /// Every configuration error at once.
+    pub fn check(args: &DatabaseArgs, environment: Environment) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let url = note(&mut errors, database_url(&args.database_url, environment));
         let connections =
-            note(&mut mistakes, number("DATABASE_CONNECTIONS", &args.database_connections, 2, 1_000));
+            note(&mut errors, number("DATABASE_CONNECTIONS", &args.database_connections, 2, 1_000));
         let seconds =
-            note(&mut mistakes, number("DATABASE_TIMEOUT_SECS", &args.database_timeout_secs, 1, 3_600));
+            note(&mut errors, number("DATABASE_TIMEOUT_SECS", &args.database_timeout_secs, 1, 3_600));
         let checked = move || {
             let settings =
                 store::Settings { connections: connections?, timeout: Duration::from_secs(seconds?) };
             Some(Self { url: url?, settings })
         };
-        checked().ok_or(Mistakes(mistakes))
+        checked().ok_or(ConfigErrors(errors))
     }
 }
 
 fn database_url(given: &str, environment: Environment) -> Result<store::Url, String> {
-    // A URL may stand there by mistake, and the path of a file that cannot be read is told.
+    // Somebody may have set the URL itself, and an error about a file may hold the file's path.
     let is_url = |path: &OsString| path.to_string_lossy().contains([':', '@', '=']);
     if environment.present("DATABASE_URL_FILE").as_ref().is_some_and(is_url) {
         return Err(
@@ -122,35 +122,35 @@ fn database_url(given: &str, environment: Environment) -> Result<store::Url, Str
 /// The settings as checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where messages are kept, and how that is used.
+    /// The database.
     pub database: Database,
-    /// Least level that is logged.
+    /// Minimum log level.
     pub log_level: Level,
     /// Address or name to listen on.
     pub host: String,
     /// Port to listen on; 0 for any.
     pub port: u16,
-    /// Largest body of a request, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
-    /// Most messages that wait to be stored.
+    /// Maximum queue length, in messages.
     pub queue_max: usize,
-    /// Most open connections.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// How long an unused connection is kept.
+    /// Time to keep an idle connection open.
     pub keep_alive: Duration,
-    /// Who holds it may store.
+    /// The key that messages are signed with.
     pub webhook_secret: Secret,
-    /// Who holds one of these may store too, until the senders have all changed to the current one. Each in all the forms
-    /// that it may be meant in.
+    /// Former keys, which stay valid until every sender has changed to the current one. Each in all the forms that it may
+    /// be meant in.
     pub webhook_secrets_previous: Vec<Vec<Secret>>,
-    /// Who holds it may read; without one everybody may.
+    /// The bearer token that reads need; without one everybody may read.
     pub read_token: Option<Secret>,
 }
 
-/// Everything that is wrong with the settings.
+/// Every configuration error, each in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct Mistakes(pub Vec<String>);
+pub struct ConfigErrors(pub Vec<String>);
 
 /// Where secrets come from: the variable `NAME`, or the file that `NAME_FILE` names.
 #[derive(Clone, Copy)]
@@ -163,15 +163,15 @@ impl Environment {
         Self(|name| std::env::var_os(name))
     }
 
-    /// An environment of the caller's making.
+    /// An environment for tests: `lookup` gives the value of a variable.
     pub fn of(lookup: fn(&str) -> Option<OsString>) -> Self {
         Self(lookup)
     }
 
-    /// The secret `name`; an empty one is none.
+    /// The secret `name`; an empty value means that there is none.
     ///
     /// # Errors
-    /// In words, if both `name` and `name_FILE` are set, or the file cannot be read.
+    /// In words, if both `name` and `name_FILE` are set or the file cannot be read.
     pub fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
         let value = self.present(name);
         if value.is_some() && self.present(&format!("{name}_FILE")).is_some() {
@@ -183,15 +183,15 @@ impl Environment {
         }
     }
 
-    /// What is in the file that `name_FILE` names.
+    /// The content of the file that `name_FILE` names.
     fn file_of(self, name: &str) -> Result<Option<Secret>, String> {
         let file_name = format!("{name}_FILE");
         let Some(path) = self.present(&file_name) else { return Ok(None) };
         Secret::read(Path::new(&path)).map(Some).map_err(|why| format!("{file_name}: {why}"))
     }
 
-    /// Whether the variable `name` is set to something that is no text.
-    pub fn is_no_text(&self, name: &str) -> bool {
+    /// Whether the value of the variable `name` is not UTF-8.
+    pub fn is_not_utf8(&self, name: &str) -> bool {
         self.present(name).is_some_and(|value| value.to_str().is_none())
     }
 
@@ -210,28 +210,28 @@ impl Config {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Mistakes`], all of them at once.
-    pub fn check(args: &Args, environment: Environment) -> Result<Self, Mistakes> {
-        let mut mistakes = Vec::new();
+    /// Every configuration error at once.
+    pub fn check(args: &Args, environment: Environment) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
         let database = match Database::check(&args.database, environment) {
             Ok(database) => Some(database),
-            Err(Mistakes(others)) => {
-                mistakes.extend(others);
+            Err(ConfigErrors(others)) => {
+                errors.extend(others);
                 None
             }
         };
-        let log_level = note(&mut mistakes, level(&args.log_level));
-        let port = note(&mut mistakes, number("PORT", &args.port, 0, u16::MAX));
-        let max_body_bytes = note(&mut mistakes, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
-        let queue_max = note(&mut mistakes, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
+        let log_level = note(&mut errors, level(&args.log_level));
+        let port = note(&mut errors, number("PORT", &args.port, 0, u16::MAX));
+        let max_body_bytes = note(&mut errors, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
+        let queue_max = note(&mut errors, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
         let max_connections =
-            note(&mut mistakes, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
-        let keep_alive = note(&mut mistakes, number("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1, 86_400));
-        let read_token = note(&mut mistakes, environment.secret("READ_TOKEN")).flatten();
-        let webhook_secret = note(&mut mistakes, webhook_secret(environment));
-        let previous = note(&mut mistakes, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
+            note(&mut errors, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
+        let keep_alive = note(&mut errors, number("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1, 86_400));
+        let read_token = note(&mut errors, environment.secret("READ_TOKEN")).flatten();
+        let webhook_secret = note(&mut errors, webhook_secret(environment));
+        let previous = note(&mut errors, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
         if args.host.is_empty() {
-            mistakes.push("HOST is empty; it should be an address to listen on, e.g. 127.0.0.1".to_owned());
+            errors.push("HOST is empty; it should be an address to listen on, e.g. 127.0.0.1".to_owned());
         }
         let checked = move || {
             Some(Self {
@@ -248,14 +248,14 @@ impl Config {
                 read_token,
             })
         };
-        if mistakes.is_empty() { checked().ok_or(Mistakes(mistakes)) } else { Err(Mistakes(mistakes)) }
+        if errors.is_empty() { checked().ok_or(ConfigErrors(errors)) } else { Err(ConfigErrors(errors)) }
     }
 }
 
-/// The secret that messages are signed with.
+/// The key that messages are signed with.
 ///
 /// # Errors
-/// In words, if there is none or it cannot be read.
+/// In words, if the secret is missing or cannot be read.
 pub fn webhook_secret(environment: Environment) -> Result<Secret, String> {
     match environment.secret("WEBHOOK_SECRET")? {
         Some(secret) if secret.is_blank() => {
@@ -269,8 +269,8 @@ pub fn webhook_secret(environment: Environment) -> Result<Secret, String> {
     }
 }
 
-fn note<T>(mistakes: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
-    result.map_err(|mistake| mistakes.push(mistake)).ok()
+fn note<T>(errors: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
 }
 
 fn level(given: &str) -> Result<Level, String> {
@@ -279,7 +279,7 @@ fn level(given: &str) -> Result<Level, String> {
         "INFO" => Ok(Level::INFO),
         "WARN" => Ok(Level::WARN),
         "ERROR" => Ok(Level::ERROR),
-        _ => Err(format!("LOG_LEVEL should be DEBUG, INFO, WARN or ERROR{}", stray(given))),
+        _ => Err(format!("LOG_LEVEL should be DEBUG, INFO, WARN or ERROR{}", blank_hint(given))),
     }
 }
 
@@ -291,12 +291,12 @@ fn number<T: FromStr + PartialOrd + Copy + fmt::Display>(
 ) -> Result<T, String> {
     match given.parse() {
         Ok(value) if value >= min && value <= max => Ok(value),
-        _ => Err(format!("{name} should be a whole number from {min} to {max}{}", stray(given))),
+        _ => Err(format!("{name} should be a whole number from {min} to {max}{}", blank_hint(given))),
     }
 }
 
-/// What is not to be seen in a wrong value. The value itself is not repeated: a secret may stand in the wrong place.
-fn stray(given: &str) -> &'static str {
+/// A hint about blanks around a wrong value. The value itself is not repeated: somebody may have put a secret there.
+fn blank_hint(given: &str) -> &'static str {
     if given.trim() == given { "" } else { ", with no blank or line end around it" }
 }
 
@@ -312,7 +312,10 @@ mod tests {
         args: Args,
     }
 
-    pub(super) fn check(flags: &[&str], lookup: fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
+    pub(super) fn check(
+        flags: &[&str],
+        lookup: fn(&str) -> Option<OsString>,
+    ) -> Result<Config, ConfigErrors> {
         let cli = Cli::try_parse_from(std::iter::once(&"lyftr").chain(flags)).unwrap();
         Config::check(&cli.args, Environment::of(lookup))
     }
@@ -332,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once() {
+    fn every_configuration_error_is_told_at_once() {
         let flags = [
             "--database-url=mysql://x",
             "--log-level=LOUD",
@@ -341,9 +344,9 @@ mod tests {
             "--keep-alive-secs=0",
             "--host=",
         ];
-        let Mistakes(mistakes) = check(&flags, |_| None).unwrap_err();
-        assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
-        assert!(mistakes.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
+        let ConfigErrors(errors) = check(&flags, |_| None).unwrap_err();
+        assert_eq!(errors.len(), 7, "{errors:#?}");
+        assert!(errors.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
     }
 
     #[test]

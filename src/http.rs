@@ -1,4 +1,4 @@
-//! HTTP: the routes, what is around them, and what they work with. No SQL here, and no sockets.
+//! HTTP: the routes, the layers around them, and their shared state. No SQL here, and no sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -30,7 +30,7 @@ mod webhook;
 
 use reads::{Limiter, Reads};
 
-/// What the routes work with; one for each running service.
+/// The shared state of the routes, one for each running service.
 #[derive(Debug)]
 pub struct App {
     inbox: Arc<Inbox>,
@@ -42,27 +42,28 @@ pub struct App {
     connections: Arc<Registry>,
     log: Log,
     request_ids: observe::RequestIds,
-    /// One readiness check at a time, and one look at how full the disk is.
+    /// One readiness check at a time.
     readiness: Limiter,
+    /// One measurement of the disk at a time.
     measuring: Limiter,
     draining: AtomicBool,
 }
 
-/// What is set for the routes.
+/// The settings of the routes.
 #[derive(Debug)]
 pub struct Settings {
-    /// Who holds one of them may store; the current one first, each in all its forms.
+    /// The keys that deliveries may be signed with; the current one first, each in all its forms.
     pub webhook_secrets: Vec<Vec<Secret>>,
-    /// Who holds it may read; without one everybody may.
+    /// The bearer token that reads need; without one everybody may read.
     pub read_token: Option<Secret>,
-    /// Largest body, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
-    /// Most messages that wait to be stored, for the metrics.
+    /// Maximum queue length, in messages, for the metrics.
     pub queue_max: usize,
 }
 
 impl App {
-    /// Puts the parts together.
+    /// The state of a service that begins.
     pub fn new(
         settings: Settings,
         store: Arc<dyn Store>,
@@ -87,12 +88,12 @@ impl App {
         }
     }
 
-    /// From now on `/health/ready` says that the service is stopping.
+    /// Makes `/health/ready` say from now on that the service is stopping.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
     }
 
-    /// The figures of this moment. Asks nothing of the disk; what it told is `space`.
+    /// The gauges of this moment. Does not touch the disk: `space` holds its measurement.
     fn gauges(&self, space: Option<Space>) -> Gauges {
         let Backlog { wal_bytes, behind } = self.store.backlog();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -129,21 +130,21 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The service as the server sees it.
+/// Every route over one [`App`], as the handler that the server calls.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct Routes {
     app: Arc<App>,
     router: Router,
 }
 
-impl Service {
+impl Routes {
     /// The routes over `app`.
     pub fn new(app: Arc<App>) -> Self {
         Self { router: router(Arc::clone(&app)), app }
     }
 }
 
-impl Handler for Service {
+impl Handler for Routes {
     async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
         match self.router.clone().call(request).await {
             Ok(response) => response,

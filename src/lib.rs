@@ -10,6 +10,7 @@ pub mod metrics;
 mod output;
 pub mod query;
 pub mod server;
+pub mod service;
 pub mod signature;
 pub mod store;
 pub mod telemetry;

@@ -1,6 +1,6 @@
 //! The message: its fields, their rules, and the way from bytes to a checked value.
 //!
-//! Pure: no I/O, no clock. Whoever holds a [`Message`] need not check it again.
+//! Pure: no I/O, no clock. A [`Message`] is checked when it is made, and needs no further check.
 
 use serde::{Serialize, Serializer};
 
@@ -12,25 +12,25 @@ mod timestamp;
 pub use parse::{Invalid, parse};
 pub use timestamp::{BadTimestamp, Moment, Timestamp};
 
-/// Longest `message_id`, in Unicode scalar values.
+/// Maximum length of a `message_id`, in Unicode scalar values.
 pub const MESSAGE_ID_CHARS_MAX: usize = 255;
-/// Longest `text`, in Unicode scalar values.
+/// Maximum length of a `text`, in Unicode scalar values.
 pub const TEXT_CHARS_MAX: usize = 4096;
-/// Most digits of a phone number (ITU-T E.164).
+/// Maximum number of digits of a phone number (ITU-T E.164).
 pub const PHONE_DIGITS_MAX: usize = 15;
 
 /// A message as its sender wrote it, every field checked. Serializes to the item of `GET /messages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// The sender's own name for the message; unique for ever.
+    /// The identifier that the sender has given the message; unique forever.
     pub message_id: MessageId,
-    /// Who wrote it.
+    /// The phone number of the sender.
     pub from: Phone,
-    /// Whom it was written to.
+    /// The phone number of the recipient.
     pub to: Phone,
-    /// When it was written, by the sender's account.
+    /// The time of the message, as the sender gave it.
     pub ts: Timestamp,
-    /// What it says; `None` when absent or null.
+    /// The text; `None` if it is absent or null.
     pub text: Option<Box<str>>,
 }
 
@@ -42,7 +42,7 @@ pub struct MessageId(Box<str>);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Phone(Box<str>);
 
-/// Why a string is not what it was taken for: Pydantic's word for the rule, and the rule in plain words.
+/// A rule that a string breaks: Pydantic's word for it, and the rule in plain words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleViolation {
     /// One word, e.g. `string_too_long`.
@@ -55,7 +55,7 @@ impl MessageId {
     /// Checks a string.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// The rule that it breaks.
     pub fn new(value: &str) -> Result<Self, RuleViolation> {
         if value.is_empty() {
             return Err(RuleViolation {
@@ -88,7 +88,7 @@ impl Phone {
     /// Checks a string.
     ///
     /// # Errors
-    /// Which rule it breaks.
+    /// The rule that it breaks.
     pub fn new(value: &str) -> Result<Self, RuleViolation> {
         let digits = value.strip_prefix('+').unwrap_or_default().as_bytes();
         if digits.is_empty() || digits.len() > PHONE_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
@@ -115,7 +115,7 @@ impl Serialize for Timestamp {
 /// Checks a text: at most 4096 Unicode scalar values, no NUL.
 ///
 /// # Errors
-/// Which rule it breaks.
+/// The rule that it breaks.
 pub fn check_text(value: &str) -> Result<(), RuleViolation> {
     if longer_than(value, TEXT_CHARS_MAX) {
         return Err(RuleViolation {

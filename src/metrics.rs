@@ -1,7 +1,7 @@
 //! The metrics, typed, one [`Metrics`] for each running service, and the page that Prometheus reads.
 //!
-//! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric, and a
-//! test holds it to the page.
+//! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric, and a test
+//! compares it with the page.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -29,13 +29,13 @@ pub struct Metrics {
     closed: [Counter; CloseReason::ALL.len()],
     /// One for each valid secret, the current one first.
     keys: Vec<KeyUse>,
-    /// From the complete header to the answer, all requests, in milliseconds.
+    /// Time from the complete header of a request to its response, over all requests, in milliseconds.
     pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
-    /// From the begin of a batch's transaction until it is synced.
+    /// Time from the start of the transaction of a batch until it is synced.
     pub commit_seconds: Histogram<{ COMMIT_SECONDS.len() }>,
     /// Messages in a batch.
     pub batch_messages: Histogram<{ BATCH.len() }>,
-    /// Failures of the store, writing and reading.
+    /// Failed writes and reads of the store.
     pub store_errors: Counter,
     /// Connections accepted.
     pub connections: Counter,
@@ -44,7 +44,7 @@ pub struct Metrics {
 /// The requests of one method to one path.
 #[derive(Debug)]
 struct Route {
-    /// In the order of [`STATUSES`]; the last one counts every other status.
+    /// One counter for each of [`STATUSES`], and a last one for every other status.
     statuses: [Counter; STATUSES.len() + 1],
     duration_seconds: Histogram<{ DURATION_SECONDS.len() }>,
 }
@@ -55,36 +55,36 @@ impl Default for Route {
     }
 }
 
-/// Figures that are read at the moment of the scrape.
+/// Values that are read at the moment of the scrape.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
-    /// Messages waiting to be stored.
+    /// Messages in the queue.
     pub queue_messages: u64,
-    /// Most messages that may wait.
+    /// Maximum queue length, in messages.
     pub queue_messages_max: u64,
     /// Open connections.
     pub connections_open: u64,
     /// Bytes in the store's write-ahead log.
     pub wal_bytes: u64,
-    /// Bytes in all files of the store. Not on the page if that is not known.
+    /// Bytes in all files of the store; absent from the page if unknown.
     pub store_bytes: Option<u64>,
-    /// Bytes that the store's file system has left. Not on the page if that is not known: 0 is a full disk.
+    /// Bytes that are free for the store on its file system; absent from the page if unknown, since 0 is a full disk.
     pub disk_free_bytes: Option<u64>,
-    /// Messages that are not in the index of numbers yet.
+    /// Messages above the watermark of the aggregates and the party index.
     pub index_behind: u64,
-    /// Messages that are not in the index of texts yet.
+    /// Messages above the watermark of the search index.
     pub search_behind: u64,
-    /// Log lines that were dropped, because standard output did not take them.
+    /// Log lines that were dropped because standard output did not take them.
     pub log_lines_dropped: u64,
-    /// What the process uses. Not on the page where the operating system does not tell.
+    /// The resources of the process; absent from the page if the operating system does not tell.
     pub process: Option<Process>,
 }
 
-/// Only goes up.
+/// A count that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
-/// What was verified with one of the secrets.
+/// The use of one secret.
 #[derive(Debug, Default)]
 struct KeyUse {
     requests: Counter,
@@ -93,14 +93,14 @@ struct KeyUse {
 }
 
 impl Default for Metrics {
-    /// For one secret.
+    /// The metrics of a service with one secret.
     fn default() -> Self {
         Self::new(1)
     }
 }
 
 impl Metrics {
-    /// Nothing counted yet, for this many secrets.
+    /// Metrics at zero, for this many secrets.
     pub fn new(secrets: usize) -> Self {
         Self {
             routes: Default::default(),
@@ -150,14 +150,14 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection that ended, or was told to.
+    /// Counts a connection that ended or was aborted.
     pub fn connection_closed(&self, reason: CloseReason) {
         if let Some(counter) = labels::counter(&CloseReason::ALL, &self.closed, &reason) {
             counter.increment();
         }
     }
 
-    /// How many connections ended for this reason.
+    /// The number of connections that ended for this reason.
     pub fn connections_closed(&self, reason: CloseReason) -> u64 {
         labels::counter(&CloseReason::ALL, &self.closed, &reason).map_or(0, Counter::get)
     }

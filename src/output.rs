@@ -1,8 +1,7 @@
-//! Standard output and standard error, unbuffered, written to as if they always waited for their reader.
+//! Standard output and standard error, unbuffered. A write waits until the reader makes room.
 //!
-//! Whether a write waits belongs to the open file, which other programs may share: Node.js, for one, sets
-//! `O_NONBLOCK` on its pipe or terminal, and leaves it so. From then on a write fails with `EAGAIN` while the reader
-//! is slow, here too.
+//! Another program that shares the open file may have set `O_NONBLOCK` on it, as Node.js does with its pipe or terminal.
+//! From then on a write fails with `EAGAIN` while the reader is slow, in this program as well, which then waits itself.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -36,7 +35,7 @@ impl Output {
         Ok(Self(File::from(output.try_clone_to_owned()?)))
     }
 
-    /// Returns when the reader may have made room, or is gone.
+    /// Waits until the reader may have made room, or is gone.
     fn room(&self) -> io::Result<()> {
         match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

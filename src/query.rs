@@ -1,4 +1,4 @@
-//! Questions to the inbox and their answers. Pure: no I/O, no clock, no SQL.
+//! Reads of messages: filters, pages and their results. Pure: no I/O, no clock, no SQL.
 
 use serde::Serialize;
 
@@ -9,42 +9,42 @@ mod parse;
 
 pub use parse::parse;
 
-/// Most messages on a page.
+/// Maximum number of messages on a page.
 pub const LIMIT_MAX: u32 = 100;
-/// Messages on a page when nothing is said.
+/// Number of messages on a page by default.
 pub const LIMIT_DEFAULT: u32 = 50;
-/// Longest search text, in Unicode scalar values: as long as the longest text that can be found.
+/// Maximum length of a search text, in Unicode scalar values: the maximum length of a text that can be found.
 pub const SEARCH_CHARS_MAX: usize = TEXT_CHARS_MAX;
 
-/// Which messages are asked for; all filters must match.
+/// The messages that a read selects. They match all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only messages from exactly this number.
+    /// Only messages from exactly this phone number.
     pub from: Option<String>,
-    /// Only messages to exactly this number.
+    /// Only messages to exactly this phone number.
     pub to: Option<String>,
     /// Only messages of this instant and later ones.
     pub since: Option<Timestamp>,
     /// Only messages before this instant.
     pub until: Option<Timestamp>,
-    /// Only messages whose text contains this.
+    /// Only messages whose text contains this search text.
     pub search: Option<Search>,
 }
 
-/// A text to look for, case-insensitively, every character standing for itself.
+/// A text to look for, case-insensitively and without wildcards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search(String);
 
-/// Which part of the matching messages is asked for.
+/// The window of the matching messages that a read asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// At most so many messages, 1 to [`LIMIT_MAX`].
+    /// Maximum number of messages on the page, 1 to [`LIMIT_MAX`].
     pub limit: u32,
-    /// Passing over so many.
+    /// Number of matching messages before the page.
     pub offset: u64,
-    /// The latest first.
+    /// Whether the latest message comes first.
     pub descending: bool,
-    /// Where another page ended; then [`offset`](Self::offset) is not looked at.
+    /// The place where another page ended; then [`offset`](Self::offset) is ignored.
     pub cursor: Option<Cursor>,
 }
 
@@ -52,62 +52,62 @@ pub struct Page {
 /// and [`FromStr`](std::str::FromStr) give the form that clients see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// The page begins after this message, in the order that is asked for.
+    /// The page begins after this message, in the order of the page.
     After(Position),
     /// The page ends before this message.
     Before(Position),
 }
 
-/// Where a message stands in the order of lists: by instant, then by the bytes of its id.
+/// The place of a message in the order of listings: by instant, then by the bytes of its `message_id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Its instant.
+    /// The instant of the message.
     pub moment: Moment,
-    /// Its id.
+    /// The `message_id`.
     pub message_id: MessageId,
 }
 
-/// A page of messages. Serializes to the answer of `GET /messages`.
+/// The messages of a page. Serializes to the response of `GET /messages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
-    /// The page.
+    /// The messages.
     pub data: Vec<Message>,
-    /// How many messages match in all, in the same snapshot as `data`.
+    /// The number of all matching messages, in the same snapshot as `data`.
     pub total: u64,
-    /// As asked.
+    /// The limit of the page.
     pub limit: u32,
-    /// As asked.
+    /// The offset of the page.
     pub offset: u64,
-    /// Where the next page begins; none if no message comes after this page.
+    /// The cursor of the next page; `None` if no message comes after this page.
     pub next: Option<Cursor>,
-    /// Where the page before ends; none if no message comes before this page.
+    /// The cursor of the previous page; `None` if no message comes before this page.
     pub prev: Option<Cursor>,
 }
 
-/// Figures over all messages, of one snapshot. Serializes to the answer of `GET /stats`.
+/// Aggregates over all messages of one snapshot. Serializes to the response of `GET /stats`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Messages stored.
+    /// The number of messages.
     pub total_messages: u64,
-    /// Different senders among them.
+    /// The number of different senders.
     pub senders_count: u64,
-    /// The [`TOP_SENDERS`] senders with most messages, by count descending, then by number.
+    /// The [`TOP_SENDERS`] senders with most messages, by count descending, then by phone number.
     pub messages_per_sender: Vec<SenderCount>,
-    /// The least `ts`; none in an empty store.
+    /// The least `ts`; `None` in an empty store.
     pub first_message_ts: Option<Timestamp>,
-    /// The greatest `ts`.
+    /// The greatest `ts`; `None` in an empty store.
     pub last_message_ts: Option<Timestamp>,
 }
 
-/// Most senders that [`Stats`] names.
+/// Maximum number of senders in [`Stats`].
 pub const TOP_SENDERS: usize = 10;
 
-/// How many messages a sender has sent.
+/// The number of messages of a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenderCount {
     /// The sender.
     pub from: Phone,
-    /// Its messages.
+    /// The number of messages.
     pub count: u64,
 }
 
@@ -118,15 +118,15 @@ impl Default for Page {
 }
 
 impl Position {
-    /// Where `message` stands.
+    /// The position of `message`.
     pub fn of(message: &Message) -> Self {
         Self { moment: message.ts.moment(), message_id: message.message_id.clone() }
     }
 }
 
 impl Listing {
-    /// The answer to `page`: its messages in the order asked for, how many match in all, and whether any match
-    /// before and after them.
+    /// The listing of `page`: its messages in the order of the page, the number of all matching messages, and whether
+    /// messages match before and after it.
     pub fn new(page: &Page, data: Vec<Message>, total: u64, before: bool, after: bool) -> Self {
         let first = data.first().filter(|_| before).map(|first| Cursor::Before(Position::of(first)));
         let last = data.last().filter(|_| after).map(|last| Cursor::After(Position::of(last)));
@@ -135,7 +135,7 @@ impl Listing {
 }
 
 impl Search {
-    /// Makes ready to look for `text`.
+    /// A search for `text`.
     pub fn new(text: &str) -> Self {
         Self(fold(text))
     }
@@ -145,19 +145,19 @@ impl Search {
         &self.0
     }
 
-    /// Whether `text` holds it.
+    /// Whether `text` contains the search text.
     pub fn is_in(&self, text: &str) -> bool {
         holds(text, &self.0)
     }
 }
 
-/// Whether `text` holds `folded`, a text as [`fold`] leaves it, after folding.
+/// Whether `text`, folded, contains `folded`, which [`fold`] has folded already.
 pub fn holds(text: &str, folded: &str) -> bool {
-    // Characters are folded one by one, so what is there as it is looked for is there after folding too.
+    // Characters are folded one by one, so a text that contains `folded` contains it after folding too.
     text.contains(folded) || fold(text).contains(folded)
 }
 
-/// Takes the differences of case out of a text: Unicode's default case folding (Unicode Standard 3.13, D145),
+/// Removes the differences of case from a text: Unicode's default case folding (Unicode Standard 3.13, D145),
 /// under which "STRASSE", "Straße" and "strasse" are the same.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {

@@ -1,6 +1,6 @@
-//! Connections: accepting them, setting limits to them, and ending them in good order.
+//! The server: accepts connections, keeps them within limits, and ends them in good order.
 //!
-//! Our own loop over hyper's HTTP/1 connection, since axum's `serve` has none of the limits. Knows nothing of
+//! It is a loop of our own over hyper's HTTP/1 connection, since `axum::serve` has none of the limits. Knows nothing of
 //! messages.
 
 use std::convert::Infallible;
@@ -24,31 +24,30 @@ mod registry;
 mod wire;
 
 pub use body::RequestBody;
-pub use listener::{Listener, Unbound, bind};
+pub use listener::{BindError, Listener, bind};
 pub use registry::Registry;
 use registry::{Guard, Phase, TICK};
-use wire::{Refuse, Wire};
+use wire::{RefusalEncoder, Wire};
 
 use crate::telemetry::chain;
 
-/// What connections may do, and for how long.
+/// The limits of connections, in number and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most open connections.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// For a complete header, from the connection's begin or the header's first byte.
+    /// Time for a complete header, from the start of the connection or the first byte of the header.
     pub header_timeout: Duration,
-    /// For the next request, from the last answer. Longer than a proxy in front keeps an unused connection, so that
-    /// none is ended at the moment when the proxy sends a request on it.
+    /// Time for the next request, from the last response. Longer than a proxy in front keeps an idle connection, so that
+    /// the server does not end one at the moment when the proxy sends a request on it.
     pub idle_timeout: Duration,
-    /// For the client to take anything of an answer.
+    /// Time for the client to take some bytes of a response.
     pub write_timeout: Duration,
-    /// For the client to end its half after we ended ours.
+    /// Time for the client to end its half of the connection after the server ended its own.
     pub linger_timeout: Duration,
-    /// After the stop, for requests that came one behind the other, before each answer ends its connection and with it
-    /// those behind.
+    /// Time for pipelined requests after the stop. Then each response ends its connection, and with it the requests behind it.
     pub pipelined_timeout: Duration,
-    /// For everything that is under way when the server stops.
+    /// Time for the requests that are under way when the server stops.
     pub drain_timeout: Duration,
 }
 
@@ -66,27 +65,28 @@ impl Default for Limits {
     }
 }
 
-/// Hyper's buffer for a header; larger than the largest header we accept, so that it is we who refuse it.
+/// Size of hyper's buffer for a header. It is larger than the largest accepted header, so that a header between the two
+/// gets our response instead of hyper's.
 const HEADER_BUFFER_BYTES: usize = 32 << 10;
-/// After the stop, requests that have arrived are still read from connections that seemed idle.
+/// How long connections that seem idle are still read after the stop, for requests that have arrived.
 const ARRIVED: Duration = Duration::from_millis(200);
-/// After the stop, connections that wait already are accepted yet: until none has come for so long.
+/// Connections that wait already are still accepted after the stop, until none has come for this time.
 const LAST_ACCEPT: Duration = Duration::from_millis(20);
-/// But not for longer than this, where they never end.
+/// How long connections are accepted after the stop at most.
 const LAST_ACCEPTS: Duration = Duration::from_millis(300);
-/// Pause after the operating system refused a connection, for want of file descriptors most likely.
+/// Pause after the operating system refused a connection, mostly because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Marks a request whose header says in two ways how long its body is.
+/// Marks a request whose header gives the length of its body in two ways.
 #[derive(Debug, Clone, Copy)]
 pub struct AmbiguousLength;
 
-/// What answers the requests.
+/// The code that answers the requests.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Answers a request.
     fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send;
 
-    /// Answers a header that cannot be read, with this status and a body that is not empty.
+    /// The response to a header that cannot be read. It has this status, and its body is not empty.
     fn refuse(&self, status: StatusCode) -> Response<String>;
 }
 
@@ -121,7 +121,7 @@ pub async fn serve<H: Handler>(
     ticker.abort();
 }
 
-/// Looks after the limits.
+/// Enforces the limits on connections, forever.
 async fn tick(registry: Arc<Registry>, stopping: Arc<AtomicBool>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,11 +134,11 @@ async fn tick(registry: Arc<Registry>, stopping: Arc<AtomicBool>) {
 #[derive(Clone)]
 struct Server<H> {
     handler: H,
-    refuse: Refuse,
+    refuse: RefusalEncoder,
     registry: Arc<Registry>,
-    /// Connections on which nothing is under way are ended.
+    /// Connections without a request under way are ended.
     stopping: Arc<AtomicBool>,
-    /// Every answer ends its connection.
+    /// Every response ends its connection.
     closing: Arc<AtomicBool>,
 }
 
@@ -159,7 +159,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Gives a connection a task of its own; waits while the registry is full of requests being served.
+    /// Starts the task of a connection; waits while the registry is full of connections that are served.
     async fn start(&self, stream: TcpStream) {
         let guard = loop {
             match self.registry.register() {
@@ -167,7 +167,7 @@ impl<H: Handler> Server<H> {
                 None => self.registry.removal().await,
             }
         };
-        // Without it an answer could wait 40 ms for the client's acknowledgement of the one before.
+        // Otherwise a response could wait 40 ms until the client's TCP acknowledges the one before.
         drop(stream.set_nodelay(true));
         tokio::spawn(self.clone().connection(stream, guard));
     }
@@ -175,11 +175,11 @@ impl<H: Handler> Server<H> {
     async fn connection(self, stream: TcpStream, guard: Guard) {
         let entry = &guard.connection;
         let mut wire = Wire::new(stream, Arc::clone(entry), Arc::clone(&self.refuse));
-        // Whether a request may still come: not when the server stops before one has begun to.
+        // False if the server stops before a request has begun to arrive.
         let mut wanted = true;
         while wanted {
             tokio::select! {
-                // Hyper will meet an error, and the end, again.
+                // Hyper meets an error or the end of the stream again.
                 _ = wire.first_header() => break,
                 aborted = entry.ended() => {
                     if aborted {
@@ -196,8 +196,8 @@ impl<H: Handler> Server<H> {
             if ambiguous.load(Relaxed) {
                 request.extensions_mut().insert(AmbiguousLength);
             }
-            // Where one body ends in chunks and the next request begins has been read in different ways by
-            // different programs, so nothing comes after it.
+            // Programs have disagreed on where a chunked body ends and the next request begins, so such a request is the
+            // last one of its connection.
             let last = request.headers().contains_key(TRANSFER_ENCODING);
             let answer = self.handler.call(request.map(|body| RequestBody::new(body, Arc::clone(&unread))));
             let (closing, unread) = (&self.closing, &unread);
@@ -221,13 +221,13 @@ impl<H: Handler> Server<H> {
         }
         loop {
             tokio::select! {
-                // What ends a connection with an error is the client's doing, and was answered if it could be.
+                // An error is the client's doing, and was answered if that was possible.
                 _ = connection.as_mut() => break,
                 aborted = entry.ended() => {
                     if aborted {
                         break;
                     }
-                    // Not between two requests that came one behind the other.
+                    // Not between two pipelined requests.
                     if entry.is_waiting() {
                         connection.as_mut().graceful_shutdown();
                     }
@@ -236,7 +236,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Lets what is under way come to its end.
+    /// Waits until every connection has ended, and aborts the rest after the drain timeout.
     async fn drain(&self) {
         let begin = Instant::now();
         while !self.registry.is_empty() {
@@ -252,7 +252,7 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// An answer as it goes over the wire, ending its connection.
+/// The bytes of a response that ends its connection.
 fn wire_form(response: &Response<String>) -> Vec<u8> {
     let status = response.status();
     let mut text =

@@ -1,6 +1,6 @@
-//! Who may store: HMAC-SHA256 (RFC 2104) over the raw bytes of the body, before anything parses them.
+//! Signatures of deliveries: HMAC-SHA256 (RFC 2104) over the raw bytes of the body, before anything parses them.
 //!
-//! Pure: no I/O, no clock. The comparison is made in constant time, here and nowhere else.
+//! Pure: no I/O, no clock. This is the only place that compares secrets, in constant time.
 
 use std::fmt;
 
@@ -11,41 +11,41 @@ use subtle::ConstantTimeEq;
 /// Bytes of a SHA-256 digest.
 const DIGEST_BYTES: usize = 32;
 
-/// A secret, made ready for signing. Prints nothing of itself.
+/// A key for signatures. `Debug` does not print it.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
-/// The keys that are valid at once: the current one, and those before it for as long as senders still use them. Each with
-/// its number, which several share that are forms of one secret.
+/// The valid keys: the current one, and former ones that senders still use. Each with the number of its secret, since one
+/// secret can have several forms, each of which is a key.
 #[derive(Debug, Clone)]
 pub struct Keys(Vec<(usize, Key)>);
 
-/// A well-formed signature header; not yet known to be right.
+/// A well-formed signature that is not verified yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature([u8; DIGEST_BYTES]);
 
-/// The signature is missing, malformed or wrong; which of these, nobody is told.
+/// The signature is missing, malformed or wrong. The client does not learn which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid signature")]
-pub struct Refused;
+pub struct InvalidSignature;
 
 impl Signature {
     /// Reads the value of `X-Signature`: 64 hexadecimal digits of either case and nothing else.
     ///
     /// # Errors
-    /// [`Refused`] for any other form.
-    pub fn parse(header: &[u8]) -> Result<Self, Refused> {
+    /// [`InvalidSignature`] for any other form.
+    pub fn parse(header: &[u8]) -> Result<Self, InvalidSignature> {
         if header.len() != 2 * DIGEST_BYTES {
-            return Err(Refused);
+            return Err(InvalidSignature);
         }
         let mut digest = [0; DIGEST_BYTES];
-        base16ct::mixed::decode(header, &mut digest).map_err(|_| Refused)?;
+        base16ct::mixed::decode(header, &mut digest).map_err(|_| InvalidSignature)?;
         Ok(Self(digest))
     }
 }
 
 impl Key {
-    /// Makes a key of a secret's bytes, of any length.
+    /// Makes a key from the bytes of a secret, of any length.
     pub fn new(secret: &[u8]) -> Self {
         // HMAC takes keys of every length (RFC 2104, section 2), so the fallback is never used.
         Self(
@@ -59,12 +59,12 @@ impl Key {
         base16ct::lower::encode_string(&self.digest(body))
     }
 
-    /// Checks that `signature` was made with this key over exactly these bytes, in constant time.
+    /// Checks in constant time that `signature` was made with this key over exactly these bytes.
     ///
     /// # Errors
-    /// [`Refused`] if not.
-    pub fn verify(&self, body: &[u8], signature: &Signature) -> Result<(), Refused> {
-        self.0.clone().chain_update(body).verify_slice(&signature.0).map_err(|_| Refused)
+    /// [`InvalidSignature`] if not.
+    pub fn verify(&self, body: &[u8], signature: &Signature) -> Result<(), InvalidSignature> {
+        self.0.clone().chain_update(body).verify_slice(&signature.0).map_err(|_| InvalidSignature)
     }
 
     fn digest(&self, body: &[u8]) -> [u8; DIGEST_BYTES] {
@@ -73,21 +73,21 @@ impl Key {
 }
 
 impl Keys {
-    /// Makes keys of secrets, the current one first, each in all its forms.
+    /// Makes keys from secrets, the current one first, each in all its forms.
     pub fn new<'a, Forms: IntoIterator<Item = &'a [u8]>>(secrets: impl IntoIterator<Item = Forms>) -> Self {
         let numbered = secrets.into_iter().enumerate();
         let keys = numbered.flat_map(|(nth, forms)| forms.into_iter().map(move |form| (nth, Key::new(form))));
         Self(keys.collect())
     }
 
-    /// Checks that `signature` was made with one of the keys over exactly these bytes, and says with which secret's, 0
-    /// being the current one. Every key is tried in any case, so that the time tells nothing.
+    /// Checks that `signature` was made with one of the keys over exactly these bytes, and returns the number of the secret,
+    /// 0 for the current one. Tries every key in any case, so that the time tells nothing.
     ///
     /// # Errors
-    /// [`Refused`] if none of them made it.
-    pub fn verify(&self, body: &[u8], signature: &Signature) -> Result<usize, Refused> {
+    /// [`InvalidSignature`] if it was made with none of the keys.
+    pub fn verify(&self, body: &[u8], signature: &Signature) -> Result<usize, InvalidSignature> {
         let tried = self.0.iter().map(|(nth, key)| key.verify(body, signature).map(|()| *nth));
-        tried.reduce(Result::or).unwrap_or(Err(Refused))
+        tried.reduce(Result::or).unwrap_or(Err(InvalidSignature))
     }
 }
 
@@ -164,9 +164,13 @@ mod tests {
             keys.verify(b"body", &Signature::parse(Key::new(secret).sign(b"body").as_bytes()).unwrap())
         };
         assert_eq!(secrets.map(verify), [Ok(0), Ok(1), Ok(2), Ok(1)]);
-        assert_eq!(verify(b"another"), Err(Refused));
+        assert_eq!(verify(b"another"), Err(InvalidSignature));
         let signature = Signature::parse(Key::new(b"current").sign(b"body").as_bytes()).unwrap();
-        assert_eq!(Keys::new([[]; 0]).verify(b"body", &signature), Err(Refused), "no key lets nobody in");
+        assert_eq!(
+            Keys::new([[]; 0]).verify(b"body", &signature),
+            Err(InvalidSignature),
+            "no key lets nobody in"
+        );
     }
 
     #[test]
@@ -182,7 +186,7 @@ mod tests {
             format!("g{short}"),
             format!("{shorter}é"),
         ] {
-            assert_eq!(Signature::parse(bad.as_bytes()), Err(Refused), "{bad:?}");
+            assert_eq!(Signature::parse(bad.as_bytes()), Err(InvalidSignature), "{bad:?}");
         }
     }
 
@@ -207,7 +211,7 @@ mod tests {
             prop_assert_eq!(key.verify(&body, &signature), Ok(()));
             let mut changed = body.clone();
             changed[at.index(body.len())] ^= 1 << bit;
-            prop_assert_eq!(key.verify(&changed, &signature), Err(Refused));
+            prop_assert_eq!(key.verify(&changed, &signature), Err(InvalidSignature));
         }
 
         #[test]

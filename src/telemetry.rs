@@ -1,9 +1,9 @@
 //! The log: one flat JSON object a line on standard output, and nothing else there.
 //!
-//! A line is appended to a buffer in memory, which a thread writes out: no request waits for the terminal or
-//! the disk. When standard output takes nothing, lines are dropped and counted rather than kept without bound.
-//! `tracing` is how the rest of the code speaks to the log, save for the line of a request, which is written
-//! here at once ([`Log::request`]): it is the same for every request and must cost little.
+//! A line is appended to a buffer in memory, which a thread writes out: no request waits for the terminal or the disk. The
+//! buffer is bounded: while standard output takes nothing, further lines are dropped and counted. The rest of the code logs
+//! with `tracing`. Only the line of a request goes past it, through [`Log::request`], since it has the same fields for
+//! every request and must cost little.
 
 use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Write};
@@ -19,11 +19,11 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::clock;
 use crate::metrics::WebhookResult;
 
-/// Most bytes of log that wait for standard output.
+/// Maximum size of the buffer.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
-/// How long lines are gathered before they are written out together.
+/// Time in which lines are gathered to be written together.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long the end of the program waits for standard output.
+/// Maximum time that the end of the program waits for standard output.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The log of a running service; clones are the same log.
@@ -33,10 +33,10 @@ pub struct Log {
     level: Level,
 }
 
-/// What a request's line says, in this order after the time and the level.
+/// The line of a request: its fields, in this order, after the time.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLine<'a> {
-    /// How bad it is.
+    /// The level of the line.
     pub level: Level,
     /// The value of `X-Request-ID`.
     pub request_id: &'a str,
@@ -44,18 +44,18 @@ pub struct RequestLine<'a> {
     pub method: &'a str,
     /// The route's path, or `other`; never the path as sent, which may hold a phone number or a secret.
     pub path: &'a str,
-    /// The status answered.
+    /// The status of the response.
     pub status: u16,
-    /// From the complete header to the answer.
+    /// Time from the complete header to the response.
     pub latency: Duration,
-    /// What only `POST /webhook` says.
+    /// The fields that only `POST /webhook` has.
     pub webhook: Option<WebhookFields<'a>>,
 }
 
 /// The fields of `POST /webhook`.
 #[derive(Debug, Clone, Copy)]
 pub struct WebhookFields<'a> {
-    /// The message's id, where it is known.
+    /// The `message_id`, if it is known.
     pub message_id: Option<&'a str>,
     /// How the request ended, as in the metric `webhook_requests_total`.
     pub result: WebhookResult,
@@ -75,12 +75,12 @@ impl Log {
         Ok((Self { sink: Arc::clone(&sink), level }, LogGuard { sink, thread: Some(thread) }))
     }
 
-    /// A log that is thrown away.
+    /// A log that drops every line.
     pub fn none() -> Self {
         Self { sink: Arc::new(Sink { closed: true.into(), ..Sink::default() }), level: Level::ERROR }
     }
 
-    /// Sends `tracing`'s events, and panics, into this log, for the whole process.
+    /// Makes this log the one that takes the events of `tracing`, and panics, in the whole process.
     pub fn install(&self) {
         use tracing_subscriber::layer::SubscriberExt as _;
         let subscriber = tracing_subscriber::registry().with(self.clone());
@@ -88,7 +88,7 @@ impl Log {
             tracing::warn!("another log was installed before");
         }
         std::panic::set_hook(Box::new(|panic| {
-            // The payload may hold a message's text; the place says enough.
+            // The payload is left out, since it may hold the text of a message.
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             tracing::error!(place, "panic");
         }));
@@ -120,13 +120,13 @@ impl Log {
         self.sink.append(&text);
     }
 
-    /// Lines that were dropped so far, because standard output did not take them.
+    /// The number of lines dropped so far because standard output did not take them.
     pub fn dropped(&self) -> u64 {
         self.sink.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// Writes out what waits when it is dropped, so that no line is lost at a normal exit.
+/// Writes the buffer out when it is dropped, so that no line is lost at a normal exit.
 #[derive(Debug)]
 pub struct LogGuard {
     sink: Arc<Sink>,
@@ -184,7 +184,7 @@ impl Sink {
         }
     }
 
-    /// Writes out what is appended until the guard is dropped.
+    /// Writes out the appended lines until the guard is dropped.
     fn run(&self, out: impl Write) {
         let mut writer = LineWriter { out, begun: Vec::new() };
         let mut lines = Vec::new();
@@ -217,16 +217,16 @@ impl Sink {
     }
 }
 
-/// Writes lines so that a write that fails, for a full disk say, leaves none of them broken: a line whose beginning
-/// was written is ended by the next write that succeeds.
+/// Writes lines so that a failed write, on a full disk for example, leaves every line whole: the next write that succeeds
+/// completes a line whose beginning was written.
 struct LineWriter<W> {
     out: W,
-    /// What is missing of the line that was begun.
+    /// The missing end of the line that was begun.
     begun: Vec<u8>,
 }
 
 impl<W: Write> LineWriter<W> {
-    /// Ends the line that was begun, and writes these; returns how many of them are lost.
+    /// Completes the line that was begun, then writes `lines`; returns how many of `lines` are lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         let begun = std::mem::take(&mut self.begun);
         let (_, missing) = self.write_most(&begun);
@@ -243,7 +243,7 @@ impl<W: Write> LineWriter<W> {
         u64::try_from(rest.count()).unwrap_or(u64::MAX)
     }
 
-    /// Writes these bytes as far as that succeeds; what was written, and what was not.
+    /// Writes bytes as far as that succeeds; returns the written and the unwritten part.
     fn write_most<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -257,7 +257,7 @@ impl<W: Write> LineWriter<W> {
     }
 }
 
-/// How many lines these are.
+/// The number of lines.
 fn count(lines: &[u8]) -> u64 {
     u64::try_from(lines.split_inclusive(|byte| *byte == b'\n').count()).unwrap_or(u64::MAX)
 }
@@ -265,7 +265,7 @@ fn count(lines: &[u8]) -> u64 {
 /// Events of our own code, flat: `ts`, `level`, `message`, then the event's fields.
 impl<S: Subscriber> Layer<S> for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Libraries may speak of headers and the like; only what is written here is known to be fit for the log.
+        // Only events of our own code: those of libraries may hold secrets, in headers for example.
         *metadata.level() <= self.level && metadata.target().starts_with(env!("CARGO_PKG_NAME"))
     }
 
@@ -318,7 +318,7 @@ impl Visit for Fields {
     }
 }
 
-/// The begin of a line: the time and the level.
+/// The beginning of a line: the time and the level.
 fn begin(level: Level) -> String {
     let mut text = String::with_capacity(256);
     let _infallible = write!(text, "{{\"ts\":\"{:.6}\",\"level\":\"{level}\"", clock::now());

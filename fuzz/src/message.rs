@@ -1,7 +1,7 @@
 //! A body: a message if and only if the contract says so, and otherwise every mistake in it is named.
 
 use lyftr::message::{Invalid, Message, parse};
-use lyftr::validation::{Place, ValidationError};
+use lyftr::validation::{Location, ValidationError};
 use serde_json::json;
 
 use super::json::{self, Value};
@@ -89,8 +89,8 @@ fn names_every_mistake(invalid: &Invalid, length: usize, members: Option<&[(Stri
     if let Some(id) = &invalid.message_id {
         assert_eq!(first(members.unwrap(), "message_id"), Some(&Value::Text(id.as_str().to_owned())));
     }
-    match (&errors[0].place, members) {
-        (Place::Offset(offset), members) => {
+    match (&errors[0].location, members) {
+        (Location::Offset(offset), members) => {
             assert_eq!(errors.len(), 1);
             assert!(*offset <= length, "byte {offset} of {length}");
             // What is JSON for us and not for the service: half a surrogate pair, a nesting too deep or a number
@@ -100,11 +100,11 @@ fn names_every_mistake(invalid: &Invalid, length: usize, members: Option<&[(Stri
             };
             assert!(members.is_none() || FIELDS.iter().any(is_strange), "this is JSON: {errors:?}");
         }
-        (Place::Whole, members) => {
+        (Location::Whole, members) => {
             assert_eq!(errors.len(), 1);
             assert!(members.is_none() && !errors[0].input.is_object());
         }
-        (Place::Field(_), members) => {
+        (Location::Field(_), members) => {
             let members = members.expect("JSON, for its fields are complained about");
             let (wrong, repeated) = (wrong_fields(members), repeated_keys(members));
             let expected: Vec<_> = wrong
@@ -120,16 +120,16 @@ fn names_every_mistake(invalid: &Invalid, length: usize, members: Option<&[(Stri
 
 /// Whether the error is about a repeated key, and about which.
 fn named(error: &ValidationError) -> (bool, &str) {
-    match &error.place {
-        Place::Field(name) => (error.kind == "repeated_key", name),
-        place => panic!("{place:?} beside errors about fields"),
+    match &error.location {
+        Location::Field(name) => (error.kind == "repeated_key", name),
+        location => panic!("{location:?} beside errors about fields"),
     }
 }
 
 /// The words are ours, so that nothing of the input is in them, and it is the documented kind of error.
 fn says_no_more_than_it_should(error: &ValidationError) {
-    let name = match &error.place {
-        Place::Field(name) if error.kind != "repeated_key" => name,
+    let name = match &error.location {
+        Location::Field(name) if error.kind != "repeated_key" => name,
         _ => "",
     };
     let reason = error.reason.strip_prefix("JSON decode error: ").unwrap_or(&error.reason);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lyftr::query::{Filter, Page, Search, parse};
-use lyftr::validation::Place;
+use lyftr::validation::Location;
 
 use super::rules;
 
@@ -45,9 +45,9 @@ pub fn query(data: &[u8]) {
         Err(errors) => {
             let found: Vec<_> = errors
                 .iter()
-                .map(|error| match &error.place {
-                    Place::Field(name) => (error.kind, name.as_str()),
-                    place => panic!("{place:?} in a query"),
+                .map(|error| match &error.location {
+                    Location::Field(name) => (error.kind, name.as_str()),
+                    location => panic!("{location:?} in a query"),
                 })
                 .collect();
             assert_eq!(found, expected);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use super::{Failure, asked_to_stop, mistaken, print, progress_bar};
+use super::{Failure, invalid_settings, print, progress_bar, stop_flag};
 use crate::config::{Database, DatabaseArgs, Environment};
 use crate::store::Url;
 use crate::store::backup::{self, Progress};
@@ -22,9 +22,9 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
     let database = match Database::check(&options.database, environment) {
         Ok(database) => database,
-        Err(mistakes) => return Ok(mistaken("go to the database", &mistakes)),
+        Err(errors) => return Ok(invalid_settings("go to the database", &errors)),
     };
-    let stop = asked_to_stop()?;
+    let stop = stop_flag()?;
     let bar = progress_bar(0, if matches!(database.url, Url::Sqlite(_)) { "pages" } else { "messages" });
     let done = backup::backup(&database.url, database.settings, &options.file, |Progress { done, total }| {
         bar.set_length(total);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, mistaken, print};
+use super::{Failure, invalid_settings, print};
 use crate::config::{Database, DatabaseArgs, Environment};
 use crate::store::check::{self, Event};
 
@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> Result<ExitCode, Failure> {
     let database = match Database::check(args, environment) {
         Ok(database) => database,
-        Err(mistakes) => return Ok(mistaken("go to the database", &mistakes)),
+        Err(errors) => return Ok(invalid_settings("go to the database", &errors)),
     };
     // Seen on a terminal only.
     let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 
-use super::{Failure, mistaken, print, progress_bar, say};
-use crate::config::Mistakes;
+use super::{Failure, invalid_settings, print, progress_bar, say};
+use crate::config::ConfigErrors;
 use crate::store::copy::{self, Checksum};
 use crate::store::{self, Settings, Store, Url};
 
@@ -42,8 +42,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (from, to) = match (url("--from", &options.from), url("--to", &options.to)) {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
-            let mistakes = Mistakes([from.err(), to.err()].into_iter().flatten().collect());
-            return Ok(mistaken("copy", &mistakes));
+            let errors = ConfigErrors([from.err(), to.err()].into_iter().flatten().collect());
+            return Ok(invalid_settings("copy", &errors));
         }
     };
     if from.is_same_database(&to) {

@@ -1,4 +1,4 @@
-//! `lyftr healthcheck`: what a container's HEALTHCHECK runs, so that the image needs no shell and no curl.
+//! `lyftr healthcheck`: the command for a container's HEALTHCHECK, so that the image needs no shell and no curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
@@ -11,21 +11,21 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::{Failure, print};
 
-/// Longest time that the service may take to answer.
+/// Maximum time for the whole check.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// As many addresses as ureq takes.
+/// Maximum number of addresses, which is the maximum of ureq.
 const ADDRESSES_MAX: usize = 16;
 
-/// What can be asked.
+/// Command-line options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Address that the service listens on, or a name
+    /// Address or host name that the service listens on
     #[arg(long, env = "HOST", value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: String,
     /// Port that the service listens on
     #[arg(long, env = "PORT", value_name = "NUMBER", default_value_t = 8000)]
     port: u16,
-    /// Ask only whether the process runs, not whether it can store
+    /// Check only that the process runs, not that it can store
     #[arg(long)]
     live: bool,
 }
@@ -36,7 +36,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         found.map_err(|error| format!("HOST is no address, and cannot be found as a name ({error})"))?;
     let addresses = reachable(found);
     let tried = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    // It is the service itself that is asked, whatever proxy the environment names, and whereever an answer points to.
+    // The request goes to the service itself, past any proxy of the environment, and follows no redirect.
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -71,7 +71,7 @@ fn reachable(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     reachable
 }
 
-/// Tries these addresses in turn, whatever the name in the URL is.
+/// Resolves every name to these addresses.
 #[derive(Debug)]
 struct Addresses(Vec<SocketAddr>);
 

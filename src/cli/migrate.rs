@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::{Failure, mistaken, print};
+use super::{Failure, invalid_settings, print};
 use crate::config::{Database, DatabaseArgs, Environment};
 use crate::store;
 
 pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> Result<ExitCode, Failure> {
     let database = match Database::check(args, environment) {
         Ok(database) => database,
-        Err(mistakes) => return Ok(mistaken("go to the database", &mistakes)),
+        Err(errors) => return Ok(invalid_settings("go to the database", &errors)),
     };
     let version = store::migrate(&database.url, database.settings)?;
     print(&format!("{} has schema version {version}, which this Lyftr works with", database.url));

@@ -1,4 +1,4 @@
-//! `lyftr send`: signs messages and posts them, one from flags or many from lines of a file.
+//! `lyftr send`: signs messages and posts them: one from command-line options, or many from the lines of a file.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -19,58 +19,58 @@ use crate::clock;
 use crate::config::Environment;
 use crate::signature::Key;
 
-/// Longest time for one answer.
+/// Maximum time for one request.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the second try; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Refused messages that are told one by one.
+/// Maximum number of refused messages that are reported one by one.
 const REFUSALS_SHOWN_MAX: u64 = 20;
 
-/// What can be asked.
+/// Command-line options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Address of the service; /webhook is added where no path is given. A proxy that the environment names
-    /// (`HTTPS_PROXY` and so on, with `NO_PROXY`) is used unless the address is the loopback's
+    /// URL of the service; /webhook is added if it has no path. A proxy of the environment (`HTTPS_PROXY` and so on, with
+    /// `NO_PROXY`) is used unless the URL is on this machine
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
     url: String,
-    /// Lines of this file are the messages, each a JSON object; - for standard input
+    /// File with a message on each line, as a JSON object; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["message_id", "from", "to", "ts", "text"])]
     file: Option<PathBuf>,
-    /// Id of the message [default: made of the time]
+    /// Id of the message [default: made from the time]
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// Number of the sender
+    /// Phone number of the sender
     #[arg(long, value_name = "NUMBER", default_value = "+919876543210")]
     from: String,
-    /// Number of the recipient
+    /// Phone number of the recipient
     #[arg(long, value_name = "NUMBER", default_value = "+14155550100")]
     to: String,
-    /// Time of the message, like 2025-01-15T10:00:00Z [default: now]
+    /// Time of the message, for example 2025-01-15T10:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     ts: Option<String>,
     /// Text of the message [default: none]
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Messages on their way at once, for a file
+    /// Number of messages sent at once, with --file
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
     connections: u8,
-    /// Further tries where the service cannot be reached or answers 503; it stores a message once all the same
+    /// Number of retries if the service is unreachable or answers 503; a message is stored once however often it is sent
     #[arg(long, value_name = "NUMBER", default_value_t = 5)]
     retries: u32,
 }
 
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
-    let service = Service::at(&options.url)?;
+    let target = Target::parse(&options.url)?;
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        // A message that is posted elsewhere, or fetched, is not stored.
+        // A redirect would post the message elsewhere, or turn the POST into a GET.
         .max_redirects(0)
         .max_redirects_will_error(false)
         .timeout_global(Some(TIMEOUT));
-    let config = if service.is_here { config.proxy(None) } else { config };
+    let config = if target.is_local { config.proxy(None) } else { config };
     let sender = Sender {
         key: signing_key(environment)?,
-        service,
+        target,
         retries: options.retries,
         agent: config.build().into(),
     };
@@ -89,22 +89,22 @@ fn send_one(sender: &Sender, options: &Options) -> Result<ExitCode, Failure> {
     let now = clock::now();
     let message_id = options.message_id.clone().unwrap_or_else(|| format!("m-{}", now.as_nanosecond()));
     let ts = options.ts.clone().unwrap_or_else(|| format!("{now:.3}"));
-    // A text that is not given is left out; the keys stand in the contract's order.
+    // Without --text the body has no text. The keys stand in the order of the contract.
     let mut body =
         serde_json::json!({ "message_id": message_id, "from": options.from, "to": options.to, "ts": ts });
     if let (Some(text), Some(object)) = (&options.text, body.as_object_mut()) {
         object.insert("text".to_owned(), text.as_str().into());
     }
-    let answer = sender.send(body.to_string().as_bytes())?;
-    print(&format!("{} {}", answer.status, answer.body));
-    if !answer.accepted() {
+    let reply = sender.send(body.to_string().as_bytes())?;
+    print(&format!("{} {}", reply.status, reply.body));
+    if !reply.accepted() {
         return Ok(ExitCode::FAILURE);
     }
     say(&format!("message_id {message_id}"));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lines on their way to the threads that send them.
+/// The lines that wait for a sending thread, with their numbers.
 type Lines = Mutex<Receiver<(u64, Vec<u8>)>>;
 
 #[derive(Default)]
@@ -149,12 +149,12 @@ fn send_waiting(sender: &Sender, lines: &Lines, count: &Count, bar: &ProgressBar
         let next = lines.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, line)) = next else { break };
         let refusal = match sender.send(&line) {
-            Ok(answer) if answer.accepted() => {
+            Ok(reply) if reply.accepted() => {
                 let accepted = count.accepted.fetch_add(1, Relaxed) + 1;
                 bar.set_message(format!("{accepted} accepted, {} refused", count.refused.load(Relaxed)));
                 continue;
             }
-            Ok(answer) => format!("line {number}: {} {}", answer.status, answer.body),
+            Ok(reply) => format!("line {number}: {} {}", reply.status, reply.body),
             Err(failure) => format!("line {number}: {failure}"),
         };
         match count.refused.fetch_add(1, Relaxed) {
@@ -165,7 +165,7 @@ fn send_waiting(sender: &Sender, lines: &Lines, count: &Count, bar: &ProgressBar
     }
 }
 
-/// On standard error, and only where that is a terminal.
+/// A progress bar on standard error, which is visible on a terminal only.
 fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     let template = match bytes {
         Some(_) => "{bar:30} {percent:>3} %  {msg}  {elapsed} ({eta} left)",
@@ -175,17 +175,19 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Where the service is.
-struct Service {
+/// The address of the service.
+struct Target {
     url: Uri,
-    /// On this machine, so that no proxy leads there.
-    is_here: bool,
+    /// Whether it is on this machine, so that no proxy leads there.
+    is_local: bool,
 }
 
-impl Service {
+impl Target {
+    /// Checks a URL.
+    ///
     /// # Errors
     /// In words and without the URL, which may hold a password.
-    fn at(given: &str) -> Result<Self, &'static str> {
+    fn parse(given: &str) -> Result<Self, &'static str> {
         const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org/webhook";
         let url: Uri = webhook_url(given).parse().map_err(|_| FORM)?;
         let (Some("http" | "https"), Some(authority)) = (url.scheme_str(), url.authority()) else {
@@ -195,13 +197,13 @@ impl Service {
         if host.is_empty() || (authority.port_u16().is_none() && !authority.as_str().ends_with(host)) {
             return Err(FORM);
         }
-        let is_here = is_here(host);
-        Ok(Self { url, is_here })
+        let is_local = is_local(host);
+        Ok(Self { url, is_local })
     }
 }
 
-/// Whether a host is this machine: the loopback, or the address that means all of its own.
-fn is_here(host: &str) -> bool {
+/// Whether a host is this machine: a loopback address, or the unspecified address.
+fn is_local(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match address.map(|address| address.to_canonical()) {
         Ok(address) => address.is_loopback() || address.is_unspecified(),
@@ -220,31 +222,31 @@ fn webhook_url(given: &str) -> String {
 
 struct Sender {
     key: Key,
-    service: Service,
+    target: Target,
     retries: u32,
     agent: ureq::Agent,
 }
 
-struct Answer {
+struct Reply {
     status: u16,
     body: String,
 }
 
-impl Answer {
+impl Reply {
     fn accepted(&self) -> bool {
         self.status == 200
     }
 }
 
 impl Sender {
-    /// Posts a body, again and again where that may help.
-    fn send(&self, body: &[u8]) -> Result<Answer, Failure> {
+    /// Posts a body, with retries while they may help.
+    fn send(&self, body: &[u8]) -> Result<Reply, Failure> {
         let signature = self.key.sign(body);
         let mut pause = FIRST_PAUSE;
         let mut tries_left = self.retries;
         loop {
             let result = self.try_once(body, &signature);
-            let may_help = result.as_ref().map_or(true, |answer| answer.status == 503);
+            let may_help = result.as_ref().map_or(true, |reply| reply.status == 503);
             if !may_help || tries_left == 0 {
                 return result
                     .map_err(|error| format!("the service at --url does not answer: {error}").into());
@@ -255,10 +257,10 @@ impl Sender {
         }
     }
 
-    fn try_once(&self, body: &[u8], signature: &str) -> Result<Answer, ureq::Error> {
-        let request = self.agent.post(&self.service.url).header("Content-Type", "application/json");
+    fn try_once(&self, body: &[u8], signature: &str) -> Result<Reply, ureq::Error> {
+        let request = self.agent.post(&self.target.url).header("Content-Type", "application/json");
         let mut response = request.header("X-Signature", signature).send(body)?;
-        Ok(Answer { status: response.status().as_u16(), body: response.body_mut().read_to_string()? })
+        Ok(Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string()? })
     }
 }
 
@@ -289,13 +291,13 @@ mod tests {
             "[::]",
         ] {
             assert!(
-                Service::at(&format!("http://{here}:8000")).is_ok_and(|service| service.is_here),
+                Target::parse(&format!("http://{here}:8000")).is_ok_and(|target| target.is_local),
                 "{here}"
             );
         }
         for elsewhere in ["10.0.0.1", "[fe80::1]", "localhost.example", "api", "128.0.0.1"] {
             assert!(
-                Service::at(&format!("https://{elsewhere}/x")).is_ok_and(|service| !service.is_here),
+                Target::parse(&format!("https://{elsewhere}/x")).is_ok_and(|target| !target.is_local),
                 "{elsewhere}"
             );
         }
@@ -312,11 +314,11 @@ mod tests {
             "http://hunter2:port/",
             "http:// hunter2",
         ] {
-            let why = Service::at(bad).map(|service| service.url).unwrap_err();
+            let why = Target::parse(bad).map(|target| target.url).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");
         }
         for good in ["http://a", "http://a:80", "https://user:hunter2@example.org/x?y", "http://[::1]:8000"] {
-            assert!(Service::at(good).is_ok(), "{good}");
+            assert!(Target::parse(good).is_ok(), "{good}");
         }
     }
 }

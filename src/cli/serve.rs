@@ -1,33 +1,25 @@
-//! `lyftr serve`: puts the service together, runs it, and takes it apart in the right order.
+//! `lyftr serve`: opens the store and the listener as the settings say, and runs the [`service`] until a signal.
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, mistaken, say};
+use super::{Failure, invalid_settings, say};
 use crate::config::{Args, Config, Environment};
-use crate::http::{App, Service, Settings};
-use crate::inbox::Inbox;
-use crate::metrics::Metrics;
 use crate::output::Output;
-use crate::server::{self, Limits, Registry};
+use crate::server::{self, Listener};
+use crate::service;
 use crate::store;
 use crate::telemetry::{Log, chain};
 
-/// File descriptors that are not connections: the database's, standard ones, the runtime's.
+/// Number of file descriptors for other things than connections: the database, the standard ones, the runtime.
 const OTHER_DESCRIPTORS: u64 = 64;
-
-/// A thread that questions to the store wait on is kept, since another one may not be had when it is needed.
-const WAITING_THREADS_STAY: Duration = Duration::from_hours(365 * 24);
 
 pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     let config = match Config::check(args, environment) {
         Ok(config) => config,
-        Err(mistakes) => return mistaken("start", &mistakes),
+        Err(errors) => return invalid_settings("start", &errors),
     };
     let started = Output::standard().and_then(|output| Log::start(config.log_level, output));
     let (log, _flushed_at_the_end) = match started {
@@ -38,7 +30,7 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
         }
     };
     log.install();
-    match serve(&config, &log) {
+    match serve(&config, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!(error = chain(failure.as_ref()), "the service cannot run");
@@ -50,56 +42,23 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     }
 }
 
-fn serve(config: &Config, log: &Log) -> Result<(), Failure> {
-    let limits = Limits {
-        max_connections: connections(config.max_connections),
-        idle_timeout: config.keep_alive,
-        ..Limits::default()
-    };
+fn serve(config: &Config, log: Log) -> Result<(), Failure> {
+    let mut settings = service::Settings::from(config);
+    settings.limits.max_connections = connections(config.max_connections);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_keep_alive(WAITING_THREADS_STAY)
-        .build()?;
-    // Where no other thread can be started, for want of memory say, what waits for one is done by this one.
-    drop(runtime.spawn_blocking(|| ()));
+    let runtime = service::runtime()?;
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
     let store = store::open(&config.database.url, config.database.settings)?;
-    let current = vec![config.webhook_secret.clone()];
-    let webhook_secrets: Vec<_> =
-        std::iter::once(current).chain(config.webhook_secrets_previous.iter().cloned()).collect();
-    let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
-    let inbox =
-        Arc::new(Inbox::start(&store, store::writers(&config.database.url), config.queue_max, &metrics)?);
-    let connections = Registry::new(limits, Arc::clone(&metrics));
-    let settings = Settings {
-        webhook_secrets,
-        read_token: config.read_token.clone(),
-        max_body_bytes: config.max_body_bytes,
-        queue_max: config.queue_max,
-    };
-    let app = App::new(
-        settings,
-        Arc::clone(&store),
-        Arc::clone(&inbox),
-        metrics,
-        Arc::clone(&connections),
-        log.clone(),
-    );
-    let served = runtime.block_on(listen(config, Arc::new(app), connections, stop));
-    // Whatever still runs answers nobody any more, and must not keep the program from ending.
-    runtime.shutdown_background();
-    inbox.close();
-    store.close();
-    served?;
-    tracing::info!("stopped");
-    Ok(())
+    let bound = runtime.block_on(server::bind(&config.host, config.port));
+    let listener = bound.inspect_err(|_| store.close())?;
+    announce(&listener, config);
+    Ok(service::run(settings, &store, listener, log, runtime, stop)?)
 }
 
-/// Done when the process is asked to end, by SIGTERM or Ctrl-C.
+/// A future that is done at SIGTERM or Ctrl-C.
 pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -110,35 +69,15 @@ pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>>
     })
 }
 
-async fn listen(
-    config: &Config,
-    app: Arc<App>,
-    connections: Arc<Registry>,
-    stop: impl Future<Output = ()>,
-) -> Result<(), Failure> {
-    let listener = server::bind(&config.host, config.port).await?;
+/// Logs a line for each address, and greets a person at a terminal.
+fn announce(listener: &Listener, config: &Config) {
     let addresses: Vec<_> = listener.addresses().collect();
     if let Some(warning) = config.open_reads(&addresses) {
         tracing::warn!("{warning}");
     }
-    announce(&addresses, config);
-    let stop = {
-        let app = Arc::clone(&app);
-        async move {
-            stop.await;
-            app.drain();
-            tracing::info!("stopping");
-        }
-    };
-    server::serve(listener, Service::new(app), connections, stop).await;
-    Ok(())
-}
-
-/// Says where the service listens: a line in the log for each address.
-fn announce(addresses: &[SocketAddr], config: &Config) {
     let version = env!("CARGO_PKG_VERSION");
     let database = config.database.url.to_string();
-    for address in addresses {
+    for address in &addresses {
         tracing::info!(version, address = %address, database, "listening");
     }
     if let Some(address) = addresses.first()
@@ -153,7 +92,7 @@ fn announce(addresses: &[SocketAddr], config: &Config) {
     }
 }
 
-/// Raises this process's limit of open files as far as it may, and keeps the connections below it.
+/// Raises the limit of open files of this process as far as it may. Returns the number of connections that fit into it.
 fn connections(wanted: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use super::{Failure, print, signing_key};
 use crate::config::Environment;
 
-/// What can be asked.
+/// Command-line options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// File that holds the body; - or nothing for standard input. Every byte counts, the last line's end too
+    /// File with the body; - for standard input. Every byte counts, a line end at the end too
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
 }

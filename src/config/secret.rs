@@ -1,9 +1,10 @@
-//! Secrets: what a list of them may mean, and what about one is likely to be a mistake. Nothing here tells any of it.
+//! Secrets: reading them, splitting a list of them, and warning of one that looks wrong. No text made here holds a part of
+//! a secret.
 
 use std::fmt;
 use std::path::Path;
 
-/// Bytes that nobody may see. Prints nothing of itself.
+/// Bytes that nobody may see. `Debug` does not print them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -13,13 +14,13 @@ impl Secret {
         Self(bytes.into())
     }
 
-    /// The bytes, for who must use them.
+    /// The bytes.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The content of a file, without the line ends that editors and `echo` put at its end. What is wrong is told
-    /// without the path: in its place may stand the secret itself.
+    /// Reads a file, without the line ends that editors and `echo` put at its end. An error does not hold the path, since
+    /// somebody may have put the secret itself there.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let mut bytes =
             std::fs::read(path).map_err(|error| format!("cannot read the file that it names: {error}"))?;
@@ -29,15 +30,14 @@ impl Secret {
         if bytes.is_empty() { Err("the file that it names is empty".to_owned()) } else { Ok(Self(bytes)) }
     }
 
-    /// Whether there is nothing in it but what stands between the secrets of a list.
+    /// Whether the secret has blanks, line ends and commas only, which separate the secrets of a list.
     pub(super) fn is_blank(&self) -> bool {
         self.0.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b',')
     }
 
-    /// The secrets in a list of them, one a line or with commas between them, each in all the forms that it may have
-    /// been valid in: with the blanks around it and without them; what stands on a line, with the commas in it; and
-    /// all of what was given. So whatever is a secret today can be the only one in the list, or on a line, tomorrow.
-    /// The forms that are longer stand first.
+    /// Splits a list of secrets, with a line end or a comma between them. Each secret is returned in all the forms that it
+    /// may have been valid in: with the blanks around it and without them; the whole line, with its commas; and the whole
+    /// list. So any secret of today can be the only one in the list, or on a line, tomorrow. Longer forms come first.
     pub(super) fn listed(&self) -> Vec<Vec<Self>> {
         let mut listed: Vec<Vec<Self>> = Vec::new();
         let mut around = vec![self.clone()];
@@ -60,7 +60,7 @@ impl Secret {
         listed
     }
 
-    /// What stands at its ends, or in it, and hardly belongs there: "begins with a quotation mark", for example.
+    /// Describes characters that hardly belong to the secret: "begins with a quotation mark", for example.
     pub(super) fn oddity(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
         let mut first = named(text.chars());
@@ -77,8 +77,8 @@ impl Secret {
         (!oddities.is_empty()).then(|| oddities.join(", "))
     }
 
-    /// Whether it can be part of a header's value as sent. White space at its end, which is not part of the value, and
-    /// control characters cannot (RFC 9110, section 5.5).
+    /// Whether a header's value can hold the secret: it has no control character, and no white space at its end, which is
+    /// not part of the value (RFC 9110, section 5.5).
     pub(super) fn fits_a_header(&self) -> bool {
         let printable = |byte: &u8| !byte.is_ascii_control() || *byte == b'\t';
         self.0.iter().all(printable) && !matches!(self.0.last(), Some(b' ' | b'\t'))
@@ -88,7 +88,7 @@ impl Secret {
 const LINE_FEED: &str = "a line feed";
 const RETURN: &str = "a carriage return";
 
-/// The names of the characters that come first and hardly belong to a secret.
+/// The names of the first characters, up to one that may well belong to a secret.
 fn named(characters: impl Iterator<Item = char>) -> Vec<&'static str> {
     let mut names = Vec::new();
     for name in characters.map_while(name) {
@@ -99,7 +99,7 @@ fn named(characters: impl Iterator<Item = char>) -> Vec<&'static str> {
     names
 }
 
-/// What a character is called that hardly stands at an end of a secret.
+/// The name of a character that hardly belongs at an end of a secret.
 fn name(character: char) -> Option<&'static str> {
     Some(match character {
         '\n' => LINE_FEED,

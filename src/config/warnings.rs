@@ -1,4 +1,4 @@
-//! What of the settings is allowed, but should be thought about.
+//! Warnings of settings that are allowed, but risky or probably wrong.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::{Config, Secret};
 const SECRET_BYTES_ADVISED: usize = 24;
 
 impl Config {
-    /// What is allowed but should be thought about, in words.
+    /// The warnings, in words.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::from_iter(warning_of("WEBHOOK_SECRET", &self.webhook_secret));
         warnings.extend(short("WEBHOOK_SECRET", &self.webhook_secret));
@@ -42,7 +42,7 @@ impl Config {
         warnings
     }
 
-    /// Warns of reads that are open to more than this machine, which listens on these addresses.
+    /// A warning if the service listens on an address outside this machine and reads need no token.
     pub fn open_reads(&self, addresses: &[SocketAddr]) -> Option<String> {
         let outside = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback())?;
         let open = self.read_token.is_none();
@@ -52,7 +52,7 @@ impl Config {
     }
 }
 
-/// What of a secret, which goes by this name, is likely to be a mistake, in words and without any of it.
+/// A warning if the secret `name` is probably wrong, without a part of it.
 pub fn warning_of(name: &str, secret: &Secret) -> Option<String> {
     let oddity = secret.oddity()?;
     Some(format!("{name} {oddity}: that is part of it, and who uses it without that is refused"))

@@ -1,29 +1,29 @@
-//! Reading a body, with a limit to its size and to the patience with who sends it.
+//! Reading a body, within a limit of its size and of its pace.
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// A body must be complete, or have brought [`WINDOW_BYTES`] more, within each span of this length: a client
-/// that stops in the middle is noticed after at most two of them.
+/// In each window a body must end or bring [`WINDOW_BYTES`] more. A client that stops in the middle is noticed after at
+/// most two windows.
 const WINDOW: Duration = Duration::from_secs(4);
-/// 1 KiB a second.
+/// The least that a body must bring in a window: 1 KiB a second.
 const WINDOW_BYTES: usize = 4 << 10;
 
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unread {
-    /// Longer than allowed. The rest was not read.
+pub(super) enum BodyError {
+    /// The body is longer than allowed. The rest was not read.
     TooLarge,
-    /// It came too slowly, or stopped coming.
+    /// The body came too slowly, or stopped coming.
     TooSlow,
-    /// Malformed chunks, or the connection broke off.
-    Broken,
+    /// The chunks are malformed, or the connection broke off.
+    Malformed,
 }
 
 /// Reads a body of at most `max` bytes.
-pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, Unread> {
+pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, BodyError> {
     let mut whole = Bytes::new();
     let mut gathered = Vec::new();
     let mut window_end = Instant::now() + WINDOW;
@@ -31,8 +31,8 @@ pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, Unread> {
     loop {
         let frame = match timeout_at(window_end, body.frame()).await {
             Ok(None) => break,
-            Ok(Some(frame)) => frame.map_err(|_| Unread::Broken)?,
-            Err(_) if window_bytes < WINDOW_BYTES => return Err(Unread::TooSlow),
+            Ok(Some(frame)) => frame.map_err(|_| BodyError::Malformed)?,
+            Err(_) if window_bytes < WINDOW_BYTES => return Err(BodyError::TooSlow),
             Err(_) => {
                 window_end = Instant::now() + WINDOW;
                 window_bytes = 0;
@@ -42,9 +42,9 @@ pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, Unread> {
         let Ok(data) = frame.into_data() else { continue };
         window_bytes += data.len();
         if whole.len() + gathered.len() + data.len() > max {
-            return Err(Unread::TooLarge);
+            return Err(BodyError::TooLarge);
         }
-        // Nearly every body comes in one piece, which then need not be copied.
+        // Most bodies come in one piece, which is then not copied.
         if whole.is_empty() && gathered.is_empty() {
             whole = data;
         } else {

@@ -1,4 +1,5 @@
-//! Answers that say no: `{"detail": …}` with a text, or with a list in the style of FastAPI.
+//! Error responses: `{"detail": …}` with a text, or with a list in the style of FastAPI. Also makes the other JSON
+//! responses.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -6,27 +7,27 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::validation::{Place, ValidationError};
+use crate::validation::{Location, ValidationError};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// Seconds after which a sender that was told 503 should try again.
+/// Seconds after which a sender that got a 503 should try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// What stands in the `detail` of an unknown path and so on; our own words, never a cause.
+/// An error whose `detail` is a text of ours, never a cause.
 pub(super) fn detail(status: StatusCode, text: &str) -> Response<Body> {
     json(status, &json!({ "detail": text }))
 }
 
-/// 503, and when to try again.
+/// 503, with the time to try again.
 pub(super) fn unavailable(text: &str) -> Response<Body> {
     let mut response = detail(StatusCode::SERVICE_UNAVAILABLE, text);
     response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
     response
 }
 
-/// 422, with every error; `part` is the part of the request they are about.
+/// 422, with every validation error; `part` is the part of the request that they are about.
 pub(super) fn unprocessable(part: &'static str, errors: &[ValidationError]) -> Response<Body> {
     #[derive(Serialize)]
     struct Answer<'a> {
@@ -36,9 +37,9 @@ pub(super) fn unprocessable(part: &'static str, errors: &[ValidationError]) -> R
     json(StatusCode::UNPROCESSABLE_ENTITY, &Answer { detail })
 }
 
-/// Any value as the body.
+/// A response with a value as its body.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    // What is serialized here has string keys only, so it cannot fail.
+    // Serialization cannot fail: all keys are strings.
     let body = serde_json::to_vec(value).unwrap_or_default();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -46,18 +47,18 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
     response
 }
 
-/// An answer with messages or figures in it, which nobody in between may keep.
+/// A response with messages or counts, which caches must not keep.
 pub(super) fn data(value: &impl Serialize) -> Response<Body> {
     private(json(StatusCode::OK, value))
 }
 
-/// Lets nobody in between keep the answer.
+/// Forbids caches to keep the response.
 pub(super) fn private(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response
 }
 
-/// Ends the connection with this answer: what follows on it was not read, or cannot be trusted.
+/// Ends the connection with this response: the bytes that follow were not read, or cannot be trusted.
 pub(super) fn closing(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, CLOSE);
     response
@@ -67,12 +68,12 @@ pub(super) async fn not_found() -> Response<Body> {
     detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
-/// The router adds `Allow`.
+/// 405. The router adds `Allow`.
 pub(super) async fn method_not_allowed() -> Response<Body> {
     detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
-/// An error in the form that FastAPI gives it.
+/// A validation error in the form of FastAPI.
 #[derive(Serialize)]
 struct Item<'a> {
     r#type: &'a str,
@@ -84,10 +85,10 @@ struct Item<'a> {
 impl<'a> Item<'a> {
     fn new(part: &str, error: &'a ValidationError) -> Self {
         let mut loc = vec![Value::from(part)];
-        match &error.place {
-            Place::Whole => {}
-            Place::Field(name) => loc.push(name.as_str().into()),
-            Place::Offset(offset) => loc.push((*offset).into()),
+        match &error.location {
+            Location::Whole => {}
+            Location::Field(name) => loc.push(name.as_str().into()),
+            Location::Offset(offset) => loc.push((*offset).into()),
         }
         Self { r#type: error.kind, loc, msg: &error.reason, input: &error.input }
     }

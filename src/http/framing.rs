@@ -1,23 +1,26 @@
-//! What a request's header may be, beyond what hyper sees to: its size, and that it has one meaning.
+//! Checks of a request's header that hyper leaves out: its size, and that it has one meaning only.
 
 use axum::http::header::{HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, Request, StatusCode, Version};
 
 use crate::server::AmbiguousLength;
 
-/// Longest request target (path and query), in bytes.
+/// Maximum length of a request target (path and query), in bytes.
 const TARGET_BYTES_MAX: usize = 8 << 10;
-/// Most header fields.
+/// Maximum number of header fields.
 const FIELDS_MAX: usize = 64;
-/// Longest header in all, in bytes.
+/// Maximum size of the whole header, in bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a field line besides its name and value: colon, space, CR, LF.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
-/// Says with which status a request is to be refused, and why, if it is.
+/// Checks the header of a request.
+///
+/// # Errors
+/// The status and the reason of the refusal.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), (StatusCode, &'static str)> {
     let headers = request.headers();
-    // `*` and an authority have no path; the absolute form is counted without its scheme and host.
+    // `*` and an authority have no path. An absolute URI counts without its scheme and host.
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > TARGET_BYTES_MAX {
         return Err((StatusCode::URI_TOO_LONG, "request target is longer than 8 KiB"));

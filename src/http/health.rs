@@ -1,4 +1,4 @@
-//! The probes: whether the process runs, and whether it can do its work.
+//! The probes: whether the process runs, and whether it can store and read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +13,7 @@ use super::{App, error};
 use crate::store;
 use crate::telemetry::chain;
 
-/// Longest time that the store may take to prove itself.
+/// Maximum time for a readiness check.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
@@ -28,8 +28,8 @@ pub(super) async fn live() -> Response<Body> {
     error::json(StatusCode::OK, &Health { status: "ok", detail: None })
 }
 
-/// `GET /health/ready`: a row is read and a page is written, each time. That a secret is set was seen to at
-/// the start; the service does not run without.
+/// `GET /health/ready`: each check reads a row and writes a page. A secret is always set, since the service does not start
+/// without one.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     if app.draining.load(Relaxed) {
         return not_ready("the service is stopping".to_owned());

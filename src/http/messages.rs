@@ -1,4 +1,4 @@
-//! `GET /messages`: a page of messages, filtered.
+//! `GET /messages`: a page of the messages that match a filter.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::http::Response;
 use super::{App, error};
 use crate::query;
 
-/// Answers the request.
+/// Handles the route.
 pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response<Body> {
     let (filter, page) = match query::parse(&query.unwrap_or_default()) {
         Ok(parsed) => parsed,

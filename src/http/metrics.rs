@@ -1,5 +1,5 @@
-//! `GET /metrics`: the page that Prometheus reads. Asks nothing of the store's data, so that it answers when that does
-//! not; where the disk does not say how full it is, the page comes without that.
+//! `GET /metrics`: the page that Prometheus reads. It works while the store fails, since it reads no stored data. If the
+//! disk cannot be measured, the page comes without the disk's metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use axum::http::{HeaderValue, Response};
 use super::{App, error};
 use crate::metrics;
 
-/// Longest time that the page waits for the disk.
+/// Maximum time for measuring the disk.
 const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers the request.
+/// Handles the route.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
-    // To ask how full a disk is takes microseconds, unless it hangs.
+    // Measuring takes microseconds, unless the disk hangs.
     let space = async { app.measuring.permit().await.run(&app.store, |store| store.space()).await.flatten() };
     let space = tokio::time::timeout(SPACE_TIMEOUT, space).await.ok().flatten();
     let mut response = Response::new(Body::from(app.metrics.page(&app.gauges(space))));

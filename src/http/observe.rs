@@ -1,4 +1,4 @@
-//! Around every request: its id, its line in the log, its count. One place, so that the three agree.
+//! The layer around every request: its id, its log line, its metrics. One place, so that the three agree.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::metrics::{METHODS, PATHS};
 use crate::telemetry::{RequestLine, WebhookFields};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id that is taken over from a client, in characters.
+/// Maximum length of a request id that is taken over from a client, in characters.
 const REQUEST_ID_CHARS_MAX: usize = 64;
-/// The client left before it was answered (nginx's word for it).
+/// The status for a client that left before it was answered, as nginx has it.
 const CLIENT_LEFT: u16 = 499;
-/// What stands in the log and the metrics for a method or path that is none of ours.
+/// The word in log and metrics for a method or a path that no route has.
 const OTHER: &str = "other";
 
-/// Makes request ids: unique in this process by a count, among processes by a random prefix.
+/// Makes request ids that are unique: a random prefix for the process, and a count.
 #[derive(Debug)]
 pub(super) struct RequestIds {
     prefix: u64,
@@ -55,8 +55,8 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     observed.finish(response)
 }
 
-/// The answer to a header that hyper could not read, and its line and count. Such a request has neither a
-/// method nor a path that we know.
+/// The response to a header that hyper could not read. Logs and counts it, with `other` for the method and the path, which
+/// are unknown.
 pub(super) fn unreadable(app: &Arc<App>, status: StatusCode) -> Response<String> {
     let observed = Observed {
         id: app.request_ids.next(),
@@ -75,7 +75,7 @@ pub(super) fn unreadable(app: &Arc<App>, status: StatusCode) -> Response<String>
     Response::from_parts(parts, serde_json::json!({ "detail": why }).to_string())
 }
 
-/// A request under way. Dropped before it is finished, it counts as one whose client has left.
+/// A request that is being handled. If it is dropped before it is finished, it counts as one whose client has left.
 struct Observed {
     app: Arc<App>,
     begin: Instant,
@@ -92,7 +92,7 @@ impl Observed {
             id: taken_over(request.headers()).unwrap_or_else(|| app.request_ids.next()),
             app,
             begin: Instant::now(),
-            // Neither a method nor a path is logged as sent: somebody may put a number or a secret there.
+            // Never as sent: a client may put a phone number or a secret into a method or a path.
             method: known(&METHODS, request.method().as_str()),
             path: known(&PATHS, template),
             finished: false,
@@ -156,7 +156,7 @@ fn known(values: &[&'static str], value: &str) -> &'static str {
     values.iter().find(|known| **known == value).copied().unwrap_or(OTHER)
 }
 
-/// The client's own request id, if it is short and plain.
+/// The request id of the client, if it is short and plain.
 fn taken_over(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');

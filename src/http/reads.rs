@@ -1,4 +1,5 @@
-//! Calls of the store from requests: who may read, how many calls run at once, and the answer when the store fails.
+//! Calls of the store from requests: the check of the read token, the limit of concurrent calls, and the response when
+//! the store fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use crate::signature::same_secret;
 use crate::store::{self, Store};
 use crate::telemetry::chain;
 
-/// Most reads that the store works on at once.
+/// Maximum number of concurrent reads.
 const CONCURRENT_MAX: usize = 4;
-/// Longest time that a read waits for its permit.
+/// Maximum time that a read waits for its permit.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads of the store, a bounded number at once.
+/// The store, with a bounded number of concurrent reads.
 #[derive(Debug)]
 pub(super) struct Reads {
     store: Arc<dyn Store>,
@@ -34,10 +35,10 @@ impl Reads {
         Self { store, limiter: Limiter::new(CONCURRENT_MAX), metrics }
     }
 
-    /// Runs a read on a thread that may block.
+    /// Runs a read on the blocking pool.
     ///
     /// # Errors
-    /// The response to give instead.
+    /// The response to send instead.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
@@ -79,8 +80,8 @@ impl Limiter {
 }
 
 impl Permit {
-    /// Calls the store on a thread that may block; `None` if the call panicked, which has been logged. The permit is
-    /// held until the call ends, whether or not the caller still waits for it.
+    /// Calls the store on the blocking pool; `None` if the call panicked, which is logged. The permit is held until the call
+    /// ends, whether or not the caller still waits for it.
     pub(super) async fn run<T: Send + 'static>(
         self,
         store: &Arc<dyn Store>,
@@ -96,7 +97,7 @@ impl Permit {
     }
 }
 
-/// Lets requests with the read token through, or all of them if there is none.
+/// Lets requests with the read token through, or all requests if no token is set.
 pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let Some(token) = &app.settings.read_token else { return next.run(request).await };
     let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);

@@ -8,7 +8,7 @@ use axum::http::Response;
 
 use super::{App, error};
 
-/// Answers the request.
+/// Handles the route.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
     match app.reads.run(|store| store.stats()).await {
         Ok(stats) => error::data(&stats),

@@ -1,4 +1,4 @@
-//! `POST /webhook`: is it ours, is it right, is it stored.
+//! `POST /webhook`: verifies the signature, checks the message, stores it.
 
 use std::sync::Arc;
 
@@ -9,34 +9,34 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 use tracing::Level;
 
-use super::body::{self, Unread};
+use super::body::{self, BodyError};
 use super::{App, error};
 use crate::clock::unix_seconds;
-use crate::inbox::Refused;
+use crate::inbox;
 use crate::message::{self, Invalid, MessageId};
 use crate::metrics::WebhookResult;
-use crate::signature::{self, Signature};
+use crate::signature::{InvalidSignature, Signature};
 use crate::store::Outcome;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const OK: &str = r#"{"status":"ok"}"#;
 
-/// How a request ended. One table ([`Verdict::record`]) gives each its status, its metric and its line of the log.
+/// How a request ended. One table, [`Verdict::record`], gives each verdict its status, its metric and its log line.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// The message is stored, now or before.
+    /// The `message_id` is stored, now or before.
     Accepted(MessageId, Outcome),
     /// The signature is missing, malformed or wrong.
     InvalidSignature,
-    /// The body is no message, or one that breaks a rule.
+    /// The body is not a message, or breaks a rule.
     Invalid(Invalid),
     /// The body could not be read.
-    Unread(Unread),
-    /// The message may or may not be stored; the sender should try again.
-    Refused(MessageId, Refused),
+    Unread(BodyError),
+    /// The message was not acknowledged, and may be stored all the same; the sender should try again.
+    NotStored(MessageId, inbox::Refused),
 }
 
-/// What the log and the metrics say of a request, handed to [`observe`](super::observe) with the response.
+/// The fields of a request for log and metrics, which travel with the response to [`observe`](super::observe).
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) level: Level,
@@ -44,45 +44,45 @@ pub(super) struct Record {
     pub(super) message_id: Option<MessageId>,
 }
 
-/// Answers the request.
+/// Handles the route.
 pub(super) async fn receive(State(app): State<Arc<App>>, request: Request) -> Verdict {
     match judge(&app, request).await {
         Ok(verdict) | Err(verdict) => verdict,
     }
 }
 
-/// Each step is cheaper than the next one, and nothing is parsed that is not signed.
+/// Each step is cheaper than the next one, and nothing is parsed before its signature is verified.
 async fn judge(app: &App, request: Request) -> Result<Verdict, Verdict> {
     let (parts, body) = request.into_parts();
     let max = app.settings.max_body_bytes;
     if declared_length(&parts.headers).is_some_and(|length| length > max) {
-        return Err(Verdict::Unread(Unread::TooLarge));
+        return Err(Verdict::Unread(BodyError::TooLarge));
     }
     let signature = only_signature(&parts.headers).map_err(|_| Verdict::InvalidSignature)?;
     let body = body::read(body, max).await.map_err(Verdict::Unread)?;
     let key = app.keys.verify(&body, &signature).map_err(|_| Verdict::InvalidSignature)?;
     app.metrics.verified(key, unix_seconds());
     let message = message::parse(&body).map_err(Verdict::Invalid)?;
-    // The body is not needed any more, and the message may wait for a while.
+    // The message may wait in the queue for a while, and no longer needs the body.
     drop(body);
     let id = message.message_id.clone();
     match app.inbox.accept(message).await {
         Ok(outcome) => Ok(Verdict::Accepted(id, outcome)),
-        Err(refused) => Err(Verdict::Refused(id, refused)),
+        Err(refused) => Err(Verdict::NotStored(id, refused)),
     }
 }
 
-/// Hyper has refused lengths that are no numbers.
+/// The value of `Content-Length`. Hyper has refused values that are not numbers.
 fn declared_length(headers: &HeaderMap) -> Option<usize> {
     let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
     Some(length.parse().unwrap_or(usize::MAX))
 }
 
-fn only_signature(headers: &HeaderMap) -> Result<Signature, signature::Refused> {
+fn only_signature(headers: &HeaderMap) -> Result<Signature, InvalidSignature> {
     let mut values = headers.get_all(SIGNATURE).iter();
     match (values.next(), values.next()) {
         (Some(only), None) => Signature::parse(only.as_bytes()),
-        _ => Err(signature::Refused),
+        _ => Err(InvalidSignature),
     }
 }
 
@@ -105,15 +105,17 @@ impl Verdict {
                 let id = invalid.message_id.as_ref();
                 (StatusCode::UNPROCESSABLE_ENTITY, Level::WARN, Result::ValidationError, id)
             }
-            Self::Unread(unread) => match unread {
-                Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Level::WARN, Result::TooLarge, None),
-                Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, Level::WARN, Result::ValidationError, None),
-                Unread::Broken => (StatusCode::BAD_REQUEST, Level::WARN, Result::ValidationError, None),
+            Self::Unread(error) => match error {
+                BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Level::WARN, Result::TooLarge, None),
+                BodyError::TooSlow => {
+                    (StatusCode::REQUEST_TIMEOUT, Level::WARN, Result::ValidationError, None)
+                }
+                BodyError::Malformed => (StatusCode::BAD_REQUEST, Level::WARN, Result::ValidationError, None),
             },
-            Self::Refused(id, refused) => {
+            Self::NotStored(id, refused) => {
                 let (level, result) = match refused {
-                    Refused::Overloaded => (Level::WARN, Result::Overloaded),
-                    Refused::Unavailable(_) => (Level::ERROR, Result::Error),
+                    inbox::Refused::Overloaded => (Level::WARN, Result::Overloaded),
+                    inbox::Refused::Unavailable(_) => (Level::ERROR, Result::Error),
                 };
                 (StatusCode::SERVICE_UNAVAILABLE, level, result, Some(id))
             }
@@ -130,15 +132,15 @@ impl Verdict {
             }
             Self::InvalidSignature => error::detail(status, "invalid signature"),
             Self::Invalid(invalid) => error::unprocessable("body", &invalid.errors),
-            Self::Unread(unread) => error::closing(error::detail(
+            Self::Unread(cause) => error::closing(error::detail(
                 status,
-                match unread {
-                    Unread::TooLarge => "request body is larger than MAX_BODY_BYTES",
-                    Unread::TooSlow => "request body came too slowly",
-                    Unread::Broken => "request body is malformed",
+                match cause {
+                    BodyError::TooLarge => "request body is larger than MAX_BODY_BYTES",
+                    BodyError::TooSlow => "request body came too slowly",
+                    BodyError::Malformed => "request body is malformed",
                 },
             )),
-            Self::Refused(_, refused) => error::unavailable(&refused.to_string()),
+            Self::NotStored(_, refused) => error::unavailable(&refused.to_string()),
         }
     }
 }

@@ -1,30 +1,30 @@
-//! From the bytes of a body to a [`Message`], or to everything that is wrong with them.
+//! From the bytes of a body to a [`Message`], or to every validation error.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{Message, MessageId, Phone, RuleViolation, Timestamp, check_text};
-use crate::validation::{Place, ValidationError};
+use crate::validation::{Location, ValidationError};
 
-/// Most errors in one answer. The fields give fewer; a body may repeat any number of unknown keys.
+/// Maximum number of errors in one response. The fields give fewer; a body may repeat any number of unknown keys.
 const ERRORS_MAX: usize = 32;
 
-/// Why a body is no message.
+/// The errors of a body that is not a message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
-    /// Everything that is wrong, at least one and at most 32.
+    /// Every validation error, at least 1 and at most 32.
     pub errors: Vec<ValidationError>,
-    /// The message's id where that much could be read, for the log.
+    /// The `message_id` if it could be read, for the log.
     pub message_id: Option<MessageId>,
 }
 
-/// Reads a body: UTF-8, then JSON (RFC 8259, no key twice, no byte-order mark), then the fields. Unknown
-/// fields are passed over.
+/// Reads a body: UTF-8, then JSON (RFC 8259, no key twice, no byte-order mark), then the fields. Unknown fields are
+/// ignored.
 ///
 /// # Errors
 /// [`Invalid`], with every wrong field.
@@ -37,8 +37,11 @@ pub fn parse(body: &[u8]) -> Result<Message, Invalid> {
     fields.check(text)
 }
 
-/// What a field holds, before it is known to be right.
-enum Given<'a> {
+/// The value of a field, not checked yet.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FieldValue<'a> {
+    #[serde(borrow)]
     Text(Cow<'a, str>),
     Other(Value),
 }
@@ -46,16 +49,16 @@ enum Given<'a> {
 /// The known fields as they stand in the object, and the keys that it repeats.
 #[derive(Default)]
 struct Fields<'a> {
-    message_id: Option<Given<'a>>,
-    from: Option<Given<'a>>,
-    to: Option<Given<'a>>,
-    ts: Option<Given<'a>>,
-    text: Option<Given<'a>>,
+    message_id: Option<FieldValue<'a>>,
+    from: Option<FieldValue<'a>>,
+    to: Option<FieldValue<'a>>,
+    ts: Option<FieldValue<'a>>,
+    text: Option<FieldValue<'a>>,
     repeated: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Fields<'a> {
-    fn slot(&mut self, key: &str) -> Option<&mut Option<Given<'a>>> {
+    fn slot(&mut self, key: &str) -> Option<&mut Option<FieldValue<'a>>> {
         match key {
             "message_id" => Some(&mut self.message_id),
             "from" => Some(&mut self.from),
@@ -86,20 +89,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A required string field: its checked value, or an error.
+/// The checked value of a required string field; `None` after adding an error.
 fn required<T>(
-    given: Option<Given<'_>>,
+    given: Option<FieldValue<'_>>,
     name: &str,
     whole: &str,
     check: impl Fn(&str) -> Result<T, RuleViolation>,
     errors: &mut Vec<ValidationError>,
 ) -> Option<T> {
     let error = match given {
-        Some(Given::Text(value)) => match check(&value) {
+        Some(FieldValue::Text(value)) => match check(&value) {
             Ok(checked) => return Some(checked),
-            Err(broken) => broken.at(name, Value::String(value.into_owned())),
+            Err(violation) => violation.at(name, Value::String(value.into_owned())),
         },
-        Some(Given::Other(value)) => not_a_string(name, value),
+        Some(FieldValue::Other(value)) => not_a_string(name, value),
         None => {
             let object = serde_json::from_str(whole).unwrap_or(Value::Null);
             ValidationError::field("missing", name, "Field required", object)
@@ -109,14 +112,14 @@ fn required<T>(
     None
 }
 
-fn optional_text(given: Option<Given<'_>>, errors: &mut Vec<ValidationError>) -> Option<Box<str>> {
+fn optional_text(given: Option<FieldValue<'_>>, errors: &mut Vec<ValidationError>) -> Option<Box<str>> {
     let error = match given {
-        None | Some(Given::Other(Value::Null)) => return None,
-        Some(Given::Text(value)) => match check_text(&value) {
+        None | Some(FieldValue::Other(Value::Null)) => return None,
+        Some(FieldValue::Text(value)) => match check_text(&value) {
             Ok(()) => return Some(value.into()),
-            Err(broken) => broken.at("text", Value::String(value.into_owned())),
+            Err(violation) => violation.at("text", Value::String(value.into_owned())),
         },
-        Some(Given::Other(value)) => not_a_string("text", value),
+        Some(FieldValue::Other(value)) => not_a_string("text", value),
     };
     errors.push(error);
     None
@@ -139,7 +142,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Invalid {
         Ok(value) => Invalid {
             errors: vec![ValidationError {
                 kind: "dict_type",
-                place: Place::Whole,
+                location: Location::Whole,
                 reason: "Input should be a valid dictionary".into(),
                 input: value,
             }],
@@ -155,7 +158,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Invalid {
 fn not_json(offset: usize, reason: &str) -> Invalid {
     let error = ValidationError {
         kind: "json_invalid",
-        place: Place::Offset(offset),
+        location: Location::Offset(offset),
         reason: format!("JSON decode error: {reason}"),
         input: Value::Object(serde_json::Map::new()),
     };
@@ -169,12 +172,13 @@ fn offset(text: &str, error: &serde_json::Error) -> usize {
     (lines + error.column().saturating_sub(1)).min(text.len())
 }
 
-/// The parser's words without its line and column, which the offset says already.
+/// The message of the parser without line and column, which the offset gives already.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned()
 }
 
+// By hand, since a derived implementation stops at the first repeated key, and accepts unknown keys that are repeated.
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -210,79 +214,8 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// A key, borrowed from the body unless it was written with escapes.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Given<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Given<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Given::Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Given::Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Given::Other(Value::Null))
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Given::Other(value.into()))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-                Ok(Given::Other(value.into()))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(Given::Other(value.into()))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-                Ok(Given::Other(value.into()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-                Value::deserialize(SeqAccessDeserializer::new(seq)).map(Given::Other)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                Value::deserialize(MapAccessDeserializer::new(map)).map(Given::Other)
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -297,7 +230,7 @@ mod tests {
             .unwrap_err()
             .errors
             .iter()
-            .map(|c| format!("{} {:?}", c.kind, c.place))
+            .map(|c| format!("{} {:?}", c.kind, c.location))
             .collect()
     }
 
@@ -365,13 +298,13 @@ mod tests {
             assert_eq!(parse(body.as_bytes()).unwrap_err().errors[0].kind, kind, "{body:?}");
         }
         let invalid = parse(b"{\"text\":\"\xff\"}").unwrap_err();
-        assert_eq!(invalid.errors[0].place, Place::Offset(9));
+        assert_eq!(invalid.errors[0].location, Location::Offset(9));
     }
 
     #[test]
     fn a_syntax_error_says_at_which_byte() {
         let invalid = parse("{\n \"text\": nope}".as_bytes()).unwrap_err();
-        assert_eq!(invalid.errors[0].place, Place::Offset(12));
+        assert_eq!(invalid.errors[0].location, Location::Offset(12));
         assert_eq!(invalid.errors[0].reason, "JSON decode error: expected ident");
     }
 

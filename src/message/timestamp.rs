@@ -17,7 +17,7 @@ pub struct Timestamp {
     digits: u8,
 }
 
-/// A point in time. Sorts as time does; two ways of writing the same point are equal.
+/// A point in time. Sorts as time does; the number of fraction digits makes no difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment {
     /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted.
@@ -32,7 +32,7 @@ impl Moment {
     /// After every [`Timestamp`].
     pub const MAX: Self = Self { second: i64::MAX, nanosecond: u32::MAX };
 
-    /// The least point in time after this one that a [`Timestamp`] can name.
+    /// The next point in time that a [`Timestamp`] can name.
     #[must_use]
     pub fn next(self) -> Self {
         Self { second: self.second, nanosecond: self.nanosecond.saturating_add(1) }
@@ -56,15 +56,15 @@ impl Moment {
 pub struct BadTimestamp;
 
 const FRACTION_DIGITS_MAX: usize = 9;
-/// What seconds are counted from. Reckoned in dates of the calendar and not with [`jiff::Timestamp`], which ends
-/// a day before the year 9999 does.
+/// The point in time that seconds are counted from. As a date of the calendar, since [`jiff::Timestamp`] ends a day before
+/// the year 9999 does.
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 impl Timestamp {
     /// Reads the form above and nothing else: no offsets, no lower-case letters, no leap second, no spaces.
     ///
     /// # Errors
-    /// [`BadTimestamp`], for a wrong form as for a date that never was.
+    /// [`BadTimestamp`], for a wrong form and for a date that does not exist.
     pub fn parse(value: &str) -> Result<Self, BadTimestamp> {
         let (seconds, fraction) = value
             .as_bytes()
@@ -76,10 +76,10 @@ impl Timestamp {
         Ok(Self { second, nanosecond, digits })
     }
 
-    /// Puts together what [`Self::second`], [`Self::nanosecond`] and [`Self::digits`] took apart.
+    /// Makes a timestamp from its [`Self::second`], [`Self::nanosecond`] and [`Self::digits`].
     ///
     /// # Errors
-    /// [`BadTimestamp`] if the parts are out of range, which a healthy store never holds.
+    /// [`BadTimestamp`] if a part is out of range, as happens in a damaged store.
     pub fn from_parts(second: i64, nanosecond: u32, digits: u8) -> Result<Self, BadTimestamp> {
         let year = civil(second).ok_or(BadTimestamp)?.year();
         if nanosecond > 999_999_999 || usize::from(digits) > FRACTION_DIGITS_MAX || year < 0 {
@@ -103,7 +103,7 @@ impl Timestamp {
         self.nanosecond
     }
 
-    /// How many digits of the fraction were written, 0 to 9.
+    /// The number of fraction digits, 0 to 9.
     pub fn digits(self) -> u8 {
         self.digits
     }

@@ -1,4 +1,4 @@
-//! Histograms of atomics, and the buckets of each.
+//! Histograms made of atomics, and the bounds of their buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -76,13 +76,13 @@ pub struct Histogram<const N: usize> {
     /// Observations above all bounds.
     over: AtomicU64,
     sum: AtomicU64,
-    /// The metric's unit is ten to the power of this many of the units that are counted.
+    /// The unit of the metric is 10 to this power of the units that are counted.
     decimals: u32,
 }
 
-/// What a histogram can be given.
+/// A value that a histogram can observe.
 pub trait Observed {
-    /// The size: nanoseconds of a duration, or a number.
+    /// The size of the value: nanoseconds of a duration, or a count.
     fn units(self) -> u64;
 }
 
@@ -121,12 +121,12 @@ impl<const N: usize> Histogram<N> {
         })
     }
 
-    /// All observations.
+    /// The number of observations.
     pub(super) fn total(&self) -> u64 {
         self.buckets.iter().chain([&self.over]).map(|count| count.load(Relaxed)).sum()
     }
 
-    /// The sum in the metric's unit.
+    /// The sum of the observations in the unit of the metric.
     pub(super) fn sum(&self) -> String {
         let (sum, unit) = (self.sum.load(Relaxed), 10_u64.pow(self.decimals));
         if self.decimals == 0 {

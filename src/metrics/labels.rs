@@ -1,4 +1,4 @@
-//! The closed sets that labels come from.
+//! The closed sets of label values.
 
 use super::Counter;
 
@@ -7,7 +7,7 @@ pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE",
 /// Values of the label `path`: the routes' templates; any other path counts as `other`.
 pub const PATHS: [&str; 7] =
     ["/webhook", "/messages", "/stats", "/metrics", "/health/live", "/health/ready", "other"];
-/// Values of the label `status`; any other status counts as `other`. 499: the client left before it was answered.
+/// Values of the label `status`; any other status counts as `other`. 499 means that the client left before the response.
 pub const STATUSES: [u16; 14] = [200, 400, 401, 404, 405, 408, 413, 414, 422, 431, 499, 500, 503, 505];
 
 /// How a `POST /webhook` ended: the label `result` of its metric, and the same word in its line of the log.
@@ -67,19 +67,19 @@ impl WebhookResult {
 /// Why a connection ended: the label `reason` of `connections_closed_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client ended it, or an answer did that announced it.
+    /// The client ended it, or a response with `Connection: close` did.
     Finished,
     /// No complete header arrived in time.
     HeaderTimeout,
     /// No further request began in time.
     IdleTimeout,
-    /// The client took none of an answer for too long.
+    /// The client took no bytes of a response for too long.
     WriteTimeout,
     /// The client did not end its half in time after the server had ended its own.
     LingerTimeout,
     /// The registry was full, and this connection had waited longest.
     Evicted,
-    /// The server stopped, and this connection did not come to its end in time.
+    /// The server stopped, and this connection did not end in time.
     DrainTimeout,
 }
 

@@ -25,7 +25,7 @@ impl Metrics {
 
     fn write_requests(&self, page: &mut Page) {
         let help =
-            "HTTP requests answered, by method, route and status; 499 means that the client left first.";
+            "HTTP requests, by method, route and status; 499 means that the client left before the response.";
         page.head("http_requests_total", "counter", help);
         for (method, path, route) in self.routes() {
             let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".to_owned()]);
@@ -36,7 +36,7 @@ impl Metrics {
                 }
             }
         }
-        let help = "Seconds from a request's complete header to its answer, by method and route.";
+        let help = "Seconds from the complete header of a request to its response, by method and route.";
         page.head("http_request_duration_seconds", "histogram", help);
         for (method, path, route) in self.routes() {
             if route.duration_seconds.total() > 0 || expected(method, path, "200") {
@@ -44,7 +44,7 @@ impl Metrics {
                 page.series("http_request_duration_seconds", &labels, &route.duration_seconds);
             }
         }
-        let help = "Milliseconds from a request's complete header to its answer, all requests.";
+        let help = "Milliseconds from the complete header of a request to its response, over all requests.";
         page.histogram("request_latency_ms", help, &self.request_latency_ms);
     }
 
@@ -59,7 +59,7 @@ impl Metrics {
             page.line("webhook_verified_total", &key_label(nth), key.requests.get());
         }
         let help =
-            "Unix time of the last request that the secret signed; 0 if there was none since the start.";
+            "Unix time of the last request that the secret signed; 0 if it signed none since the start.";
         page.head("webhook_key_last_used_timestamp_seconds", "gauge", help);
         for (nth, key) in self.keys.iter().enumerate() {
             page.line("webhook_key_last_used_timestamp_seconds", &key_label(nth), key.last_s.load(Relaxed));
@@ -67,12 +67,12 @@ impl Metrics {
     }
 
     fn write_store(&self, page: &mut Page, gauges: &Gauges) {
-        let help = "Seconds that the transaction of a batch took, until it was synced.";
+        let help = "Seconds from the start of the transaction of a batch until it was synced.";
         page.histogram("store_commit_seconds", help, &self.commit_seconds);
-        let help = "Messages stored together in one transaction.";
+        let help = "Messages in a batch, which is one transaction.";
         page.histogram("store_batch_messages", help, &self.batch_messages);
         page.counter("store_errors_total", "Failed writes and reads of the store.", self.store_errors.get());
-        page.gauge("inbox_queue_messages", "Messages in the queue to the store.", gauges.queue_messages);
+        page.gauge("inbox_queue_messages", "Messages in the queue.", gauges.queue_messages);
         let help = "Maximum queue length; a message beyond it is answered 503.";
         page.gauge("inbox_queue_messages_max", help, gauges.queue_messages_max);
         page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
@@ -80,13 +80,13 @@ impl Metrics {
             page.gauge("store_bytes", "Bytes in all files of the store.", bytes);
         }
         if let Some(bytes) = gauges.disk_free_bytes {
-            let help = "Bytes that the store may still write to its file system.";
+            let help = "Bytes that are free for the store on its file system.";
             page.gauge("store_disk_free_bytes", help, bytes);
         }
-        let help = "Messages that are not in the aggregates yet; every read finds them all the same.";
-        page.gauge("store_index_behind_messages", help, gauges.index_behind);
         let help =
-            "Messages that are not in the search index yet; a search finds them all the same, more slowly.";
+            "Messages that are not in the aggregates and the party index yet; every read includes them.";
+        page.gauge("store_index_behind_messages", help, gauges.index_behind);
+        let help = "Messages that are not in the search index yet; a search finds them too, more slowly.";
         page.gauge("store_search_behind_messages", help, gauges.search_behind);
     }
 
@@ -107,18 +107,18 @@ impl Metrics {
     }
 }
 
-/// Whether the series exists before the first request.
+/// Whether a series is on the page before its first request.
 fn expected(method: &str, path: &str, status: &str) -> bool {
     match (method, path) {
         ("POST", "/webhook") => ["200", "401", "408", "413", "422", "499", "503"].contains(&status),
-        // An alert asks how often the service was not ready, also when it always was.
+        // An alert divides failed checks by all checks, and needs both series also while no check has failed.
         ("GET", "/health/ready") => ["200", "503"].contains(&status),
         ("GET", "/messages" | "/stats" | "/metrics" | "/health/live") => status == "200",
         _ => false,
     }
 }
 
-/// The secrets by their place in the settings, never by anything of themselves.
+/// The label of a secret: its number in the settings, never a part of it.
 fn key_label(nth: usize) -> String {
     if nth == 0 { "{key=\"current\"}".to_owned() } else { format!("{{key=\"previous_{nth}\"}}") }
 }

@@ -1,9 +1,9 @@
-//! What the operating system says of this process, under the names that Prometheus' own client libraries use
+//! The resources of this process, under the names that Prometheus' own client libraries use
 //! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>).
 
 use super::text::Page;
 
-/// What this process uses at one moment.
+/// The resources that this process uses at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Process {
     /// User and kernel CPU time since the start, in seconds.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::Histogram;
 
-/// A page as it is written.
+/// A page that is being written.
 pub(super) struct Page(pub(super) String);
 
 impl Page {
@@ -27,7 +27,7 @@ impl Page {
         self.line(name, "", value);
     }
 
-    /// The line of a metric whose value is no whole number.
+    /// The line of a metric with a fractional value.
     pub(super) fn decimal(&mut self, name: &str, value: f64) {
         self.write(format_args!("{name} {value}\n"));
     }
@@ -37,7 +37,7 @@ impl Page {
         self.series(name, "", histogram);
     }
 
-    /// The series of a histogram with these labels, written as in `a="b",c="d"`.
+    /// The series of a histogram with these labels, which have the form `a="b",c="d"`.
     pub(super) fn series<const N: usize>(&mut self, name: &str, labels: &str, histogram: &Histogram<N>) {
         let (comma, braced) =
             if labels.is_empty() { ("", String::new()) } else { (",", format!("{{{labels}}}")) };

@@ -1,4 +1,4 @@
-//! The form in which clients keep a [`Cursor`]: hex digits, of which they need know nothing.
+//! The form in which clients see a [`Cursor`]: hex digits, opaque to them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use crate::message::{MessageId, Moment};
 const AFTER: u8 = 1;
 const BEFORE: u8 = 2;
 
-/// The string is none that an answer has held.
+/// The string is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a cursor")]
 pub struct BadCursor;
 
 impl fmt::Display for Cursor {
-    /// Which side, the second and the nanosecond (big-endian), the id.
+    /// The side, the second and the nanosecond (big-endian), the `message_id`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (side, position) = match self {
             Self::After(position) => (AFTER, position),

@@ -7,25 +7,25 @@ use super::{Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, SEARCH_CHARS_MAX, Se
 use crate::message::{Timestamp, longer_than};
 use crate::validation::ValidationError;
 
-/// Reads the query string of `GET /messages`. An empty parameter is no filter, of a repeated one the last
-/// counts, unknown ones are passed over.
+/// Reads the query string of `GET /messages`. An empty parameter counts as absent, the last one of a repeated parameter
+/// counts, and unknown parameters are ignored.
 ///
 /// # Errors
-/// Everything that is wrong, one error a parameter.
+/// Every validation error, at most one for each parameter.
 pub fn parse(query: &str) -> Result<(Filter, Page), Vec<ValidationError>> {
-    let mut given = Given::default();
+    let mut parameters = Parameters::default();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if let Some(slot) = given.slot(&decode(name)) {
+        if let Some(slot) = parameters.slot(&decode(name)) {
             *slot = decode(value);
         }
     }
-    given.check()
+    parameters.check()
 }
 
-/// The known parameters as given, the empty string for absent.
+/// The values of the known parameters, an empty string for an absent one.
 #[derive(Default)]
-struct Given {
+struct Parameters {
     limit: String,
     offset: String,
     order: String,
@@ -37,7 +37,7 @@ struct Given {
     search: String,
 }
 
-impl Given {
+impl Parameters {
     fn slot(&mut self, name: &str) -> Option<&mut String> {
         match name {
             "limit" => Some(&mut self.limit),
@@ -54,30 +54,31 @@ impl Given {
     }
 
     fn check(self) -> Result<(Filter, Page), Vec<ValidationError>> {
-        let mut checked = Checked::default();
-        let limit = checked.take("limit", &self.limit, limit).unwrap_or(LIMIT_DEFAULT);
-        let offset = checked.take("offset", &self.offset, integer).unwrap_or(0);
-        let descending = checked.take("order", &self.order, descending).unwrap_or(false);
-        let cursor = checked.take("cursor", &self.cursor, |text| cursor(text, offset));
-        let since = checked.take("since", &self.since, instant);
-        let until = checked.take("until", &self.until, instant);
-        let search = checked.take("q", &self.search, search);
-        if !checked.errors.is_empty() {
-            return Err(checked.errors);
+        let mut checker = Checker::default();
+        let limit = checker.take("limit", &self.limit, limit).unwrap_or(LIMIT_DEFAULT);
+        let offset = checker.take("offset", &self.offset, integer).unwrap_or(0);
+        let descending = checker.take("order", &self.order, descending).unwrap_or(false);
+        let cursor = checker.take("cursor", &self.cursor, |text| cursor(text, offset));
+        let since = checker.take("since", &self.since, instant);
+        let until = checker.take("until", &self.until, instant);
+        let search = checker.take("q", &self.search, search);
+        if !checker.errors.is_empty() {
+            return Err(checker.errors);
         }
-        let filter = Filter { from: number(self.from), to: number(self.to), since, until, search };
+        let filter =
+            Filter { from: phone_number(self.from), to: phone_number(self.to), since, until, search };
         Ok((filter, Page { limit, offset, descending, cursor }))
     }
 }
 
-/// What was found wrong so far.
+/// Checks parameters, and collects the validation errors.
 #[derive(Default)]
-struct Checked {
+struct Checker {
     errors: Vec<ValidationError>,
 }
 
-impl Checked {
-    /// The value of a parameter; none if it is absent, or wrong, which is then noted.
+impl Checker {
+    /// The checked value of a parameter; `None` if it is absent or wrong. A wrong value adds an error.
     fn take<T>(
         &mut self,
         name: &str,
@@ -89,18 +90,18 @@ impl Checked {
         }
         let (kind, reason) = match check(given) {
             Ok(value) => return Some(value),
-            Err(broken) => broken,
+            Err(violation) => violation,
         };
         self.errors.push(ValidationError::field(kind, name, reason, Value::String(given.to_owned())));
         None
     }
 }
 
-/// A kind and a reason.
+/// The kind and the reason of a validation error.
 type Violation = (&'static str, String);
 
-/// A number is often sent with its plus unencoded, which then decodes to a space.
-fn number(given: String) -> Option<String> {
+/// A phone number. Its plus is often sent unencoded, and then decodes to a space.
+fn phone_number(given: String) -> Option<String> {
     match given.strip_prefix(' ') {
         Some(digits) => Some(format!("+{digits}")),
         None => Some(given).filter(|given| !given.is_empty()),
@@ -173,8 +174,8 @@ fn integer(text: &str) -> Result<u64, Violation> {
     Ok(value)
 }
 
-/// Undoes the encoding of a query (`application/x-www-form-urlencoded`, WHATWG URL); what is not UTF-8 then
-/// becomes U+FFFD, which matches nothing.
+/// Decodes a part of a query (`application/x-www-form-urlencoded`, WHATWG URL). Bytes that are not UTF-8 become U+FFFD,
+/// which matches nothing.
 fn decode(text: &str) -> String {
     let spaced = text.replace('+', " ");
     percent_decode(spaced.as_bytes()).decode_utf8_lossy().into_owned()
@@ -191,7 +192,7 @@ mod tests {
 
     fn kinds(query: &str) -> Vec<String> {
         let errors = parse(query).unwrap_err();
-        errors.iter().map(|c| format!("{} {:?}", c.kind, c.place)).collect()
+        errors.iter().map(|c| format!("{} {:?}", c.kind, c.location)).collect()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The body of a request, and whether it was read.
+//! The body of a request, which records whether all of it was read.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// The body of a request. What of it nobody reads ends the connection, which the answer must then say: whoever
-/// learns of it only by the end may have sent the next request already.
+/// The body of a request. If a part of it stays unread, the connection ends, and the response must announce that: a
+/// client that is not told may have sent its next request already.
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
@@ -17,7 +17,7 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// Keeps in `unread` whether there is more of the body to read.
+    /// Wraps a body. `unread` is true for as long as a part of the body is unread.
     pub(super) fn new(incoming: Incoming, unread: Arc<AtomicBool>) -> Self {
         unread.store(!incoming.is_end_stream(), Relaxed);
         Self { incoming, unread }

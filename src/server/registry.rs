@@ -1,10 +1,10 @@
-//! The connection registry: every open connection, what it waits for and since when, and the limits on that.
+//! The connection registry: every open connection, its phase and since when, and the limits on that.
 //!
-//! Time is counted in ticks of the one task that enforces the limits, not read from a clock: a process that was stopped
-//! and continued, or a machine that slept, has made nobody late.
+//! Time is counted in ticks of the task that enforces the limits, not read from a clock: after a pause of the process or a
+//! sleep of the machine no connection is late.
 //!
-//! The connections of a phase stand in the order in which they entered it. So the one to evict and those that passed a
-//! limit stand in front, and neither an accept nor a tick looks at more of them, however many are open.
+//! The connections of a phase stand in the order in which they entered it. So the connection to evict and those that passed
+//! a limit stand in front, and an accept or a tick looks at these alone, however many connections are open.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long a client may take to end its half while the server stops.
 const LINGER_AT_STOP: Duration = Duration::from_millis(200);
 
-/// What a connection is doing.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// A header is arriving, or the first one is awaited.
@@ -66,10 +66,10 @@ pub(super) struct Connection {
     since: AtomicU64,
     /// The tick since which the client takes none of the bytes that are written, plus one; 0 while it takes them.
     blocked: AtomicU64,
-    /// The client has sent at least one byte.
+    /// Whether the client has sent at least one byte.
     heard: AtomicBool,
     aborted: AtomicBool,
-    /// Wakes the connection's task: it ends at once if the connection is aborted, else when nothing is being served.
+    /// Wakes the task of the connection: it ends at once if the connection is aborted, else when no request is being served.
     end: Notify,
 }
 
@@ -96,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// Whether nothing is under way: all requests so far are answered, or none has begun to arrive.
+    /// Whether no request is under way: all requests so far are answered, or the first one has not begun to arrive.
     pub(super) fn is_waiting(&self) -> bool {
         self.phase() == Phase::Idle || !self.heard.load(Relaxed)
     }
@@ -116,14 +116,14 @@ impl Connection {
         }
     }
 
-    /// Returns when the connection is to end: `true` at once, `false` when nothing is being served.
+    /// Waits until the connection is to end: `true` at once, `false` when no request is being served.
     pub(super) async fn ended(&self) -> bool {
         self.end.notified().await;
         self.aborted.load(Relaxed)
     }
 
-    /// The order of eviction, least first: by the tick since which the client has kept the connection waiting; within
-    /// a tick, which a connection flood may fill, those without a complete header first.
+    /// The order of eviction, least first: by the tick since which the connection waits for its client; within a tick,
+    /// which a connection flood may fill, connections without a complete header come first.
     fn eviction_order(&self) -> (u64, bool, u64) {
         (self.since.load(Relaxed), self.phase() != Phase::Header, self.id)
     }
@@ -141,7 +141,7 @@ pub struct Registry {
     open: Mutex<Open>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    /// Wakes those who wait for room, or for the registry to be empty.
+    /// Wakes the tasks that wait for room, or for the registry to be empty.
     removed: Notify,
 }
 
@@ -154,7 +154,7 @@ struct Open {
     serving: Connections,
     idle: Connections,
     lingering: Connections,
-    /// Told to end, and not ended yet.
+    /// Aborted connections whose task has not ended yet.
     aborted: Connections,
     /// Connections whose client takes no bytes, in the order in which that began.
     blocked: Connections,
@@ -263,7 +263,7 @@ impl Registry {
         Some(Guard { connection })
     }
 
-    /// One tick: aborts the connections that passed a limit and, when `stopping`, ends those that wait.
+    /// Aborts the connections that passed a limit and, if `stopping`, ends those that wait. Called once a tick.
     pub(super) fn tick(&self, stopping: bool) {
         let now = self.ticks.fetch_add(1, Relaxed) + 1;
         let passed = |since: u64, limit: Duration| {
@@ -311,7 +311,7 @@ impl Registry {
         self.metrics.connection_closed(reason);
     }
 
-    /// Returns when a connection has been removed or, now and then, for no reason.
+    /// Waits until a connection is removed; may return earlier.
     pub(super) async fn removal(&self) {
         // A removal between the caller's look at the registry and this wait is noticed a tick later.
         drop(tokio::time::timeout(TICK, self.removed.notified()).await);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn in_one_tick_a_full_registry_evicts_who_came_first_and_has_sent_no_header() {
+    fn in_one_tick_a_full_registry_evicts_the_first_connection_without_a_header() {
         let registry = Registry::new(Limits { max_connections: 50, ..Limits::default() }, Arc::default());
         let mut guards: Vec<Guard> = (0..50).map(|_| registry.register().unwrap()).collect();
         guards[0].connection.enter(Phase::Idle);
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn across_ticks_a_full_registry_evicts_whoever_waits_longest() {
+    fn across_ticks_a_full_registry_evicts_the_connection_that_waits_longest() {
         let registry = Registry::new(Limits { max_connections: 4, ..Limits::default() }, Arc::default());
         let mut guards: Vec<Guard> = (0..4).map(|_| registry.register().unwrap()).collect();
         guards[1].connection.enter(Phase::Idle);
@@ -370,7 +370,7 @@ mod tests {
         for guard in &guards[2..] {
             guard.connection.enter(Phase::Serving);
         }
-        assert!(registry.register().is_none(), "nobody is evicted while being served");
+        assert!(registry.register().is_none(), "a connection that is being served is not evicted");
         guards.clear();
         assert!(registry.is_empty());
     }

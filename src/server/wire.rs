@@ -1,9 +1,8 @@
 //! The bytes of a connection on their way to and from hyper.
 //!
-//! Four things happen here that hyper has no handle for: the first header is awaited without it, it is noted what
-//! the connection waits for, the empty answer that hyper itself gives to an unreadable header is replaced by one
-//! in our form, and a header with both a `Content-Length` and a `Transfer-Encoding` is noticed, of which hyper
-//! shows only the latter.
+//! Hyper has no hook for the four things that happen here. The first header is awaited without hyper. The phase of the
+//! connection is recorded. Hyper's own empty response to an unreadable header is replaced by one in our form. A header with
+//! both a `Content-Length` and a `Transfer-Encoding` is noticed, while hyper shows the latter only.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,32 +18,32 @@ use tokio::net::TcpStream;
 use super::HEADER_BUFFER_BYTES;
 use super::registry::{Connection, Phase};
 
-/// Most bytes that are read from a client that goes on sending after its last answer.
+/// Maximum number of bytes to read from a client that goes on sending after its last response.
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// How hyper's own answers begin and what they contain; none of ours has an empty body.
+/// The beginning of hyper's own responses, and a part of each. None of ours has an empty body.
 const STATUS_LINE: &[u8] = b"HTTP/1.1 4";
 const EMPTY_BODY: &[u8] = b"\r\ncontent-length: 0\r\n";
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
-/// Writes the answer to a header that cannot be read, whole, as it goes over the wire.
-pub(super) type Refuse = Arc<dyn Fn(StatusCode) -> Vec<u8> + Send + Sync>;
+/// Gives the bytes of the response to a header that cannot be read.
+pub(super) type RefusalEncoder = Arc<dyn Fn(StatusCode) -> Vec<u8> + Send + Sync>;
 
-/// A client's connection.
+/// The stream of a connection.
 pub(super) struct Wire {
     stream: TcpStream,
     connection: Arc<Connection>,
-    /// What has come of the first header, and perhaps what follows it, and is not yet read by hyper.
+    /// Bytes of the first header, and perhaps of what follows it, that hyper has not read yet.
     first: Vec<u8>,
     ambiguous: Arc<AtomicBool>,
     lengths: Lengths,
-    refuse: Refuse,
-    /// Our words in the place of hyper's, not yet written.
+    refuse: RefusalEncoder,
+    /// Bytes of our response that replaces hyper's, not yet written.
     replacement: Vec<u8>,
     lingered: Option<usize>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, refuse: Refuse) -> Self {
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, refuse: RefusalEncoder) -> Self {
         Self {
             stream,
             connection,
@@ -57,20 +56,20 @@ impl Wire {
         }
     }
 
-    /// Whether a header came that says in two ways how long its body is.
+    /// The flag for a header that gives the length of its body in two ways.
     pub(super) fn ambiguous(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ambiguous)
     }
 
-    /// Waits until the first header has come, or something that is none. Hyper takes 24 KiB to wait for it, which
-    /// is much for a client that may never send one.
+    /// Waits until the first header has come, or bytes that no header may have. Hyper would take 24 KiB of memory to wait,
+    /// which is much for a client that may never send a header.
     pub(super) async fn first_header(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_first_header(cx)).await
     }
 
     fn poll_first_header(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut room = [0; 4096];
-        // What is longer is hyper's to refuse.
+        // Hyper refuses a longer header.
         while self.first.len() < HEADER_BUFFER_BYTES {
             let mut buf = ReadBuf::new(&mut room);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
@@ -110,7 +109,7 @@ impl AsyncRead for Wire {
         let arrived = buf.filled().get(before..).unwrap_or_default();
         if !arrived.is_empty() {
             wire.connection.hear();
-            if wire.lengths.said_twice(arrived) {
+            if wire.lengths.given_twice(arrived) {
                 wire.ambiguous.store(true, Relaxed);
             }
         }
@@ -143,8 +142,8 @@ impl AsyncWrite for Wire {
         flushed
     }
 
-    /// Ends our half, then reads what the client still sends, for a while: closing with bytes unread would
-    /// reset the connection and could take our last answer with it (RFC 9112, section 9.6).
+    /// Ends our half, then reads and drops what the client still sends, for a while: closing with unread bytes would reset
+    /// the connection, and the client could lose our last response (RFC 9112, section 9.6).
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         let mut lingered = if let Some(bytes) = wire.lingered {
@@ -169,8 +168,8 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Whether a header has come to its end in these bytes, of which the first `seen` are known not to end one, or has
-/// something in it that no header may have, a greeting in TLS for example: hyper has the answer to that.
+/// Whether hyper can go on with these bytes: they end a header, or have a byte that no header may have, as a TLS greeting
+/// has. The first `seen` bytes are known to do neither.
 fn is_for_hyper(bytes: &[u8], seen: usize) -> bool {
     // Blank lines may come before a header.
     let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return false };
@@ -181,7 +180,7 @@ fn is_for_hyper(bytes: &[u8], seen: usize) -> bool {
         || new.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n'))
 }
 
-/// Whether `written` ends with an answer of hyper's own: what stands before it, and its status.
+/// If `written` ends with a response of hyper's own: the bytes before it, and its status.
 fn automatic_answer(written: &[u8]) -> Option<(&[u8], StatusCode)> {
     if !written.ends_with(BLANK_LINE) {
         return None;
@@ -197,19 +196,19 @@ fn find_last(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).rposition(|window| window == part)
 }
 
-/// Looks for a header with both a `Transfer-Encoding` and a `Content-Length`, in whatever pieces it comes. The
-/// lines of bodies are looked at too, being told from headers by hyper only; no message has lines of this form.
+/// Looks for a header with both a `Transfer-Encoding` and a `Content-Length`, in whatever pieces it comes. Reads the lines
+/// of bodies as well, since only hyper knows where a body ends; no message has lines of this form.
 #[derive(Default)]
 struct Lengths {
-    /// The line that is coming, as far as it matters.
+    /// The beginning of the current line, as far as it matters.
     line: Vec<u8>,
     encoding: bool,
     length: bool,
 }
 
 impl Lengths {
-    /// Takes the next bytes; whether one header up to here says twice how long its body is.
-    fn said_twice(&mut self, bytes: &[u8]) -> bool {
+    /// Takes the next bytes. True if a header up to here gives the length of its body twice.
+    fn given_twice(&mut self, bytes: &[u8]) -> bool {
         const ENCODING: &[u8] = b"transfer-encoding:";
         const LENGTH: &[u8] = b"content-length:";
         let mut twice = false;
@@ -280,9 +279,9 @@ mod tests {
             "POST / HTTP/1.1\r\ncontent-length: 3\r\nhost: x\r\nTRANSFER-ENCODING: chunked\r\n\r\nabc",
             "GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         ] {
-            assert!(Lengths::default().said_twice(both.as_bytes()), "{both}");
+            assert!(Lengths::default().given_twice(both.as_bytes()), "{both}");
             let mut lengths = Lengths::default();
-            let noticed = both.bytes().filter(|byte| lengths.said_twice(&[*byte])).count();
+            let noticed = both.bytes().filter(|byte| lengths.given_twice(&[*byte])).count();
             assert_eq!(noticed, 1, "a byte at a time: {both}");
         }
         for one in [
@@ -291,7 +290,7 @@ mod tests {
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ncontent-length\r\n",
             "",
         ] {
-            assert!(!Lengths::default().said_twice(one.as_bytes()), "{one}");
+            assert!(!Lengths::default().given_twice(one.as_bytes()), "{one}");
         }
     }
 }

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lyftr::config::Secret;
-use lyftr::http::{App, Settings};
-use lyftr::inbox::Inbox;
-use lyftr::metrics::Metrics;
-use lyftr::server::{self, Limits, Registry};
+use lyftr::http;
+use lyftr::server::{self, Limits};
+use lyftr::service;
 use lyftr::store::{self, Store, Url};
 use lyftr::telemetry::Log;
 use serde_json::Value;
@@ -122,7 +121,6 @@ impl Builder {
         Service { address, folder, database, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// As `src/cli/serve.rs` does.
     fn run(
         self,
         store: &Arc<dyn Store>,
@@ -133,38 +131,22 @@ impl Builder {
     ) {
         let out = self.log_to.unwrap_or_else(|| Box::new(lines));
         let (log, _flushed_at_the_end) = Log::start(self.level, out).unwrap();
-        let webhook_secrets: Vec<_> = std::iter::once(SECRET.to_owned())
-            .chain(self.previous_secrets)
-            .map(|s| vec![Secret::new(s)])
-            .collect();
-        let metrics = Arc::new(Metrics::new(webhook_secrets.len()));
-        let inbox = Arc::new(Inbox::start(store, writers, self.queue_max, &metrics).unwrap());
-        let table = Registry::new(self.limits, Arc::clone(&metrics));
-        let settings = Settings {
-            webhook_secrets,
-            read_token: self.read_token.map(Secret::new),
-            max_body_bytes: self.max_body_bytes,
-            queue_max: self.queue_max,
+        let webhook_secrets = std::iter::once(SECRET.to_owned()).chain(self.previous_secrets);
+        let settings = service::Settings {
+            http: http::Settings {
+                webhook_secrets: webhook_secrets.map(|secret| vec![Secret::new(secret)]).collect(),
+                read_token: self.read_token.map(Secret::new),
+                max_body_bytes: self.max_body_bytes,
+                queue_max: self.queue_max,
+            },
+            limits: self.limits,
+            writers,
         };
-        let app = App::new(settings, Arc::clone(store), Arc::clone(&inbox), metrics, Arc::clone(&table), log);
-        let app = Arc::new(app);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = server::bind("127.0.0.1", 0).await.unwrap();
-            tell.send(listener.addresses().next().unwrap()).unwrap();
-            let stop = {
-                let app = Arc::clone(&app);
-                async move {
-                    drop(stopped.await);
-                    app.drain();
-                }
-            };
-            server::serve(listener, lyftr::http::Service::new(app), table, stop).await;
-        });
-        runtime.shutdown_background();
-        inbox.close();
-        store.close();
+        let runtime = service::runtime().unwrap();
+        let listener = runtime.block_on(server::bind("127.0.0.1", 0)).unwrap();
+        tell.send(listener.addresses().next().unwrap()).unwrap();
+        let stop = async { drop(stopped.await) };
+        service::run(settings, store, listener, log, runtime, stop).unwrap();
     }
 }
 

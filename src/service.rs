@@ -1,0 +1,109 @@
+//! The service: the one place that puts the parts together, serves, and takes them apart in the right order. The binary
+//! runs it ([`cli`](crate::cli)), and so do the tests that run a service in their own process.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::config::Config;
+use crate::http::{self, App, Routes};
+use crate::inbox::Inbox;
+use crate::metrics::Metrics;
+use crate::server::{self, Limits, Listener, Registry};
+use crate::store::{self, Store};
+use crate::telemetry::Log;
+
+/// A thread of the blocking pool is kept when it is idle, since the operating system may give no other one later.
+const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_hours(365 * 24);
+
+/// The settings of a service that has a store and a listener.
+#[derive(Debug)]
+pub struct Settings {
+    /// The settings of the routes.
+    pub http: http::Settings,
+    /// The limits of connections.
+    pub limits: Limits,
+    /// Threads that store batches at the same time; [`store::writers`] says how many the engine has use for.
+    pub writers: usize,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let current = vec![config.webhook_secret.clone()];
+        Self {
+            http: http::Settings {
+                webhook_secrets: std::iter::once(current)
+                    .chain(config.webhook_secrets_previous.iter().cloned())
+                    .collect(),
+                read_token: config.read_token.clone(),
+                max_body_bytes: config.max_body_bytes,
+                queue_max: config.queue_max,
+            },
+            limits: Limits {
+                max_connections: config.max_connections,
+                idle_timeout: config.keep_alive,
+                ..Limits::default()
+            },
+            writers: store::writers(&config.database.url),
+        }
+    }
+}
+
+/// Makes the runtime that [`run`] serves on.
+///
+/// # Errors
+/// When the operating system gives no thread or no event queue.
+pub fn runtime() -> io::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE)
+        .build()?;
+    // If no further thread can be started, for want of memory for example, all blocking calls run on this first one.
+    drop(runtime.spawn_blocking(|| ()));
+    Ok(runtime)
+}
+
+/// Serves on `listener` until `stop` is done, then answers the requests that have arrived, stores the messages that are
+/// queued, closes the store and returns. Blocks.
+///
+/// # Errors
+/// When the operating system gives no thread to write with. The store is closed then, too.
+pub fn run(
+    settings: Settings,
+    store: &Arc<dyn Store>,
+    listener: Listener,
+    log: Log,
+    runtime: Runtime,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let metrics = Arc::new(Metrics::new(settings.http.webhook_secrets.len()));
+    let inbox = Inbox::start(store, settings.writers, settings.http.queue_max, &metrics)
+        .inspect_err(|_| store.close())
+        .map(Arc::new)?;
+    let registry = Registry::new(settings.limits, Arc::clone(&metrics));
+    let app = Arc::new(App::new(
+        settings.http,
+        Arc::clone(store),
+        Arc::clone(&inbox),
+        metrics,
+        Arc::clone(&registry),
+        log,
+    ));
+    let drain = {
+        let app = Arc::clone(&app);
+        async move {
+            stop.await;
+            app.drain();
+            tracing::info!("stopping");
+        }
+    };
+    runtime.block_on(server::serve(listener, Routes::new(app), registry, drain));
+    // A request that still runs has lost its connection, and must not keep the program from ending.
+    runtime.shutdown_background();
+    inbox.close();
+    store.close();
+    tracing::info!("stopped");
+    Ok(())
+}
