@@ -139,7 +139,7 @@ fn where_tls_cannot_be_had_prefer_goes_on_without_and_the_others_say_that_it_is_
     cluster.set("ssl=off");
     cluster.stop();
     cluster.run();
-    only_plain("TLS: the server does not offer it");
+    only_plain("TLS: the server does not support it");
     // One that lets nobody in with it.
     cluster.set("ssl=on");
     cluster.set("ssl_max_protocol_version=");
