@@ -94,7 +94,7 @@ pub(super) struct Worker {
 pub(super) struct Thread {
     stop: Arc<AtomicBool>,
     ask: SyncSender<()>,
-    thread: Option<JoinHandle<()>>,
+    handle: Option<JoinHandle<()>>,
 }
 
 impl Drop for Thread {
@@ -102,7 +102,7 @@ impl Drop for Thread {
         self.stop.store(true, Ordering::Release);
         // If the channel is full, the thread wakes without this.
         let _wakes_in_any_case = self.ask.try_send(());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self.handle.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the checkpoint thread panicked");
         }
     }
@@ -122,8 +122,8 @@ impl Worker {
         let stop = Arc::new(AtomicBool::new(false));
         let (ask, stopped) = (self.ask.clone(), Arc::clone(&stop));
         let run = move || self.run(&stopped, pause, look);
-        let thread = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
-        Ok(Thread { stop, ask, thread: Some(thread) })
+        let handle = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
+        Ok(Thread { stop, ask, handle: Some(handle) })
     }
 
     fn run(&self, stop: &AtomicBool, pause: Duration, look: impl Fn()) {
