@@ -1,4 +1,4 @@
-//! The use case: accept a message. Gathers what arrives into batches and answers each message once its batch
+//! The use case: accept a message. Gathers messages into batches, and reports the outcome of each message once its batch
 //! is on disk.
 //!
 //! There is no timer: while one batch is being committed the next one gathers, so batches are as large as the
@@ -17,33 +17,33 @@ use crate::metrics::Metrics;
 use crate::store::{Outcome, Store};
 use crate::telemetry::chain;
 
-/// Most messages in one transaction.
+/// Maximum number of messages in one transaction.
 pub const BATCH_MAX: usize = 512;
-/// Longest time that a message waits for its batch, after which its sender is told to try again.
+/// Longest time that a message waits for its batch. After that its sender is asked to retry.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes messages in. Dropping it stops the writer threads once everything queued is stored.
+/// Accepts messages. Dropping it stops the writer threads once all queued messages are stored.
 #[derive(Debug)]
 pub struct Inbox {
     queue: Arc<Queue>,
     writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Why a message was not acknowledged. It may be stored all the same, when its batch was under way; the
-/// sender's retry settles that.
+/// The reason why a message was not acknowledged. It may be stored all the same if its batch was under way; the
+/// sender's retry then finds a duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// As many messages wait as may wait.
+    /// The queue is full.
     #[error("too many messages are waiting to be stored")]
     Overloaded,
-    /// The store said no, or did not say yes in time.
+    /// The store failed, or did not store the message in time.
     #[error("{0}")]
     Unavailable(&'static str),
 }
 
 impl Inbox {
-    /// Starts so many writer threads, as [`store::writers`](crate::store::writers) says. At most `queue_max` messages wait
-    /// at any time.
+    /// Starts the writer threads; [`store::writers`](crate::store::writers) says how many. The queue holds at most
+    /// `queue_max` messages.
     ///
     /// # Errors
     /// When the operating system gives no thread.
@@ -63,11 +63,11 @@ impl Inbox {
         Ok(Self { queue, writers: Mutex::new(writers) })
     }
 
-    /// Stores a message and tells what became of it. Once this has been polled, the message goes its way to
-    /// the end, whether or not the caller still waits.
+    /// Stores a message, and returns its outcome. Once this has been polled, the message is stored whether or not the
+    /// caller still waits.
     ///
     /// # Errors
-    /// [`Refused`]: the sender should try again with the same message.
+    /// [`Refused`]: the sender should retry the same message.
     pub async fn accept(&self, message: Message) -> Result<Outcome, Refused> {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Job { message, reply })?;
@@ -78,12 +78,12 @@ impl Inbox {
         }
     }
 
-    /// How many messages wait to be stored.
+    /// The length of the queue.
     pub fn waiting(&self) -> usize {
         self.queue.lock().jobs.len()
     }
 
-    /// Takes in nothing more, stores what waits, and returns when that is done. Blocks.
+    /// Accepts no further message, stores the queued ones, and returns when that is done. Blocks.
     pub fn close(&self) {
         self.queue.close();
         let writers = std::mem::take(&mut *self.writers.lock().unwrap_or_else(PoisonError::into_inner));
@@ -101,7 +101,7 @@ impl Drop for Inbox {
     }
 }
 
-/// A message on its way, and where its sender waits.
+/// A queued message, and the channel on which its request waits for the outcome.
 #[derive(Debug)]
 struct Job {
     message: Message,
@@ -120,8 +120,7 @@ struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,
-    /// Writer threads that sleep and that nobody has woken. Spares a wake-up for every message that arrives
-    /// while they work.
+    /// Writer threads that sleep and have not been woken. Saves a wake-up for each message that arrives while they work.
     sleeping: usize,
 }
 
@@ -144,7 +143,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for jobs and takes the oldest of them; none when the queue is closed and empty.
+    /// Waits for jobs and takes the oldest ones; `None` when the queue is closed and empty.
     fn take(&self) -> Option<Vec<Job>> {
         let mut state = self.lock();
         while state.jobs.is_empty() {
@@ -168,7 +167,7 @@ impl Queue {
     }
 }
 
-/// What a writer thread runs.
+/// The work of a writer thread.
 struct Writer {
     queue: Arc<Queue>,
     store: Arc<dyn Store>,
@@ -178,7 +177,7 @@ struct Writer {
 impl Writer {
     fn run(self) {
         while let Some(jobs) = self.queue.take() {
-            // A panic ends one batch, whose senders are told to try again, and not the service.
+            // A panic ends one batch, whose senders are asked to retry, but not the service.
             if catch_unwind(AssertUnwindSafe(|| self.store_batch(jobs))).is_err() {
                 tracing::error!("a batch was given up after a panic");
             }
@@ -194,7 +193,7 @@ impl Writer {
         match result {
             Ok(outcomes) => {
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    // A sender that no longer waits is told by its next try.
+                    // A sender that no longer waits learns the outcome by its retry.
                     let _gone = reply.send(Ok(outcome));
                 }
             }

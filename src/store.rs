@@ -1,4 +1,4 @@
-//! What every store of messages promises. Knows neither HTTP nor, in this file, SQL.
+//! The contract of a store of messages, and the choice of its engine. Knows neither HTTP nor, in this file, SQL.
 
 use std::fmt;
 use std::path::Path;
@@ -192,7 +192,7 @@ impl Default for Settings {
     }
 }
 
-// The choice of the engine: these functions are the only ones that tell the two kinds of URL apart to do so.
+// The choice of the engine. No other function chooses one.
 
 /// Opens the store at `url`, created and brought up to date if need be.
 ///
@@ -257,17 +257,17 @@ pub fn writers(url: &Url) -> usize {
     }
 }
 
-/// Why a store cannot be opened.
+/// The reason why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder of the database cannot be made.
+    /// The folder of the database cannot be created.
     #[error(
-        "cannot make the folder {path} for the database: {source}; give DATABASE_URL a path that this user may write to"
+        "cannot create the folder {path} for the database: {source}; give DATABASE_URL a path that this user may write to"
     )]
     Folder {
         /// The folder.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file cannot be opened, read or written.
@@ -277,71 +277,71 @@ pub enum OpenError {
     Unusable {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
-    /// The file, or the folder that it and its log are in, is closed to this process.
+    /// This process may not write to the file, or to the folder that contains it and its log.
     #[error(
         "cannot write to {path}, where the database is: {source}; it belongs to user {owner}, and this process runs as user {user}"
     )]
     NotWritable {
         /// The file or the folder.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
-        /// Who it belongs to.
+        /// The id of the user who owns it.
         owner: u32,
-        /// Who this process runs as.
+        /// The id of the user whom this process runs as.
         user: u32,
     },
-    /// It, or what leads to it, cannot be looked at, so that nobody knows whether it is there.
-    #[error("cannot look at {path}, where the database is: {source}")]
+    /// The file or a folder above it cannot be accessed, so it is unknown whether the file exists.
+    #[error("cannot access {path}, where the database is: {source}")]
     Unseen {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is to be where a symbolic link leads, and that leads nowhere.
+    /// The path is a symbolic link to a file that does not exist.
     #[error(
         "{link}, where the database is, is a symbolic link to {target}, and nothing is there; mount or make that, or remove the link"
     )]
     Dangling {
         /// The link.
         link: String,
-        /// Where it leads.
+        /// The path that the link names.
         target: String,
     },
-    /// One of the files that it consists of lies apart from the others.
+    /// One of the files of the database is not in the same folder as the others.
     #[error("will not use {path}: {why}")]
     Apart {
-        /// That file.
+        /// The file.
         path: String,
-        /// Why, and what would be right.
+        /// The reason, and the remedy.
         why: &'static str,
     },
-    /// It is to be read as it is, and is not there.
+    /// The database is opened read-only, and does not exist.
     #[error("there is no database {path}; give the path of one")]
     Missing {
         /// The file.
         path: String,
     },
-    /// It is to be read as it is, and cannot be.
+    /// The database is opened read-only, and cannot be read.
     #[error(
         "cannot read the database {path}: {source}; check that it is a database, and that this user may read it and write to its folder"
     )]
     Unreadable {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
-    /// It is to be read as it is, and has no messages yet, nor tables for them.
+    /// The database is opened read-only, and has no tables for messages.
     #[error(
-        "the database {path} has no schema of Lyftr's; `lyftr migrate` or a start of the service makes it"
+        "the database {path} has no schema of Lyftr's; `lyftr migrate` or a start of the service creates it"
     )]
     Unmade {
-        /// The file, or the place on a server.
+        /// The file, or the URL without the password.
         path: String,
     },
     /// Another process has the database open.
@@ -352,19 +352,19 @@ pub enum OpenError {
     InUse {
         /// The file.
         path: String,
-        /// The number of that process, if it is known.
+        /// The id of that process; empty if it is unknown.
         process: String,
     },
-    /// A newer Lyftr was here.
+    /// The database has the schema of a newer Lyftr.
     #[error(
         "the database {path} has schema version {found}, newer than {known}, which this Lyftr knows; start the newer Lyftr that made it, or restore a backup from before"
     )]
     Newer {
         /// The file.
         path: String,
-        /// Its schema.
+        /// The version of its schema.
         found: i64,
-        /// Ours.
+        /// The version that this Lyftr works with.
         known: i64,
     },
     /// The database belongs to another program.
@@ -374,43 +374,43 @@ pub enum OpenError {
     Foreign {
         /// The file.
         path: String,
-        /// The mark that program left.
+        /// Its `application_id`.
         found: i64,
     },
-    /// The database has lost what marks it as Lyftr's, as it does by `.dump`.
+    /// The database has Lyftr's tables without the marks of a Lyftr database, which `.dump` leaves out.
     #[error(
         "{path} has Lyftr's tables, of schema version {version}, but not the marks that say so, which `.dump` leaves out; if no newer Lyftr made it, run this in it with sqlite3, and start again: PRAGMA application_id = {application}; PRAGMA user_version = {version};"
     )]
     Unmarked {
         /// The file.
         path: String,
-        /// The mark of Lyftr's databases.
+        /// The `application_id` of Lyftr's databases.
         application: i64,
-        /// The version of the schema that the tables are of.
+        /// The schema version of the tables.
         version: usize,
     },
-    /// A server cannot be reached, or does not do what is asked of it.
+    /// The server cannot be reached, or refuses a statement.
     #[error(
         "cannot use the database {place}: {source}; check DATABASE_URL, the server, and the rights of its user"
     )]
     Server {
-        /// Where it is, without the password.
+        /// The URL without the password.
         place: String,
-        /// Why.
+        /// The cause.
         source: Cause,
     },
-    /// On this server messages would not be safe.
+    /// Messages would not be safe on this server.
     #[error("will not use the database {place}: {why}")]
     Unfit {
-        /// Where it is, without the password.
+        /// The URL without the password.
         place: String,
-        /// Why, and what would be right.
+        /// The reason, and the remedy.
         why: &'static str,
     },
     /// SQLite is known to be able to damage a database in WAL mode.
     #[error("SQLite {found} has the WAL-reset bug; Lyftr needs 3.51.3 or newer")]
     SqliteTooOld {
-        /// The version at hand.
+        /// The version in use.
         found: String,
     },
 }

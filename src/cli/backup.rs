@@ -1,4 +1,4 @@
-//! `lyftr backup`: all messages into a new file, while the service goes on.
+//! `lyftr backup`: writes all messages into a new file, while the service runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use crate::config::{Database, DatabaseArgs, Environment};
 use crate::store::Url;
 use crate::store::backup::{self, Progress};
 
-/// What can be asked.
+/// Command-line options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The file to make; one that exists is not overwritten
+    /// The file to create; an existing one is not overwritten
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]

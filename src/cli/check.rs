@@ -1,4 +1,4 @@
-//! `lyftr check`: whether the database is sound.
+//! `lyftr check`: checks whether the database is sound.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> Result<ExitC
         Ok(database) => database,
         Err(errors) => return Ok(invalid_settings("go to the database", &errors)),
     };
-    // Seen on a terminal only.
+    // Shown on a terminal only.
     let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
     let bar =
         ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));

@@ -1,4 +1,4 @@
-//! `lyftr copy`: moves house, from one store to another.
+//! `lyftr copy`: copies all messages from one store to another, and compares the two.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -10,16 +10,16 @@ use crate::config::ConfigErrors;
 use crate::store::copy::{self, Checksum};
 use crate::store::{self, Settings, Store, Url};
 
-/// What can be asked. The URLs are text here, since what is wrong with one is not told with the password in it.
+/// Command-line options. The URLs are text here, since an error must not repeat the password in a URL.
 #[derive(clap::Args)]
 pub(super) struct Options {
-    /// Where the messages are: a URL as for `DATABASE_URL`
+    /// The source: a URL as for `DATABASE_URL`
     #[arg(long, env = "COPY_FROM", value_name = "URL", hide_env_values = true)]
     from: String,
-    /// Where they shall be too
+    /// The target: a URL as for `DATABASE_URL`
     #[arg(long, env = "COPY_TO", value_name = "URL", hide_env_values = true)]
     to: String,
-    /// Copy also into a store that has other messages, which stay
+    /// Copy even if the target has other messages, which stay
     #[arg(long)]
     merge: bool,
 }
@@ -30,7 +30,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Where from and where to.
+/// The source and the target.
 struct Way {
     from: Url,
     to: Url,
@@ -61,11 +61,11 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
     let total = from.stats()?.total_messages;
     let there = to.stats()?.total_messages;
     if there > 0 && !way.merge {
-        say(&format!("the target has {there} messages; looking whether they are of an earlier try"));
+        say(&format!("the target has {there} messages; checking whether they come from an earlier run"));
         if let Some(id) = copy::foreign(from, to)? {
             return Err(format!(
-                "{} has messages that {} has not, {:?} for one; nothing was copied; --merge copies all the same, \
-                 and leaves those as they are",
+                "{} has messages that {} has not, {:?} for one; nothing was copied; with --merge all is copied, \
+                 and those stay as they are",
                 way.to,
                 way.from,
                 id.as_str()
@@ -76,7 +76,8 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
     let bar = progress_bar(total, "copied");
     let copied = copy::copy(from, to, |count| advance(&bar, count));
     bar.finish();
-    let copied = copied.map_err(|error| format!("{error}; the same command goes on where this one ended"))?;
+    let copied =
+        copied.map_err(|error| format!("{error}; the same command continues where this one ended"))?;
     let bar = progress_bar(total, "compared");
     let compared = copy::compare(from, to, copied.upto, |count| advance(&bar, count));
     bar.finish();
@@ -86,7 +87,7 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
     print(&format!("{}: {}", way.from, told(source)));
     print(&format!("{}: {}", way.to, told(target)));
     if conflicts > 0 {
-        say(&format!("{conflicts} messages were not copied: the target has others under their ids"));
+        say(&format!("{conflicts} messages were not copied: the target has other messages under their ids"));
     }
     if source != target {
         say("the two differ");

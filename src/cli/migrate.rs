@@ -1,4 +1,4 @@
-//! `lyftr migrate`: brings the schema of the database up to date, for who does not leave that to the first start.
+//! `lyftr migrate`: brings the schema of the database up to date before the first start of a new version.
 
 use std::process::ExitCode;
 

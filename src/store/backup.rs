@@ -1,5 +1,5 @@
-//! All messages of a store in one file of SQLite's, made while others go on writing. It gets its name when it is
-//! whole and on disk: what has the name of a backup is one.
+//! A backup: all messages of a store in one SQLite file, made while other processes write. The file gets its name once it
+//! is complete and on disk, so a file with the name of a backup is complete.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -14,21 +14,21 @@ use crate::telemetry::chain;
 
 mod name;
 
-/// What a backup came to.
+/// The result of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
-    /// Messages in it.
+    /// Number of messages in it.
     pub messages: u64,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
 }
 
-/// How far a backup has come: in pages of a file, or in messages of a server.
+/// The progress of a backup: in pages of a file, or in messages of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// What is written.
+    /// Pages or messages that are written.
     pub done: u64,
-    /// What there is to write.
+    /// Pages or messages in all.
     pub total: u64,
 }
 
@@ -41,44 +41,44 @@ pub(super) trait Target {
 /// The reason why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is there already.
+    /// The file exists.
     #[error(
         "{} exists, and a backup overwrites nothing; give it another name, or move that file away", .0.display()
     )]
     Exists(PathBuf),
-    /// Another process makes it.
+    /// Another process is writing this backup.
     #[error("another backup to {} is under way", .0.display())]
     UnderWay(PathBuf),
-    /// Its folder or its name cannot be used, or it cannot be synced.
+    /// The folder or the name of the file cannot be used, or the file cannot be synced.
     #[error(
-        "cannot make the backup {}: {source}; its folder must be there, have room, and be one that this user may write to",
+        "cannot create the backup {}: {source}; its folder must be there, have room, and be one that this user may write to",
         path.display()
     )]
     File {
         /// The backup.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The database cannot be read, or the backup cannot be written.
-    #[error("the backup was given up: {}", chain(.0))]
+    #[error("the backup failed: {}", chain(.0))]
     Store(super::Error),
-    /// What was read is not what is there.
+    /// The number of messages that were read differs from the number in the database.
     #[error(
-        "the backup was given up: it has {found} messages, and the database {expected}; either messages were added or \
-         taken away by hand meanwhile, and another try is right, or `lyftr check` tells what is wrong"
+        "the backup failed: it has {found} messages, and the database {expected}; either messages were added or removed \
+         by a manual change meanwhile, and a retry helps, or `lyftr check` says what is wrong"
     )]
     Differs {
-        /// Messages of the database, up to where it was to be read.
+        /// Messages in the database, up to the arrival number at which the backup ends.
         expected: u64,
         /// Messages that were read.
         found: u64,
     },
-    /// It was asked to stop.
-    #[error("the backup was broken off; no file was made")]
+    /// The backup was stopped by its caller.
+    #[error("the backup was interrupted; no file was created")]
     BrokenOff,
 }
 
@@ -88,11 +88,11 @@ impl From<super::Error> for Error {
     }
 }
 
-/// Writes every message that the store at `url` has now into a new file. `go_on` is told how far it has come, and
-/// says whether to go on.
+/// Writes every message that the store at `url` has now into a new file. `go_on` is given the progress, and returns
+/// whether to continue.
 ///
 /// # Errors
-/// [`Error`]. No file is there then that was not there before.
+/// [`Error`]. Then no new file remains.
 pub fn backup(
     url: &Url,
     settings: Settings,
@@ -106,14 +106,14 @@ pub fn backup(
     Ok(Done { messages, bytes })
 }
 
-/// A backup that is not whole yet, under a name that says so. Dropping it deletes it.
+/// An incomplete backup, under a name that ends in `.partial`. Dropping it deletes the file.
 struct Partial {
-    /// The file that it becomes.
+    /// The name of the complete backup.
     backup: PathBuf,
     folder: PathBuf,
     path: PathBuf,
-    /// Locked, so that a second backup to the same file keeps away, and one that finds what a killed one left knows
-    /// that it may use it.
+    /// Locked, so that a second backup to the same file fails, and a later one may reuse the file that a killed process
+    /// left.
     file: File,
 }
 
@@ -128,7 +128,7 @@ impl Partial {
         let mut partial = name.to_owned();
         partial.push(".partial");
         let path = folder.join(partial);
-        // The messages in it are nobody else's business.
+        // Only this user may read the messages in it.
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options
@@ -140,7 +140,7 @@ impl Partial {
             Err(TryLockError::WouldBlock) => return Err(Error::UnderWay(backup.to_owned())),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // The one that had the lock may have given the file its name since it was opened here.
+        // The process that had the lock may have renamed the file since it was opened here.
         let is = |found: &std::fs::Metadata| (found.dev(), found.ino());
         let ours = is(&file.metadata().map_err(failed)?);
         if path.symlink_metadata().ok().as_ref().map(is) != Some(ours) {
@@ -152,7 +152,7 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Makes it last, and gives it its name; its size.
+    /// Syncs the backup and gives it its name. Returns its size.
     fn publish(self) -> Result<u64, Error> {
         let publish = || {
             self.file.sync_all()?;
@@ -169,7 +169,7 @@ impl Partial {
         })
     }
 
-    /// What SQLite may have had beside it.
+    /// Removes the files that SQLite may have created beside it.
     fn remove_beside(&self) {
         for ending in ["-journal", "-wal", "-shm"] {
             let _most_likely_not_there = std::fs::remove_file(beside(&self.path, ending));
@@ -180,7 +180,7 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         self.remove_beside();
-        // Not there any more if it has its name.
+        // A published backup has another name by now.
         let _renamed = std::fs::remove_file(&self.path);
     }
 }

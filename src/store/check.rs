@@ -1,34 +1,34 @@
-//! Whether a store is sound: what the engine says of its files, whether each message can be read, and whether what is
-//! derived from the messages is what they give. Nothing is changed, and all of it is of one snapshot.
+//! Checks a store: the engine's files, the readability of each message, and the derived data against the messages. Changes
+//! nothing, and works on one snapshot.
 //!
-//! What is found is told in counts: nothing of a message.
+//! Problems are reported as counts, without any part of a message.
 
 use super::{OpenError, Settings, Url, open_read_only};
 use crate::query::fold;
 use crate::telemetry::chain;
 
-/// What is told while a store is checked.
+/// A report while a store is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// What is being looked at.
+    /// The check of this part begins.
     Part(&'static str),
-    /// Something is not as it must be: where, what was expected, and what was found.
+    /// Something is wrong: its place, the expected value, and the value found.
     Problem(String),
-    /// Something is worth knowing, and no harm.
+    /// Something is worth knowing, and harmless.
     Remark(String),
 }
 
-/// Who is told.
+/// The receiver of reports.
 pub type Tell<'a> = dyn FnMut(Event) + 'a;
 
-/// Why a store cannot be checked.
+/// The reason why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be opened.
+    /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It cannot be read.
-    #[error("the check was given up: {}", chain(.0))]
+    /// The database cannot be read.
+    #[error("the check failed: {}", chain(.0))]
     Store(super::Error),
 }
 
@@ -46,15 +46,14 @@ pub fn check(url: &Url, settings: Settings, tell: &mut Tell<'_>) -> Result<u64, 
     open_read_only(url, settings)?.check(tell)
 }
 
-/// Tells of two numbers that should be the same.
+/// Reports two numbers that should be equal and are not.
 pub(super) fn compare(place: &str, expected: u64, found: u64, tell: &mut Tell<'_>) {
     if expected != found {
         tell(Event::Problem(format!("{place}: expected {expected}, found {found}")));
     }
 }
 
-/// Of many things, in whatever order: how many they are, and the sum of their hashes. So two lists too long to be kept
-/// are compared.
+/// The count and the sum of hashes of many items, in any order. Compares two lists that are too long for memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) count: u64,
@@ -62,13 +61,13 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    /// Adds a thing that is given by numbers.
+    /// Adds an item that consists of numbers.
     pub(super) fn add(&mut self, thing: &[i64]) {
         let hash = thing.iter().fold(0, |hash: u64, part| mix(hash ^ part.cast_unsigned()));
         self.add_times(hash, 1);
     }
 
-    /// Adds each group of three characters that the folded text has.
+    /// Adds each group of three characters of the folded text, once.
     pub(super) fn add_text(&mut self, text: &str, groups: &mut Vec<u64>) {
         groups.clear();
         let folded = fold(text);
@@ -85,12 +84,12 @@ impl Sum {
         }
     }
 
-    /// Adds a group of three characters that so many texts have.
+    /// Adds a group of three characters for each of the `texts` that contain it.
     pub(super) fn add_group(&mut self, text: &str, texts: u64) {
         let mut chars = text.chars().map(u64::from);
         let group = match (chars.next(), chars.next(), chars.next(), chars.next()) {
             (Some(first), Some(second), Some(third), None) => group(first, second, third),
-            // No text gives such a one.
+            // No text has a group of another length.
             _ => u64::MAX,
         };
         self.add_times(mix(group), texts);
@@ -101,13 +100,13 @@ impl Sum {
         self.sum = self.sum.wrapping_add(hash.wrapping_mul(times));
     }
 
-    /// Tells of a sum that is another one than it should be.
+    /// Reports a sum that differs from the expected one.
     pub(super) fn compare(expected: Self, found: Self, place: &str, tell: &mut Tell<'_>) {
         if expected.count != found.count {
             compare(place, expected.count, found.count, tell);
         } else if expected != found {
             let count = found.count;
-            tell(Event::Problem(format!("{place}: {count}, as expected, but others than the messages give")));
+            tell(Event::Problem(format!("{place}: {count}, as expected, but not those of the messages")));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! All messages of one store into another, whichever they are, in the order of their arrival.
+//! Copies all messages of one store into another, of either engine, in the order of arrival.
 //!
-//! What the target has already is passed over, so a copy that was broken off is gone on with by beginning anew.
+//! Messages that the target has are skipped, so an interrupted copy is continued by running it again.
 
 use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
@@ -10,37 +10,37 @@ use sha2::{Digest as _, Sha256};
 use super::{Arrived, Error, Outcome, Store};
 use crate::message::{Message, MessageId};
 
-/// Messages that are read and written at once.
+/// Number of messages that are read and written at once.
 pub(super) const BATCH: u32 = 2_000;
-/// Batches that are read ahead of what is written.
+/// Number of batches that are read ahead of the writes.
 const AHEAD_MAX: usize = 2;
 
-/// What a copy came to.
+/// The result of a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Messages that the target did not have.
+    /// Messages that the target lacked.
     pub created: u64,
-    /// Messages that it had, the same in every field.
+    /// Messages that the target had, equal in every field.
     pub duplicates: u64,
-    /// Messages under whose ids it has others, which stay.
+    /// Messages under whose id the target has another message, which stays.
     pub conflicts: u64,
-    /// The arrival number, in the source, of the last one.
+    /// The arrival number of the last one in the source.
     pub upto: i64,
 }
 
-/// How many messages there are, and the sum of their hashes: the same for the same messages in any order.
+/// The number of messages and the sum of their hashes: equal for the same messages in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checksum {
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Of the first sixteen bytes of the SHA-256 of each, modulo 2^128.
+    /// Sum of the first sixteen bytes of the SHA-256 of each message, modulo 2^128.
     pub sum: u128,
 }
 
-/// Copies what `from` has by now. `progress` is told of each batch, by its size.
+/// Copies the messages that `from` has by now. `progress` is given the size of each batch.
 ///
 /// # Errors
-/// [`Error`] of either store. What was copied until then stays.
+/// [`Error`] of either store. The messages copied until then stay.
 pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -> Result<Copied, Error> {
     let mut copied = Copied::default();
     each_batch(arrived(from, i64::MAX), |batch| {
@@ -59,7 +59,7 @@ pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -
     Ok(copied)
 }
 
-/// The checksum of what `from` has up to an arrival number, and of what `to` has under the same ids.
+/// The checksums of the messages of `from` up to an arrival number, and of the messages of `to` with the same ids.
 ///
 /// # Errors
 /// [`Error`] of either store.
@@ -83,7 +83,7 @@ pub fn compare(
     Ok((source, target))
 }
 
-/// The id of a message that `to` has and `from` has not, or has otherwise; none if there is no such message.
+/// The id of a message of `to` that `from` lacks, or has with other content; `None` if there is no such message.
 ///
 /// # Errors
 /// [`Error`] of either store.
@@ -106,7 +106,7 @@ fn ids(batch: &[Arrived]) -> Vec<MessageId> {
     batch.iter().map(|arrived| arrived.message.message_id.clone()).collect()
 }
 
-/// Reads what a store has after an arrival number, and up to another one.
+/// Reads the messages of a store after an arrival number and up to another one.
 fn arrived(store: &dyn Store, upto: i64) -> impl Fn(i64) -> Result<Vec<Arrived>, Error> + Send {
     move |after| {
         let mut batch = store.arrived(after, BATCH)?;
@@ -115,8 +115,8 @@ fn arrived(store: &dyn Store, upto: i64) -> impl Fn(i64) -> Result<Vec<Arrived>,
     }
 }
 
-/// Hands over what `read` finds after an arrival number, batch by batch, until it is told to stop or there is no
-/// more; the next batches are read meanwhile.
+/// Calls `each` with the messages that `read` finds after an arrival number, batch by batch, until `each` says to stop or
+/// there are no more. The next batches are read meanwhile.
 pub(super) fn each_batch(
     read: impl Fn(i64) -> Result<Vec<Arrived>, Error> + Send,
     mut each: impl FnMut(&[Arrived]) -> Result<bool, Error>,
@@ -128,7 +128,7 @@ pub(super) fn each_batch(
             loop {
                 let batch = read(after);
                 let last = batch.as_ref().ok().and_then(|batch| batch.last()).map(|last| last.seq);
-                // Nobody takes it any more once the work is broken off.
+                // The receiver is gone once the work was interrupted.
                 if give.send(batch).is_err() {
                     break;
                 }
@@ -152,7 +152,7 @@ impl Checksum {
         let ts = message.ts.to_string();
         let fields = [message.message_id.as_str(), message.from.as_str(), message.to.as_str(), &ts];
         for field in fields.into_iter().chain(message.text.as_deref()) {
-            // With its length, so that no two messages are written the same.
+            // With its length, so that two different messages never hash the same bytes.
             hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(field.as_bytes());
         }

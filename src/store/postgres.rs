@@ -1,8 +1,7 @@
-//! Messages in a database of PostgreSQL's, which any number of processes may share.
+//! Messages in a PostgreSQL database, which any number of processes may share.
 //!
-//! A batch is one statement. What lists, counts and searches need besides the messages is derived from them by one
-//! process at a time, behind the writers; each answer adds up what is derived and what has arrived since, in one
-//! snapshot.
+//! A batch is one statement. One process at a time derives the data that lists, counts and searches need, behind the
+//! writers; each read adds up the derived data and the tail, in one snapshot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,38 +41,39 @@ use connection::{Connections, PgError, Session};
 use indexer::{Indexer, IndexerProgress};
 use plain::Plain;
 
-/// Longest time that the schema may take to be brought up to date, by this process or by one that it waits for.
+/// Longest time of a migration, by this process or by one that it waits for.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(1);
-/// Longest time that the server may take to prove itself.
+/// Longest time of a readiness check.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a transaction that may take longer than other statements.
+/// Lifts the statement timeout for one transaction.
 const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
-/// So often is a batch tried that was in the way of another one.
+/// Maximum number of attempts for a batch that conflicts with another transaction.
 const TRIES_MAX: u32 = 3;
 
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT FROM message LIMIT 1) AS found";
-/// Fails where messages could not be added: on a server or for a user that only reads.
+/// Adds nothing; fails if messages could not be added, as on a read-only server or for a user with read rights only.
 const ADD_NONE: &str = "\
     INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
     SELECT message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message WHERE false";
-/// Writes to the write-ahead log, and to nothing else; the commit syncs it.
+/// Writes to the write-ahead log only; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
 
 /// Batches of one process that it is worth storing at the same time.
 pub(super) const WRITERS: usize = 2;
 
-/// How the server is used.
+/// The use of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// The settings that the user chooses.
     pub settings: Settings,
-    /// Time between two looks at what has arrived, for the figures and indexes.
+    /// Time between two looks of the indexer at newly arrived messages.
     pub index_pause: Duration,
-    /// Most messages that are added to the figures at once, and most texts that are taken out of the index.
+    /// Maximum number of messages that are added to the aggregates at once, and of texts that are removed from the search
+    /// index at once.
     pub aggregates_batch: i64,
-    /// So few messages are looked at one by one for a text, when the other filters leave no more.
+    /// Number of messages up to which a search looks at each message that the other filters leave.
     pub few: u64,
-    /// Most messages whose texts are added to the index at once.
+    /// Maximum number of messages whose texts are added to the search index at once.
     pub texts_batch: i64,
 }
 
@@ -100,10 +100,10 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Goes to the server, brings the schema up to date, and begins to keep figures and indexes.
+    /// Connects to the server, brings the schema up to date, and starts the indexer.
     ///
     /// # Errors
-    /// [`OpenError`], in words for who starts the service.
+    /// [`OpenError`], for the person who starts the service.
     pub fn open(address: &Address, tuning: Tuning) -> Result<Self, OpenError> {
         let connections = Self::connect(address, tuning.settings)?;
         let connections = Arc::new(connections);
@@ -119,10 +119,10 @@ impl Postgres {
         })
     }
 
-    /// Goes to the server and brings the schema up to date; its version then.
+    /// Connects to the server and brings the schema up to date; returns its version then.
     ///
     /// # Errors
-    /// [`OpenError`], in words for who runs the command.
+    /// [`OpenError`], for the person who runs the command.
     pub fn migrate(address: &Address, settings: Settings) -> Result<i64, OpenError> {
         Self::connect(address, settings)?;
         Ok(migrate::VERSION)
@@ -152,8 +152,8 @@ impl Postgres {
         }
     }
 
-    /// An arrival number up to which no message can still appear: whoever reads on from an arrival number must not
-    /// pass it. A later one may be lesser; the greatest holds.
+    /// The horizon: an arrival number up to which no message can still appear. A reader that continues from an arrival
+    /// number must not pass it. A later call may return a smaller one; the greatest holds.
     ///
     /// # Errors
     /// [`Error`]
@@ -161,8 +161,9 @@ impl Postgres {
         Ok(self.connections.lend(horizon::horizon)?)
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Session<'_>) -> Result<T, PgError>) -> Result<T, Error> {
-        Ok(self.connections.lend(|session| session.snapshot(|| question(session)))?)
+    /// Runs a read in one snapshot.
+    fn read<T>(&self, query: impl FnOnce(&Session<'_>) -> Result<T, PgError>) -> Result<T, Error> {
+        Ok(self.connections.lend(|session| session.snapshot(|| query(session)))?)
     }
 }
 
@@ -191,11 +192,11 @@ impl Store for Postgres {
     }
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
-        self.ask(|session| list(session, filter, page, self.tuning.few))
+        self.read(|session| list(session, filter, page, self.tuning.few))
     }
 
     fn stats(&self) -> Result<Stats, Error> {
-        self.ask(|session| Aggregates::read(session)?.stats(session))
+        self.read(|session| Aggregates::read(session)?.stats(session))
     }
 
     fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
@@ -244,7 +245,7 @@ impl Store for Postgres {
 
 /// [`Store::list`], in one snapshot.
 fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result<Listing, PgError> {
-    // The server takes no such text, and no message has one.
+    // The server rejects a text with NUL, and no message has one.
     let impossible = |text: Option<&str>| text.is_some_and(|text| text.contains('\0'));
     let search = filter.search.as_ref();
     if impossible(filter.from.as_deref())

@@ -1,6 +1,6 @@
-//! Messages in a file of SQLite's: one connection writes, a few read, each answer from one snapshot.
+//! Messages in a SQLite file: one connection writes, a few read, and each result comes from one snapshot.
 //!
-//! Nothing here blocks a reader for the writer or the other way round: the database is in WAL mode.
+//! Neither does the writer block readers nor do readers block it: the database is in WAL mode.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -51,19 +51,19 @@ pub use read_only::ReadOnlySqlite;
 /// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const SQLITE_MIN: (i32, &str) = (3_051_003, "3.51.3");
 
-/// Sizes that trade memory and pauses for speed, and the limit to a question.
+/// Sizes that trade memory and pauses for speed, and the timeout of a read.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// The write-ahead log is moved into the database at this size, in bytes. A larger log means fewer page
     /// writes for each message with a random id, and a longer pause when it is moved.
     pub wal_bytes: u64,
-    /// The same when nothing waits to be stored.
+    /// The same size while nothing is being stored.
     pub wal_idle_bytes: u64,
-    /// So much of the log is moved at once beforehand, on a thread of its own, so that less than this is left for
-    /// the checkpoint that the writer waits for.
+    /// When this much of the log has not been moved, the checkpoint thread moves it, so that less is left for the
+    /// checkpoint that the writer waits for.
     pub wal_step_bytes: u64,
-    /// Past this size, writing waits for the reader that keeps the log from starting anew; if it waited in vain,
-    /// again when the log has doubled.
+    /// Past this size, the writer waits for the reader that keeps the log from starting anew. After a wait in vain it
+    /// waits again when the log has doubled.
     pub wal_bytes_max: u64,
     /// Time between two looks at whether nothing is being stored, so that a small log may begin anew.
     pub wal_pause: Duration,
@@ -71,18 +71,18 @@ pub struct Tuning {
     pub writer_cache_kib: u32,
     /// Page cache of each connection that reads.
     pub reader_cache_kib: u32,
-    /// Longest time that one question may take.
+    /// Longest time that a read may take.
     pub read_timeout: Duration,
-    /// Page cache of the connection that writes the index; those that read it have a quarter of this.
+    /// Page cache of the connection that writes the index; the connections that read it have a quarter of this.
     pub index_cache_kib: u32,
-    /// So many messages are gathered before they are written into the index together.
+    /// Number of messages that are gathered and then written into the index together.
     pub index_batch: usize,
-    /// Fewer are written after this time, when there is time.
+    /// Time after which fewer messages are written, too, unless the indexer is busy.
     pub index_pause: Duration,
-    /// The index's write-ahead log is moved into its file at this size when there is time, at eight times this size
-    /// in any case.
+    /// Size at which the index's write-ahead log is moved into its file unless the indexer is busy; at eight times this
+    /// size it is moved in any case.
     pub index_log_bytes: u64,
-    /// Entries of an index that are counted one by one when a place in it is looked for.
+    /// Number of entries of an index that a search for a place in it counts one by one.
     pub step_size: u64,
 }
 
@@ -109,8 +109,8 @@ impl Default for Tuning {
 /// A [`Store`] in a file.
 #[derive(Debug)]
 pub struct Sqlite {
-    /// Uses the writer, so it ends before that.
-    checkpoints: Mutex<Option<checkpoint::Thread>>,
+    /// Declared before the writer, which it uses, so that it is dropped first.
+    checkpoints: Mutex<Option<checkpoint::CheckpointThread>>,
     writer: Arc<Mutex<Option<Writer>>>,
     readers: Readers,
     indexer: Mutex<Option<Indexer>>,
@@ -121,10 +121,10 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, made together with its folder if it is not there, and brings its schema up to date.
+    /// Opens the file, created together with its folder if need be, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`OpenError`], in words for who starts the service.
+    /// [`OpenError`], for the person who starts the service.
     pub fn open(path: &Path, tuning: Tuning) -> Result<Self, OpenError> {
         let place = Location::to_write(path)?;
         let path = place.path();
@@ -163,10 +163,10 @@ impl Sqlite {
         })
     }
 
-    /// Brings the schema of the file up to date, and does nothing else; its version then.
+    /// Brings the schema of the file up to date, and does nothing else; returns its version then.
     ///
     /// # Errors
-    /// [`OpenError`], in words for who runs the command.
+    /// [`OpenError`], for the person who runs the command.
     pub fn migrate(path: &Path) -> Result<i64, OpenError> {
         let place = Location::to_write(path)?;
         let path = place.path();
@@ -179,7 +179,7 @@ impl Sqlite {
         Ok(migrate::VERSION)
     }
 
-    /// Makes the file this process's own, for as long as the owner lives, and brings its schema up to date.
+    /// Takes the owner lock, which lasts as long as the `Owner`, and brings the schema up to date.
     fn own(path: &Path, tuning: Tuning) -> Result<Owned, OpenError> {
         if rusqlite::version_number() < SQLITE_MIN.0 {
             return Err(OpenError::SqliteTooOld { found: rusqlite::version().to_owned() });
@@ -209,7 +209,7 @@ impl Sqlite {
                 owner.record(false);
                 None
             }
-            // It can be read as it is, and what keeps it from being written may pass.
+            // The database can be read as it is, and the cause that keeps it from being written may pass.
             Err(migrate::SchemaError::Sqlite(error))
                 if migrate::is_current(version) && connection::may_pass(&error) =>
             {
@@ -253,7 +253,7 @@ impl Store for Sqlite {
     fn ready(&self) -> Result<(), Error> {
         self.with_writer(|writer| {
             let ready = writer.ready();
-            // It has written to the log, which would grow with each check while no message comes.
+            // The check has written to the log, which would otherwise grow with each check while no message comes.
             writer.checkpoint(true);
             ready
         })
@@ -283,7 +283,7 @@ fn start_checkpoints(
     worker: checkpoint::Worker,
     tuning: Tuning,
     writer: &Arc<Mutex<Option<Writer>>>,
-) -> std::io::Result<checkpoint::Thread> {
+) -> std::io::Result<checkpoint::CheckpointThread> {
     let writer = Arc::clone(writer);
     worker.start(tuning.wal_pause, move || {
         if let Some(writer) = lock(&writer).as_mut() {
@@ -292,11 +292,11 @@ fn start_checkpoints(
     })
 }
 
-/// A database that is this process's own.
+/// A database that this process owns.
 struct Owned {
     conn: rusqlite::Connection,
     owner: Owner,
-    /// Why nothing could be written to it yet, if so.
+    /// The error if nothing could be written to it yet.
     unwritten: Option<Error>,
 }
 
@@ -304,7 +304,7 @@ fn unusable(path: &Path, source: super::Cause) -> OpenError {
     OpenError::Unusable { path: path.display().to_string(), source }
 }
 
-/// Makes the folder, and makes it last: a new name is safe once the folder that holds it is synced.
+/// Creates a folder and makes it durable: a new name is durable once the folder that holds it is synced.
 fn make_folder(path: &Path) -> std::io::Result<()> {
     let missing: Vec<PathBuf> =
         path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
@@ -315,7 +315,7 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether this process may write to a file or folder. SQLite would only say that it cannot open the database.
+/// Fails if this process may not write to a file or folder. SQLite would only say that it cannot open the database.
 fn may_write(path: &Path) -> Result<(), OpenError> {
     let Err(refused) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK) else { return Ok(()) };
     Err(OpenError::NotWritable {
@@ -326,7 +326,7 @@ fn may_write(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Locks, also after another holder panicked: what the lock guards is valid between any two statements.
+/// Locks, even after another holder panicked: the guarded value is valid between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

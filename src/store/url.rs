@@ -1,4 +1,4 @@
-//! `DATABASE_URL`: which store, and where.
+//! `DATABASE_URL`: the engine and the place of a store.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,21 +9,21 @@ use super::postgres::Address;
 /// The place of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Url {
-    /// A file of SQLite's.
+    /// The path of a SQLite file.
     Sqlite(PathBuf),
-    /// A database on a server of PostgreSQL's.
+    /// The address of a database on a PostgreSQL server.
     Postgres(Box<Address>),
 }
 
-/// Not a URL of a store. Repeats nothing of what was given that may be a password.
+/// An invalid URL. The text repeats no part of the input that may be a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
-    /// It is of no form that is known.
+    /// The URL has an unknown form.
     #[error(
         "should be sqlite:///relative/path.db, sqlite:////absolute/path.db or postgres://user:password@host/database"
     )]
     Form,
-    /// Something is wrong in a URL of PostgreSQL's.
+    /// The URL of a PostgreSQL database is wrong.
     #[error("{0}; it should look like postgres://user:password@host:5432/database")]
     Postgres(String),
 }
@@ -32,7 +32,7 @@ impl FromStr for Url {
     type Err = BadUrl;
 
     /// For SQLite three slashes and a relative path, or four and an absolute one (the form `SQLAlchemy` made
-    /// common); for PostgreSQL what `libpq` takes.
+    /// common); for PostgreSQL the URLs that `libpq` accepts.
     fn from_str(url: &str) -> Result<Self, BadUrl> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return url.parse().map(|address| Self::Postgres(Box::new(address))).map_err(BadUrl::Postgres);

@@ -230,7 +230,7 @@ fn a_backup_gets_its_name_where_the_file_system_knows_no_way_in_one_step() {
         std::fs::remove_file(&file).unwrap();
     }
     let no_way = [("renameat2", Errno::INVAL), ("linkat", Errno::PERM), ("rename", Errno::IO)];
-    assert_refused(&backup(&file, &no_way), "cannot make the backup");
+    assert_refused(&backup(&file, &no_way), "cannot create the backup");
     assert_eq!(names(folder.path(), "backup"), [""; 0]);
 }
 
@@ -269,7 +269,7 @@ fn break_off(url: &str, file: &Path, signal: Signal) -> Finished {
 fn assert_broken_off(url: &str, file: &Path) {
     for signal in [Signal::INT, Signal::TERM] {
         let done = break_off(url, file, signal);
-        assert_refused(&done, "the backup was broken off; no file was made");
+        assert_refused(&done, "the backup was interrupted; no file was created");
         assert_eq!(names(file.parent().unwrap(), "backup"), [""; 0]);
     }
 }
@@ -308,15 +308,15 @@ fn a_backup_that_cannot_be_written_says_so() {
     let path = folder.path().join("app.db");
     fill(&sqlite_url(&path), 0..3_000);
     let nowhere = folder.path().join("none/backup.db");
-    assert_refused(&backup(&sqlite_url(&path), &nowhere), "cannot make the backup");
+    assert_refused(&backup(&sqlite_url(&path), &nowhere), "cannot create the backup");
     let in_a_file = path.join("backup.db");
-    assert_refused(&backup(&sqlite_url(&path), &in_a_file), "cannot make the backup");
+    assert_refused(&backup(&sqlite_url(&path), &in_a_file), "cannot create the backup");
     let Some(disk) = Disk::mount("size=1m") else { return };
     let file = disk.path().join("backup.db");
     assert_refused(&backup(&sqlite_url(&path), &file), "the disk is full");
     assert_eq!(names(disk.path(), ""), [""; 0]);
     disk.remount("ro");
-    assert_refused(&backup(&sqlite_url(&path), &file), "cannot make the backup");
+    assert_refused(&backup(&sqlite_url(&path), &file), "cannot create the backup");
 }
 
 #[test]

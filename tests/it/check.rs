@@ -136,14 +136,14 @@ fn a_row_that_was_changed_behind_the_index_is_found() {
 fn an_index_that_is_void_or_missing_is_no_problem() {
     let (_folder, path) = filled();
     Connection::open(&path).unwrap().execute("DELETE FROM message WHERE seq = 1234", ()).unwrap();
-    let void = "index: it was made from other messages, and is not compared; the service makes it anew\n";
+    let void = "index: it was derived from other messages, and is not compared; the service rebuilds it\n";
     assert_sound(&sqlite_url(&path), &format!("{void}sound: 2999 messages\n"));
     let index = path.with_extension("db-index");
     Connection::open(&index).unwrap().execute_batch("PRAGMA user_version = 77").unwrap();
-    let older = "index: it is of another version; the service makes it anew\n";
+    let older = "index: it has another version; the service rebuilds it\n";
     assert_sound(&sqlite_url(&path), &format!("{older}sound: 2999 messages\n"));
     std::fs::remove_file(index).unwrap();
-    let none = "index: there is none; a start of the service makes it\n";
+    let none = "index: missing; a start of the service creates it\n";
     assert_sound(&sqlite_url(&path), &format!("{none}sound: 2999 messages\n"));
 }
 
@@ -217,10 +217,10 @@ fn a_schema_that_was_changed_is_found() {
     let done = check(&sqlite_url(&path));
     assert_eq!(done.code(), Some(1));
     for line in [
-        "database: there is no index message_by_instant",
-        "database: there is no trigger message_was_deleted",
-        "database: the trigger message_was_changed is not as Lyftr makes it",
-        "database: the index mine is not of Lyftr's making",
+        "database: the index message_by_instant is missing",
+        "database: the trigger message_was_deleted is missing",
+        "database: the trigger message_was_changed differs from Lyftr's schema",
+        "database: the index mine is not part of Lyftr's schema",
         "3 problems",
     ] {
         assert!(done.stdout.lines().any(|found| found == line), "{line}:\n{}", done.stdout);
@@ -247,7 +247,8 @@ fn columns_that_somebody_adds_are_mentioned_and_left_alone() {
     };
     columns(&path, &["message", "edition"]);
     columns(&path.with_extension("db-index"), &["state", "by_number", "sender", "number_step", "time_step"]);
-    let remark = |table| format!("database: the table {table} has columns that are not of Lyftr's making\n");
+    let remark =
+        |table| format!("database: the table {table} has columns that are not part of Lyftr's schema\n");
     let remarks = remark("edition") + &remark("message");
     assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3000 messages\n"));
     let store = open_store(&sqlite_url(&path));
@@ -293,7 +294,7 @@ fn a_row_that_an_index_of_the_database_lacks_is_found() {
 fn a_value_that_no_message_can_have_is_found() {
     let (_folder, path) = filled();
     behind_the_index(&path, "UPDATE message SET sender = 'nobody' WHERE seq IN (5, 6)");
-    assert_found(&sqlite_url(&path), &["database: 2 messages have an id, number or time that none can have"]);
+    assert_found(&sqlite_url(&path), &["database: 2 messages have an invalid id, phone number or timestamp"]);
 }
 
 #[test]
@@ -365,13 +366,13 @@ fn postgresql_is_sound_until_an_aggregate_is_wrong() {
             "UPDATE sender_total SET messages = messages + 1 WHERE number = '+49175'",
             &[
                 "sender_total: messages in all: expected 3000, found 3001",
-                "sender_total: rows with another number of messages than there are: expected 0, found 1",
+                "sender_total: rows with a wrong number of messages: expected 0, found 1",
             ][..],
             "UPDATE sender_total SET messages = messages - 1 WHERE number = '+49175'",
         ),
         (
             "UPDATE recipient_total SET number = '+7' WHERE number = '+2'",
-            &["recipient_total: rows with another number of messages than there are: expected 0, found 2"],
+            &["recipient_total: rows with a wrong number of messages: expected 0, found 2"],
             "UPDATE recipient_total SET number = '+2' WHERE number = '+7'",
         ),
         (
@@ -381,7 +382,7 @@ fn postgresql_is_sound_until_an_aggregate_is_wrong() {
         ),
         (
             "UPDATE minute_total SET minute = -minute WHERE minute = (SELECT max(minute) FROM minute_total)",
-            &["minute_total: rows with another number of messages than there are: expected 0, found 2"],
+            &["minute_total: rows with a wrong number of messages: expected 0, found 2"],
             "UPDATE minute_total SET minute = -minute WHERE minute < 0",
         ),
         (
@@ -391,14 +392,14 @@ fn postgresql_is_sound_until_an_aggregate_is_wrong() {
         ),
         (
             "UPDATE message_text SET folded = folded || '!' WHERE seq = (SELECT min(seq) FROM message_text)",
-            &["message_text: texts that are not as their message gives them: expected 0, found 1"],
+            &["message_text: texts that differ from their message: expected 0, found 1"],
             "UPDATE message_text SET folded = left(folded, -1) WHERE seq = (SELECT min(seq) FROM message_text)",
         ),
         (
             "UPDATE message_text SET seq = -seq WHERE seq = (SELECT max(seq) FROM message_text)",
             &[
-                "message_text: texts that are missing: expected 0, found 1",
-                "message_text: texts of no message: expected 0, found 1",
+                "message_text: missing texts: expected 0, found 1",
+                "message_text: texts without a message: expected 0, found 1",
             ],
             "UPDATE message_text SET seq = -seq WHERE seq < 0",
         ),
@@ -417,7 +418,7 @@ fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     let taken = "DELETE FROM message WHERE message_id = (SELECT message_id FROM message WHERE text IS NOT NULL LIMIT 1)";
     // Openly: the figures are void, which is no damage.
     database.query(taken, &[]);
-    let void = "derived: it is void, since messages were changed by hand or are others, and is not compared; the service makes it anew\n";
+    let void = "derived: void after a manual change or a restore of messages, and not compared; the service rebuilds it\n";
     assert_sound(&database.url(), &format!("{void}sound: 2999 messages\n"));
     database.query("UPDATE derived SET is_void = false", &[]);
     assert_found(
@@ -428,7 +429,7 @@ fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
             "recipient_total: messages in all: expected 2999, found 3000",
             "day_total: messages in all: expected 2999, found 3000",
             "minute_total: messages in all: expected 2999, found 3000",
-            "message_text: texts of no message: expected 0, found 1",
+            "message_text: texts without a message: expected 0, found 1",
         ],
     );
     // One whose text is kept too.
@@ -447,9 +448,9 @@ fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     assert_found(
         &database.url(),
         &[
-            "message: rows with an id, number or time that none can have: expected 0, found 1",
-            "message: arrival numbers that are given twice: expected 0, found 1",
-            "message_text: texts of no message: expected 0, found 1",
+            "message: rows with an invalid id, phone number or timestamp: expected 0, found 1",
+            "message: arrival numbers that occur twice: expected 0, found 1",
+            "message_text: texts without a message: expected 0, found 1",
         ],
     );
     database.query("DELETE FROM derived", &[]);

@@ -239,7 +239,7 @@ fn assert_does_not_start(folder: &Path, url: &str, reason: &str) {
 fn the_service_does_not_start_on_a_folder_that_cannot_be_made() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "in the way").unwrap();
-    assert_does_not_start(folder.path(), "sqlite:///file/app.db", "cannot make the folder file");
+    assert_does_not_start(folder.path(), "sqlite:///file/app.db", "cannot create the folder file");
     std::fs::create_dir(folder.path().join("app.db")).unwrap();
     assert_does_not_start(folder.path(), "sqlite:///app.db", "cannot open the database app.db");
 }

@@ -144,7 +144,6 @@ fn open_postgres(database: &Database) -> Arc<dyn Store> {
         few: 0,
         aggregates_batch: 3,
         texts_batch: 3,
-        ..postgres::Tuning::default()
     };
     Arc::new(Postgres::open(&database.url().parse().unwrap(), tuning).unwrap())
 }

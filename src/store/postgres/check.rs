@@ -1,5 +1,5 @@
-//! Whether each message can be read, and whether what is derived is what the messages give. What the server's files are
-//! like, only the server can tell.
+//! Checks that each message can be read, and compares the derived data with the messages. The server's files are the
+//! server's own affair.
 
 use super::aggregates::Aggregates;
 use super::connection::{PgError, Session};
@@ -8,12 +8,12 @@ use crate::query::fold;
 use crate::store::check::{Event, Tell, compare};
 
 const ROWS: &str = "SELECT count(*) FROM derived";
-/// What is kept in all, and what it should be.
+/// The totals, each beside the value that it should have.
 const DERIVED: &str = "\
     SELECT derived.messages, (SELECT count(*) FROM message WHERE message.seq <= derived.figures_upto),
            derived.senders, (SELECT count(*) FROM sender_total)
     FROM derived";
-/// The triggers that are not as they should be, and how they should be enabled.
+/// The triggers that are missing or not enabled as they should be, and how they should be enabled.
 const TRIGGERS: &str = "\
     SELECT expected.name, expected.enabled FROM (VALUES
         ('message_was_added', 'ALWAYS', 'A'), ('message_was_touched', 'ALWAYS', 'A'),
@@ -21,14 +21,14 @@ const TRIGGERS: &str = "\
     ) AS expected (name, enabled, code)
     LEFT JOIN pg_trigger ON tgrelid = 'message'::regclass AND tgname = expected.name
     WHERE tgenabled::text IS DISTINCT FROM expected.code";
-/// The tables of totals: each with its key, and what that is of a message.
+/// The tables of totals: each with its key, and the expression for the key of a message.
 const TOTALS: [(&str, &str, &str); 4] = [
     ("sender_total", "number", "sender"),
     ("recipient_total", "number", "recipient"),
     ("day_total", "day", "floor(ts_second / 86400.0)::bigint"),
     ("minute_total", "minute", "floor(ts_second / 60.0)::bigint"),
 ];
-/// Each message, and its text as it is derived.
+/// Each message, and its text in the search index.
 const MESSAGES: &str = "\
     SELECT message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond,
            message.ts_digits, message.text, message.seq, kept.folded,
@@ -39,7 +39,7 @@ const MESSAGES: &str = "\
     ORDER BY message.seq";
 const TEXTS: &str = "SELECT count(*) FROM message_text";
 
-/// Checks the snapshot of the session's transaction; how many messages there are.
+/// Checks the snapshot of the session's transaction; returns the number of messages.
 pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, PgError> {
     session.run(TAKE_TIME)?;
     let version = migrate::found(session)?;
@@ -48,7 +48,7 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
             "schema: version {version}; a start of the service brings it to {}",
             migrate::VERSION
         )));
-        // What is derived has another shape there, and numbers may be given twice.
+        // The derived data has another form there, and arrival numbers may occur twice.
         return check_messages(session, None, tell);
     }
     batch_sequence::check(session, tell)?;
@@ -60,7 +60,7 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
     check_messages(session, figures.map(|figures| figures.texts_upto), tell)
 }
 
-/// How far what is derived has come; none if it is not to be compared, which is told.
+/// The state of the derived data; `None` if it cannot be compared, which is reported.
 fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggregates>, PgError> {
     let rows = rows::count(&session.row(ROWS, &[])?, 0)?;
     compare("derived: rows", 1, rows, tell);
@@ -69,20 +69,20 @@ fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggregat
     }
     let figures = Aggregates::read(session)?;
     if figures.is_void {
-        let remark = "derived: it is void, since messages were changed by hand or are others, and is not compared; \
-                      the service makes it anew";
+        let remark = "derived: void after a manual change or a restore of messages, and not compared; \
+                      the service rebuilds it";
         tell(Event::Remark(remark.to_owned()));
         return Ok(None);
     }
     Ok(Some(figures))
 }
 
-/// Without its triggers the table does not tell when it is changed.
+/// Without its triggers the table does not notice a manual change.
 fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgError> {
     for row in session.query(TRIGGERS, &[])? {
         let (name, enabled): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         tell(Event::Problem(format!(
-            "message: the trigger {name} is not there, or not enabled: ALTER TABLE message ENABLE {enabled} TRIGGER {name}"
+            "message: the trigger {name} is missing or not enabled: ALTER TABLE message ENABLE {enabled} TRIGGER {name}"
         )));
     }
     Ok(())
@@ -103,7 +103,7 @@ fn check_totals(session: &Session<'_>, figures: Aggregates, tell: &mut Tell<'_>)
         );
         let row = session.row(&sql, &[&figures.upto])?;
         compare(&format!("{table}: messages in all"), rows::count(&row, 1)?, rows::count(&row, 2)?, tell);
-        let wrong = format!("{table}: rows with another number of messages than there are");
+        let wrong = format!("{table}: rows with a wrong number of messages");
         compare(&wrong, 0, rows::count(&row, 0)?, tell);
     }
     Ok(())
@@ -136,18 +136,18 @@ fn check_messages(
                 other += u64::from(!row.try_get(9)? || fold(&text) != kept);
             }
             (Some(_), None) => missing += 1,
-            // One that should not be there is counted below.
+            // A text that should not be there is counted below.
             (None, _) => {}
         }
         Ok(())
     })?;
-    compare("message: rows with an id, number or time that none can have", 0, unreadable, tell);
-    compare("message: arrival numbers that are given twice", 0, doubled, tell);
+    compare("message: rows with an invalid id, phone number or timestamp", 0, unreadable, tell);
+    compare("message: arrival numbers that occur twice", 0, doubled, tell);
     if texts_upto.is_some() {
         let kept = rows::count(&session.row(TEXTS, &[])?, 0)?;
-        compare("message_text: texts that are missing", 0, missing, tell);
-        compare("message_text: texts that are not as their message gives them", 0, other, tell);
-        compare("message_text: texts of no message", 0, kept.saturating_sub(texts), tell);
+        compare("message_text: missing texts", 0, missing, tell);
+        compare("message_text: texts that differ from their message", 0, other, tell);
+        compare("message_text: texts without a message", 0, kept.saturating_sub(texts), tell);
     }
     Ok(messages)
 }

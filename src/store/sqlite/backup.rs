@@ -1,6 +1,6 @@
-//! Writing a backup: the pages of a database, or messages from elsewhere.
+//! Writes a backup: the pages of a database, or messages of another engine.
 //!
-//! Nothing is written safely here, for a file that is not whole yet is thrown away; the caller syncs it once.
+//! Nothing is synced here, since an incomplete file is deleted; the caller syncs the complete file once.
 
 use std::path::Path;
 
@@ -15,17 +15,17 @@ use super::writer::{INSERT, insert_one};
 use crate::store::backup::{Error, Progress, Target};
 use crate::store::{Arrived, Error as StoreError, Outcome};
 
-/// Pages between two looks at whether to go on: 4 MiB of them.
+/// Number of pages between two calls of `go_on`: 4 MiB.
 const PAGES_AT_ONCE: i32 = 1_024;
-/// Page cache of the file that is written: enough for the pages that random ids are spread over.
+/// Page cache of the new file: enough for the pages that random ids are spread over.
 const CACHE_KIB: u32 = 32 << 10;
 
 const COUNT: &str = "SELECT count(*) FROM message";
 
-/// Copies the database there, as it is now, into the empty file `to`; how many messages that are, or none if it
-/// was broken off.
+/// Copies the database `from`, as it is now, into the empty file `to`. Returns the number of messages, or `None` if it was
+/// stopped.
 ///
-/// The snapshot is held all the while, which is why what others write does not make the copy begin anew.
+/// The snapshot is held all the while, so that writes of other processes do not make the copy start over.
 pub(super) fn pages(
     from: &Location,
     to: &Path,
@@ -44,7 +44,7 @@ pub(super) fn pages(
         match step {
             StepResult::Done => break,
             StepResult::More => {}
-            // Nobody else has either of the two locked: one is read in WAL mode, the other is ours.
+            // Neither file can be locked by another process: one is read in WAL mode, the other is ours.
             _ => return Err(explain(busy()).into()),
         }
     }
@@ -85,7 +85,7 @@ impl Target for NewDatabase {
     }
 }
 
-/// A connection to a file that nobody else uses, and that is worth nothing until it is whole.
+/// A connection to a file that no other process uses, and that is worthless until it is complete.
 fn open(to: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

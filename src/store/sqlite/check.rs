@@ -1,5 +1,5 @@
-//! Whether a database is sound, and the index beside it. Both are gone through from one end to the other, in an order
-//! that they have, so that nothing large is kept in memory.
+//! Checks a database and the index beside it. Both are read from end to end in an order that they are stored in, so that
+//! nothing large is kept in memory.
 
 use rusqlite::{Connection, Row};
 
@@ -19,22 +19,22 @@ const INTEGRITY: &str = "PRAGMA integrity_check";
 const MESSAGES: &str = "\
     SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, seq FROM message ORDER BY seq";
 
-/// What the messages say that the index should hold.
+/// The content that the index should have according to the messages.
 #[derive(Debug, Default)]
 struct Expected {
     /// All messages.
     messages: u64,
-    /// Those that the index of numbers should have.
+    /// Messages that the party index should have.
     indexed: u64,
-    /// Its entries.
+    /// Entries of the party index.
     numbers: Sum,
-    /// The groups of three characters in the texts that the index of texts should have.
+    /// Groups of three characters that the search index should have.
     texts: Sum,
 }
 
-/// Checks the database there; returns the number of its messages.
+/// Checks the database; returns the number of its messages.
 pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Error> {
-    // Before the messages, so that these have all that the index has.
+    // Before the messages, so that the snapshot of the messages has all that the index has.
     let index = Index::open(location.path());
     let Existing { conn: messages, version } = Existing::open(location)?;
     tell(Event::Part("pages of the database"));
@@ -57,8 +57,8 @@ pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Err
     Ok(expected.messages)
 }
 
-/// Does a part of the work. Damage that keeps SQLite from reading on is a problem like others; that it cannot be read
-/// for want of memory, say, is none.
+/// Does a part of the work. Damage that keeps SQLite from reading on is reported as a problem; another failure, such as a
+/// lack of memory, is an error.
 fn part(
     place: &str,
     tell: &mut Tell<'_>,
@@ -76,11 +76,11 @@ fn part(
     if !is_damage {
         return Err(error.into());
     }
-    tell(Event::Problem(format!("{place}: cannot be read further: {error}")));
+    tell(Event::Problem(format!("{place}: cannot be read any further: {error}")));
     Ok(())
 }
 
-/// What SQLite finds.
+/// Reports the problems that SQLite finds.
 fn integrity(conn: &Connection, place: &str, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
     let mut statement = conn.prepare(INTEGRITY)?;
     let mut rows = statement.query(())?;
@@ -93,30 +93,30 @@ fn integrity(conn: &Connection, place: &str, tell: &mut Tell<'_>) -> rusqlite::R
     Ok(())
 }
 
-/// Whether tables, indexes and triggers are those of the version that the database says it has.
+/// Compares tables, indexes and triggers with those of the version that the database says it has.
 fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
     let (expected, mut found) = (migrate::schema(&migrate::example(version)?)?, migrate::schema(messages)?);
     for (name, sql) in expected {
         match found.remove(&name) {
-            None => tell(Event::Problem(format!("database: there is no {name}"))),
+            None => tell(Event::Problem(format!("database: the {name} is missing"))),
             Some(other) if adds_columns(&sql, &other) => {
                 tell(Event::Remark(format!(
-                    "database: the {name} has columns that are not of Lyftr's making"
+                    "database: the {name} has columns that are not part of Lyftr's schema"
                 )));
             }
             Some(other) if other != sql => {
-                tell(Event::Problem(format!("database: the {name} is not as Lyftr makes it")));
+                tell(Event::Problem(format!("database: the {name} differs from Lyftr's schema")));
             }
             Some(_) => {}
         }
     }
     for name in found.keys() {
-        tell(Event::Remark(format!("database: the {name} is not of Lyftr's making")));
+        tell(Event::Remark(format!("database: the {name} is not part of Lyftr's schema")));
     }
     Ok(())
 }
 
-/// Whether the one table is made of the other by `ALTER TABLE … ADD COLUMN`, which puts the column behind the last one.
+/// Whether `ALTER TABLE … ADD COLUMN`, which puts the column behind the last one, makes `found` out of `expected`.
 fn adds_columns(expected: &str, found: &str) -> bool {
     let heads_and_tails = expected.char_indices().filter_map(|(end, _)| expected.split_at_checked(end));
     let mut added = heads_and_tails.filter_map(|(head, tail)| found.strip_prefix(head)?.strip_suffix(tail));
@@ -142,13 +142,13 @@ fn read_messages(
     }
     if unreadable > 0 {
         tell(Event::Problem(format!(
-            "database: {unreadable} messages have an id, number or time that none can have"
+            "database: {unreadable} messages have an invalid id, phone number or timestamp"
         )));
     }
     Ok(())
 }
 
-/// Adds what one message gives.
+/// Adds the entries of one message.
 fn expect(
     row: &Row<'_>,
     seq: i64,

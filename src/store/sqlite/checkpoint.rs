@@ -91,18 +91,18 @@ pub(super) struct Worker {
 
 /// The checkpoint thread. Dropping it waits for the step under way.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct CheckpointThread {
     stop: Arc<AtomicBool>,
     ask: SyncSender<()>,
-    thread: Option<JoinHandle<()>>,
+    handle: Option<JoinHandle<()>>,
 }
 
-impl Drop for Thread {
+impl Drop for CheckpointThread {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         // If the channel is full, the thread wakes without this.
         let _wakes_in_any_case = self.ask.try_send(());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self.handle.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the checkpoint thread panicked");
         }
     }
@@ -118,12 +118,16 @@ impl Worker {
     }
 
     /// Starts the thread. While no step is asked for, it calls `look` every `pause`.
-    pub(super) fn start(self, pause: Duration, look: impl Fn() + Send + 'static) -> std::io::Result<Thread> {
+    pub(super) fn start(
+        self,
+        pause: Duration,
+        look: impl Fn() + Send + 'static,
+    ) -> std::io::Result<CheckpointThread> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ask, stopped) = (self.ask.clone(), Arc::clone(&stop));
         let run = move || self.run(&stopped, pause, look);
-        let thread = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
-        Ok(Thread { stop, ask, thread: Some(thread) })
+        let handle = std::thread::Builder::new().name("lyftr-checkpoint".into()).spawn(run)?;
+        Ok(CheckpointThread { stop, ask, handle: Some(handle) })
     }
 
     fn run(&self, stop: &AtomicBool, pause: Duration, look: impl Fn()) {

@@ -45,7 +45,7 @@ pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     // On macOS fsync alone leaves data in the drive's cache. Elsewhere these two do nothing.
     conn.pragma_update(None, "fullfsync", true)?;
     conn.pragma_update(None, "checkpoint_fullfsync", true)?;
-    // The writer runs the checkpoints itself, after it has acknowledged the batch.
+    // The writer and the checkpoint thread decide when a checkpoint is due.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }

@@ -117,7 +117,7 @@ impl Writer {
 
     /// [`Store::insert`](crate::store::Store::insert): one transaction, synced. A checkpoint that is due comes before it.
     pub(super) fn insert(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
-        // More messages than one have gathered while the batch before was stored.
+        // A batch of one message shows that none gathered while the batch before was stored.
         self.checkpoint(batch.len() <= 1);
         let result = self.store(batch);
         self.last_batch = Instant::now();

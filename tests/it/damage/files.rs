@@ -344,7 +344,7 @@ fn a_link_that_leads_nowhere_is_said_to() {
     process.client().store(&message("m"));
     drop(process);
     symlink("loop", folder.path().join("loop")).unwrap();
-    assert_refused_by_all(&folder.path().join("loop"), "cannot look at", as_it_is);
+    assert_refused_by_all(&folder.path().join("loop"), "cannot access", as_it_is);
 }
 
 /// Also to another disk.

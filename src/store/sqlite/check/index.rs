@@ -1,4 +1,4 @@
-//! Whether the index holds what the messages give.
+//! Compares the index with the messages.
 
 use std::path::Path;
 
@@ -38,11 +38,11 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// The index of the database at `path`, or what there is to tell in its place.
+    /// Opens the index of the database at `path`. The error is the report to make instead.
     pub(super) fn open(path: &Path) -> Result<Self, Event> {
         let path = beside(path, "-index");
         if !path.exists() {
-            return Err(Event::Remark("index: there is none; a start of the service makes it".to_owned()));
+            return Err(Event::Remark("index: missing; a start of the service creates it".to_owned()));
         }
         let open = || {
             let conn = connection::reader(&path, CACHE_KIB)?;
@@ -54,12 +54,12 @@ impl Index {
         match open() {
             Ok((conn, Some(state))) => Ok(Self { conn, state }),
             Ok((_, None)) => {
-                let remark = "index: it is of another version; the service makes it anew";
+                let remark = "index: it has another version; the service rebuilds it";
                 Err(Event::Remark(remark.to_owned()))
             }
             Err(error) => {
                 let why = connection::explain(error);
-                Err(Event::Problem(format!("index: {why}; a start of the service makes it anew")))
+                Err(Event::Problem(format!("index: {why}; a start of the service rebuilds it")))
             }
         }
     }
@@ -68,19 +68,19 @@ impl Index {
     pub(super) fn of_these(self, messages: &Connection, tell: &mut Tell<'_>) -> Option<Self> {
         let is =
             |edition, latest| edition == self.state.edition && self.upto().0.max(self.upto().1) <= latest;
-        // Whoever cannot read these has been told so.
+        // If the messages cannot be read, that has been reported.
         match (kept::edition(messages), kept::latest(messages)) {
             (Ok(edition), Ok(latest)) if is(edition, latest) => Some(self),
             _ => {
                 let remark =
-                    "index: it was made from other messages, and is not compared; the service makes it anew";
+                    "index: it was derived from other messages, and is not compared; the service rebuilds it";
                 tell(Event::Remark(remark.to_owned()));
                 None
             }
         }
     }
 
-    /// How far its numbers and its texts have come.
+    /// The watermarks of the party index and the search index.
     pub(super) fn upto(&self) -> (i64, i64) {
         (self.state.numbers_upto, self.state.texts_upto)
     }
