@@ -118,7 +118,9 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Clap repeats an argument that it does not expect, which may be a URL with a password.
-            if let Some(expected) = misplaced(&error.render().to_string(), std::env::args().skip(1)) {
+            let arguments =
+                std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+            if let Some(expected) = misplaced(&error.render().to_string(), arguments) {
                 say(expected);
                 return ExitCode::from(2);
             }

@@ -11,7 +11,7 @@ use crate::config::Environment;
 /// Stands for a value in an error.
 const ELIDED: &str = "…";
 /// The tip for every unknown argument.
-const SECRETS: &str = "what was given is not repeated here, in case it is a secret; secrets come from the environment \
+const SECRETS: &str = "the argument is not repeated here, since it may be a secret; secrets come from the environment \
                        only, as WEBHOOK_SECRET or WEBHOOK_SECRET_FILE, for example";
 
 /// Parses the command line of this process.

@@ -64,7 +64,7 @@ pub(super) struct Connection {
     phase: AtomicU8,
     /// The tick at which the phase began.
     since: AtomicU64,
-    /// The tick since which the client takes none of the bytes that are written, plus one; 0 while it takes them.
+    /// The tick since which the client takes no written bytes, plus one; 0 while it takes them.
     blocked: AtomicU64,
     /// Whether the client has sent at least one byte.
     heard: AtomicBool,

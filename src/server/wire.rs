@@ -173,7 +173,7 @@ impl AsyncWrite for Wire {
 fn is_for_hyper(bytes: &[u8], seen: usize) -> bool {
     // Blank lines may come before a header.
     let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return false };
-    // A line's end may be in what was seen.
+    // The end of a line may lie within the seen bytes.
     let new = bytes.get(begin.max(seen.saturating_sub(2))..).unwrap_or_default();
     new.windows(2).any(|window| window == b"\n\n")
         || new.windows(3).any(|window| window == b"\n\r\n")
