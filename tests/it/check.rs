@@ -98,7 +98,7 @@ fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
     assert_eq!(made.code(), Some(0), "{}", made.stderr);
     let done = check(&sqlite_url(&backup));
     assert_eq!(done.code(), Some(0), "{}", done.stdout);
-    assert!(done.stdout.starts_with("index: there is none"), "{}", done.stdout);
+    assert!(done.stdout.starts_with("index: missing"), "{}", done.stdout);
     let beside = ["-wal", "-shm", "-journal", "-index", "-lock"];
     assert!(!beside.iter().any(|ending| folder.path().join(format!("backup.db{ending}")).exists()));
 }
@@ -125,7 +125,7 @@ fn a_row_that_was_changed_behind_the_index_is_found() {
     assert_found(
         &sqlite_url(&path),
         &[
-            "index: entries of by_number: 9000, as expected, but others",
+            "index: entries of by_number: 9000, as expected, but not those",
             "index: groups of three characters in by_text: ",
         ],
     );

@@ -83,7 +83,7 @@ fn a_database_of_the_first_release_can_be_checked_and_backed_up() {
     add(&database, 40..41, "2::bigint << 16");
     let told = check();
     assert!(
-        told.iter().any(|event| matches!(event, Event::Problem(told) if told.contains("given twice"))),
+        told.iter().any(|event| matches!(event, Event::Problem(told) if told.contains("occur twice"))),
         "{told:?}"
     );
     session.run("ALTER SEQUENCE message_batch RESTART");
