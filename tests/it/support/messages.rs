@@ -74,7 +74,7 @@ pub(crate) enum Fate {
 /// The fates of the messages of a batch.
 pub(crate) fn fates(outcomes: Vec<Outcome>) -> Vec<Fate> {
     let fate = |outcome| match outcome {
-        Outcome::Created { .. } => Fate::Created,
+        Outcome::Created => Fate::Created,
         Outcome::Duplicate => Fate::Duplicate,
         Outcome::Conflict => Fate::Conflict,
     };

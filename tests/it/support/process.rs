@@ -231,7 +231,11 @@ impl Process {
     ) -> T {
         let sender = |sender, goes_on: &dyn Fn() -> bool| {
             let mut client = self.client();
-            (0..).take_while(|_| goes_on()).for_each(|n| send(&mut client, sender, n));
+            let mut n = 0;
+            while goes_on() {
+                send(&mut client, sender, n);
+                n += 1;
+            }
         };
         while_sending(senders, sender, work)
     }
