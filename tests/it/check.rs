@@ -131,7 +131,7 @@ fn a_row_that_was_changed_behind_the_index_is_found() {
     );
 }
 
-/// What a hand changes openly makes the index void, which is no damage.
+/// A manual change makes the index void, which is no damage.
 #[test]
 fn an_index_that_is_void_or_missing_is_no_problem() {
     let (_folder, path) = filled();

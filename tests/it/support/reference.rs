@@ -53,13 +53,15 @@ impl Wanted {
     }
 
     pub(crate) fn matches(&self, message: &Message) -> bool {
-        let ts = instant(&message.ts.to_string());
-        let holds =
-            |search: &String| message.text.as_deref().is_some_and(|text| fold(text).contains(&fold(search)));
+        let ts = || instant(&message.ts.to_string());
+        let holds = |search: &String| {
+            let (text, search) = (message.text.as_deref().map(fold), fold(search));
+            text.is_some_and(|text| text.contains(&search))
+        };
         self.from.as_ref().is_none_or(|from| message.from.as_str() == from)
             && self.to.as_ref().is_none_or(|to| message.to.as_str() == to)
-            && self.since.as_ref().is_none_or(|since| ts >= instant(since))
-            && self.until.as_ref().is_none_or(|until| ts < instant(until))
+            && self.since.as_ref().is_none_or(|since| ts() >= instant(since))
+            && self.until.as_ref().is_none_or(|until| ts() < instant(until))
             && self.search.as_ref().is_none_or(holds)
     }
 }
