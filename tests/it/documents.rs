@@ -346,7 +346,7 @@ fn markdown_files() -> Vec<PathBuf> {
                 if !name.starts_with('.') && !name.starts_with("target") && name != "node_modules" {
                     folders.push(path);
                 }
-            } else if name.ends_with(".md") {
+            } else if path.extension().is_some_and(|extension| extension == "md") {
                 files.push(path);
             }
         }
