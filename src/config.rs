@@ -1,5 +1,5 @@
 //! Settings: [`Args`] as given on the command line and in the environment, [`Config`] as checked. The only module that
-//! reads the environment.
+//! reads the environment, but for the options of `copy` and `healthcheck`, which clap reads.
 
 use std::ffi::OsString;
 use std::fmt;

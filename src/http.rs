@@ -58,7 +58,7 @@ pub struct Settings {
     pub read_token: Option<Secret>,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
-    /// Maximum queue length, in messages, for the metrics.
+    /// Maximum queue length, in messages.
     pub queue_max: usize,
 }
 

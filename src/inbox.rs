@@ -19,7 +19,7 @@ use crate::telemetry::chain;
 
 /// Maximum number of messages in one transaction.
 pub const BATCH_MAX: usize = 512;
-/// Longest time that a message waits for its batch. After that its sender is asked to retry.
+/// Longest time that a request waits for the outcome of its message. After that its sender is asked to retry.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Accepts messages. Dropping it stops the writer threads once all queued messages are stored.
@@ -29,7 +29,7 @@ pub struct Inbox {
     writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The reason why a message was not acknowledged. It may be stored all the same if its batch was under way; the
+/// The reason why a message was not acknowledged. It may be stored all the same if it was queued; the
 /// sender's retry then finds a duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -63,7 +63,7 @@ impl Inbox {
         Ok(Self { queue, writers: Mutex::new(writers) })
     }
 
-    /// Stores a message, and returns its outcome. Once this has been polled, the message is stored whether or not the
+    /// Stores a message, and returns its outcome. Once this has been polled, the message stays queued whether or not the
     /// caller still waits.
     ///
     /// # Errors

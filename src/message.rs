@@ -132,7 +132,7 @@ pub fn check_text(value: &str) -> Result<(), RuleViolation> {
     Ok(())
 }
 
-/// Whether `value` has more than `max` characters; bytes are counted only where characters must be.
+/// Whether `value` has more than `max` characters; characters are counted only if the bytes exceed `max`.
 pub(crate) fn longer_than(value: &str, max: usize) -> bool {
     value.len() > max && value.chars().nth(max).is_some()
 }

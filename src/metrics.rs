@@ -1,6 +1,6 @@
 //! The metrics, typed, one [`Metrics`] for each running service, and the page that Prometheus reads.
 //!
-//! Labels come from closed sets, so that no request can add a series. docs/operations.md explains each metric, and a test
+//! Labels come from closed sets, so that no request can add a series. docs/operations/watch.md explains each metric, and a test
 //! compares it with the page.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,7 +31,7 @@ pub struct Metrics {
     keys: Vec<KeyUse>,
     /// Time from the complete header of a request to its response, over all requests, in milliseconds.
     pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
-    /// Time from the start of the transaction of a batch until it is synced.
+    /// Duration of `Store::insert` for a batch: a due checkpoint, the transaction and its sync.
     pub commit_seconds: Histogram<{ COMMIT_SECONDS.len() }>,
     /// Messages in a batch.
     pub batch_messages: Histogram<{ BATCH.len() }>,

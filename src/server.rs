@@ -71,9 +71,9 @@ const HEADER_BUFFER_BYTES: usize = 32 << 10;
 /// How long connections that seem idle are still read after the stop, for requests that have arrived.
 const ARRIVED: Duration = Duration::from_millis(200);
 /// Connections that wait already are still accepted after the stop, until none has come for this time.
-const LAST_ACCEPT: Duration = Duration::from_millis(20);
+const LAST_ACCEPT_WAIT: Duration = Duration::from_millis(20);
 /// How long connections are accepted after the stop at most.
-const LAST_ACCEPTS: Duration = Duration::from_millis(300);
+const LAST_ACCEPTS_MAX: Duration = Duration::from_millis(300);
 /// Pause after the operating system refused a connection, mostly because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -90,8 +90,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
     fn refuse(&self, status: StatusCode) -> Response<String>;
 }
 
-/// Serves connections until `stop` is done, then accepts no more, answers every request that had arrived, and
-/// returns when all connections are closed, or after the drain timeout.
+/// Serves connections until `stop` is done, then accepts only those that wait already, answers every request that had
+/// arrived, and returns when all connections are closed, or after the drain timeout.
 pub async fn serve<H: Handler>(
     listener: Listener,
     handler: H,
@@ -114,8 +114,9 @@ pub async fn serve<H: Handler>(
         () = stop => {}
     }
     // The operating system may have accepted connections whose requests we have not seen.
-    let end = Instant::now() + LAST_ACCEPTS;
-    while timeout_at(end.min(Instant::now() + LAST_ACCEPT), server.accept_one(&listener)).await.is_ok() {}
+    let end = Instant::now() + LAST_ACCEPTS_MAX;
+    while timeout_at(end.min(Instant::now() + LAST_ACCEPT_WAIT), server.accept_one(&listener)).await.is_ok() {
+    }
     drop(listener);
     server.drain().await;
     ticker.abort();

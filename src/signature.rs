@@ -1,6 +1,6 @@
 //! Signatures of deliveries: HMAC-SHA256 (RFC 2104) over the raw bytes of the body, before anything parses them.
 //!
-//! Pure: no I/O, no clock. This is the only place that compares secrets, in constant time.
+//! Pure: no I/O, no clock. What a request brings is compared with secrets here alone, in constant time.
 
 use std::fmt;
 

@@ -26,7 +26,7 @@ pub use url::{BadUrl, Url};
 /// A place that keeps messages for ever, each `message_id` once.
 ///
 /// The methods block, except [`backlog`](Store::backlog): call [`insert`](Store::insert) from the inbox's writer
-/// threads, and the others from a thread that may wait. A store does its upkeep on threads of its own or within `insert`.
+/// threads, and the others from a thread that may wait. A store does its upkeep on threads of its own or within `insert` and `ready`.
 /// `tests/it/store_contract.rs` tests for each engine that the following holds:
 ///
 /// - When `insert` returns `Ok`, the whole batch is on stable storage and every later read finds it. When it
@@ -35,7 +35,7 @@ pub use url::{BadUrl, Url};
 /// - The first message of a `message_id` wins, also within a batch; a stored message never changes.
 /// - A read sees a batch whole or not at all, and each result comes from one snapshot.
 /// - `list` has a total order: instant, then `message_id` by its bytes. `stats` and `list` agree.
-/// - Every method returns within a bounded time, and a store recovers by itself once the cause of a failure is gone.
+/// - Every method but [`space`](Store::space) returns within a bounded time, and a store recovers by itself once the cause of a failure is gone.
 pub trait Store: fmt::Debug + Send + Sync {
     /// Stores those messages of `batch` whose id is new, all or nothing. Returns the outcome of each message, in order.
     ///
@@ -177,12 +177,12 @@ impl Error {
 /// A cause of any type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// The settings that both engines have.
+/// The settings of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Maximum number of connections to a database server.
+    /// Maximum number of connections to a database server; SQLite has none.
     pub connections: usize,
-    /// Longest time that the database may take for one query or one batch.
+    /// Longest time that the database may take for one query and, with PostgreSQL, one batch.
     pub timeout: Duration,
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn live() -> Response<Body> {
     error::json(StatusCode::OK, &Health { status: "ok", detail: None })
 }
 
-/// `GET /health/ready`: each check reads a row and writes a page. A secret is always set, since the service does not start
+/// `GET /health/ready`: each check reads a row and writes durably. A secret is always set, since the service does not start
 /// without one.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     if app.draining.load(Relaxed) {

@@ -67,7 +67,7 @@ impl Metrics {
     }
 
     fn write_store(&self, page: &mut Page, gauges: &Gauges) {
-        let help = "Seconds from the start of the transaction of a batch until it was synced.";
+        let help = "Seconds that the store took for a batch, until it was synced.";
         page.histogram("store_commit_seconds", help, &self.commit_seconds);
         let help = "Messages in a batch, which is one transaction.";
         page.histogram("store_batch_messages", help, &self.batch_messages);

@@ -147,7 +147,7 @@ pub struct Registry {
 
 type Connections = LinkedHashMap<u64, Arc<Connection>>;
 
-/// Each connection is in exactly one of the first five lists.
+/// Each connection is in one of the first five lists, until it is evicted or its task ends.
 #[derive(Debug, Default)]
 struct Open {
     header: Connections,

@@ -1,6 +1,6 @@
 //! The bytes of a connection on their way to and from hyper.
 //!
-//! Hyper has no hook for the four things that happen here. The first header is awaited without hyper. The phase of the
+//! Hyper has no hook for what happens here. The first header is awaited without hyper. The phase of the
 //! connection is recorded. Hyper's own empty response to an unreadable header is replaced by one in our form. A header with
 //! both a `Content-Length` and a `Transfer-Encoding` is noticed, while hyper shows the latter only.
 

@@ -1,4 +1,4 @@
-//! Messages in a SQLite file: one connection writes, a few read, and each result comes from one snapshot.
+//! Messages in a SQLite file: one connection adds messages, a few read, and each result comes from one snapshot.
 //!
 //! Neither does the writer block readers nor do readers block it: the database is in WAL mode.
 

@@ -1,4 +1,4 @@
-//! The one connection that writes: batches, checkpoints, and recovery after a failure.
+//! The one connection that adds messages: batches, checkpoints, and recovery after a failure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,7 @@ const IS_SAME: &str = "\
     FROM message WHERE message_id = ?1";
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
 
-/// Owns the write connection. After a failure it has none, and opens another one for the next batch.
+/// Owns the write connection. After a failure other than a lock it has none, and opens another one for the next batch.
 #[derive(Debug)]
 pub(super) struct Writer {
     location: Location,
@@ -55,7 +55,7 @@ pub(super) struct Writer {
     wal_bytes: Arc<AtomicU64>,
     /// The state of the indexer, which is told of each batch.
     shared: Arc<Shared>,
-    /// The log size of the next checkpoint; grows while a reader holds checkpoints up.
+    /// No checkpoint is due below this size of the log after one that a reader kept incomplete.
     checkpoint_at: u64,
     /// The log size from which a checkpoint waits for readers again, after it waited in vain.
     wait_at: u64,
