@@ -25,6 +25,8 @@ const LINGER_AT_STOP: Duration = Duration::from_millis(200);
 /// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Its task has not read from it yet: the first header may have arrived.
+    Accepted,
     /// A header is arriving, or the first one is awaited.
     Header,
     /// A request is being served.
@@ -38,19 +40,21 @@ pub(super) enum Phase {
 impl Phase {
     fn from_code(code: u8) -> Self {
         match code {
-            0 => Self::Header,
-            1 => Self::Serving,
-            2 => Self::Idle,
+            0 => Self::Accepted,
+            1 => Self::Header,
+            2 => Self::Serving,
+            3 => Self::Idle,
             _ => Self::Lingering,
         }
     }
 
     fn code(self) -> u8 {
         match self {
-            Self::Header => 0,
-            Self::Serving => 1,
-            Self::Idle => 2,
-            Self::Lingering => 3,
+            Self::Accepted => 0,
+            Self::Header => 1,
+            Self::Serving => 2,
+            Self::Idle => 3,
+            Self::Lingering => 4,
         }
     }
 }
@@ -93,6 +97,14 @@ impl Connection {
         self.heard.store(true, Relaxed);
         if self.phase() == Phase::Idle {
             self.enter(Phase::Header);
+        }
+    }
+
+    /// Records that the client has sent nothing that is not read: from now on the connection may be evicted.
+    pub(super) fn await_client(&self) {
+        if self.phase() == Phase::Accepted {
+            self.enter(Phase::Header);
+            self.registry.changed.notify_one();
         }
     }
 
@@ -141,15 +153,16 @@ pub struct Registry {
     open: Mutex<Open>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    /// Wakes the tasks that wait for room, or for the registry to be empty.
-    removed: Notify,
+    /// Wakes the task that waits for room, or for the registry to be empty.
+    changed: Notify,
 }
 
 type Connections = LinkedHashMap<u64, Arc<Connection>>;
 
-/// Each connection is in one of the first five lists, until it is evicted or its task ends.
+/// Each connection is in one of the first six lists, until it is evicted or its task ends.
 #[derive(Debug, Default)]
 struct Open {
+    accepted: Connections,
     header: Connections,
     serving: Connections,
     idle: Connections,
@@ -164,6 +177,7 @@ struct Open {
 impl Open {
     fn in_phase(&mut self, phase: Phase) -> &mut Connections {
         match phase {
+            Phase::Accepted => &mut self.accepted,
             Phase::Header => &mut self.header,
             Phase::Serving => &mut self.serving,
             Phase::Idle => &mut self.idle,
@@ -172,7 +186,7 @@ impl Open {
     }
 
     fn len(&self) -> usize {
-        [&self.header, &self.serving, &self.idle, &self.lingering, &self.aborted]
+        [&self.accepted, &self.header, &self.serving, &self.idle, &self.lingering, &self.aborted]
             .map(LinkedHashMap::len)
             .iter()
             .sum()
@@ -205,7 +219,7 @@ impl Drop for Guard {
         if !self.connection.aborted.load(Relaxed) {
             registry.metrics.connection_closed(CloseReason::Finished);
         }
-        registry.removed.notify_waiters();
+        registry.changed.notify_one();
     }
 }
 
@@ -217,7 +231,7 @@ impl Registry {
             open: Mutex::default(),
             limits,
             metrics,
-            removed: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -250,14 +264,14 @@ impl Registry {
         let connection = Arc::new(Connection {
             id: open.last_id,
             registry: Arc::clone(self),
-            phase: AtomicU8::new(Phase::Header.code()),
+            phase: AtomicU8::new(Phase::Accepted.code()),
             since: AtomicU64::new(self.now()),
             blocked: AtomicU64::new(0),
             heard: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             end: Notify::new(),
         });
-        open.header.insert(connection.id, Arc::clone(&connection));
+        open.accepted.insert(connection.id, Arc::clone(&connection));
         drop(open);
         self.metrics.connections.increment();
         Some(Guard { connection })
@@ -273,6 +287,7 @@ impl Registry {
             self.limits.linger_timeout.min(if stopping { LINGER_AT_STOP } else { Duration::MAX });
         let mut open = self.lock();
         for (phase, limit, reason) in [
+            (Phase::Accepted, self.limits.header_timeout, CloseReason::HeaderTimeout),
             (Phase::Header, self.limits.header_timeout, CloseReason::HeaderTimeout),
             (Phase::Idle, self.limits.idle_timeout, CloseReason::IdleTimeout),
             (Phase::Lingering, linger_timeout, CloseReason::LingerTimeout),
@@ -289,7 +304,8 @@ impl Registry {
             self.abort(&mut open, &late, CloseReason::WriteTimeout);
         }
         if stopping {
-            let waiting = open.header.values().chain(open.idle.values()).filter(|c| c.is_waiting());
+            let waiting = open.accepted.values().chain(open.header.values()).chain(open.idle.values());
+            let waiting = waiting.filter(|connection| connection.is_waiting());
             waiting.for_each(|connection| connection.end.notify_one());
         }
     }
@@ -297,7 +313,7 @@ impl Registry {
     /// Aborts every connection, because the time to stop is over.
     pub(super) fn abort_all(&self) {
         let mut open = self.lock();
-        for phase in [Phase::Header, Phase::Serving, Phase::Idle, Phase::Lingering] {
+        for phase in [Phase::Accepted, Phase::Header, Phase::Serving, Phase::Idle, Phase::Lingering] {
             while let Some(connection) = open.in_phase(phase).front().map(|(_, c)| Arc::clone(c)) {
                 self.abort(&mut open, &connection, CloseReason::DrainTimeout);
             }
@@ -314,7 +330,7 @@ impl Registry {
     /// Waits until a connection is removed; may return earlier.
     pub(super) async fn removal(&self) {
         // A removal between the caller's look at the registry and this wait is noticed a tick later.
-        drop(tokio::time::timeout(TICK, self.removed.notified()).await);
+        drop(tokio::time::timeout(TICK, self.changed.notified()).await);
     }
 
     fn now(&self) -> u64 {
@@ -336,14 +352,21 @@ mod tests {
         (0..guards.len()).filter(|n| aborted(&guards[*n])).collect()
     }
 
+    /// A connection that has sent nothing yet.
+    fn register(registry: &Arc<Registry>) -> Option<Guard> {
+        let guard = registry.register()?;
+        guard.connection.await_client();
+        Some(guard)
+    }
+
     #[test]
     fn in_one_tick_a_full_registry_evicts_the_first_connection_without_a_header() {
         let registry = Registry::new(Limits { max_connections: 50, ..Limits::default() }, Arc::default());
-        let mut guards: Vec<Guard> = (0..50).map(|_| registry.register().unwrap()).collect();
+        let mut guards: Vec<Guard> = (0..50).map(|_| register(&registry).unwrap()).collect();
         guards[0].connection.enter(Phase::Idle);
         guards[1].connection.enter(Phase::Serving);
         for count in 1..=40 {
-            guards.push(registry.register().unwrap());
+            guards.push(register(&registry).unwrap());
             assert_eq!(aborted(&guards), (2..2 + count).collect::<Vec<_>>());
         }
         assert_eq!(registry.len(), 50);
@@ -352,7 +375,7 @@ mod tests {
     #[test]
     fn across_ticks_a_full_registry_evicts_the_connection_that_waits_longest() {
         let registry = Registry::new(Limits { max_connections: 4, ..Limits::default() }, Arc::default());
-        let mut guards: Vec<Guard> = (0..4).map(|_| registry.register().unwrap()).collect();
+        let mut guards: Vec<Guard> = (0..4).map(|_| register(&registry).unwrap()).collect();
         guards[1].connection.enter(Phase::Idle);
         registry.tick(false);
         guards[0].connection.enter(Phase::Serving);
@@ -360,7 +383,7 @@ mod tests {
         guards[2].connection.enter(Phase::Lingering);
         // 3 waits for its header and 1 for its next request since before the tick, 0 and 2 since after it.
         for evicted in [3, 1] {
-            guards.push(registry.register().unwrap());
+            guards.push(register(&registry).unwrap());
             assert!(guards[evicted].connection.aborted.load(Relaxed), "{evicted}: {:?}", aborted(&guards));
         }
         assert_eq!(aborted(&guards), [1, 3]);
@@ -376,6 +399,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_whose_first_bytes_were_not_read_yet_is_not_evicted() {
+        let registry = Registry::new(Limits { max_connections: 2, ..Limits::default() }, Arc::default());
+        let accepted = registry.register().unwrap();
+        let _waiting = register(&registry).unwrap();
+        let _other = register(&registry).unwrap();
+        assert!(!accepted.connection.aborted.load(Relaxed));
+        accepted.connection.await_client();
+        let _third = registry.register().unwrap();
+        let _fourth = registry.register().unwrap();
+        assert!(registry.register().is_none(), "the third and the fourth were not read from yet");
+        assert!(accepted.connection.aborted.load(Relaxed));
+    }
+
+    #[test]
     fn each_limit_ends_what_passed_it_once_and_only_that() {
         let second = Duration::from_secs(1);
         let limits = Limits {
@@ -387,7 +424,7 @@ mod tests {
         };
         let metrics = Arc::<Metrics>::default();
         let registry = Registry::new(limits, Arc::clone(&metrics));
-        let guards: Vec<Guard> = (0..6).map(|_| registry.register().unwrap()).collect();
+        let guards: Vec<Guard> = (0..6).map(|_| register(&registry).unwrap()).collect();
         guards[1].connection.enter(Phase::Idle);
         guards[2].connection.enter(Phase::Lingering);
         guards[3].connection.enter(Phase::Serving);

@@ -72,7 +72,11 @@ impl Wire {
         // Hyper refuses a longer header.
         while self.first.len() < HEADER_BUFFER_BYTES {
             let mut buf = ReadBuf::new(&mut room);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+            if read.is_pending() {
+                self.connection.await_client();
+            }
+            ready!(read)?;
             if buf.filled().is_empty() {
                 break;
             }

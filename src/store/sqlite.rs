@@ -129,7 +129,7 @@ impl Sqlite {
         let place = Location::to_write(path)?;
         let path = place.path();
         let unusable = |source| unusable(path, source);
-        let Owned { conn, owner, unwritten } = Self::own(path, tuning)?;
+        let Owned { owner, conn, unwritten } = Self::own(path, tuning)?;
         let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
         let owner = Arc::new(owner);
@@ -171,7 +171,7 @@ impl Sqlite {
         let place = Location::to_write(path)?;
         let path = place.path();
         let unusable = |error: Error| unusable(path, error.into());
-        let Owned { conn, owner: _owner, unwritten } = Self::own(path, Tuning::default())?;
+        let Owned { owner: _owner, conn, unwritten } = Self::own(path, Tuning::default())?;
         if let Some(error) = unwritten {
             return Err(unusable(error));
         }
@@ -254,7 +254,7 @@ impl Store for Sqlite {
         self.with_writer(|writer| {
             let ready = writer.ready();
             // The check has written to the log, which would otherwise grow with each check while no message comes.
-            writer.checkpoint(true);
+            writer.checkpoint_if_idle();
             ready
         })
     }

@@ -13,6 +13,8 @@ use crate::store::Error;
 
 /// How long a statement waits for a lock that another process holds. The wait of a batch is in `writer.rs`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wait for readers when the log is to be emptied at the end. A log that stays is for the next start.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
 /// Size of the cache of prepared statements of a connection.
 const STATEMENTS_MAX: usize = 32;
 
@@ -28,6 +30,7 @@ pub(super) fn writer(path: &Path, cache_kib: u32, create: bool) -> rusqlite::Res
 
 /// Closes a connection that writes, and removes the write-ahead log unless another process has the database open.
 pub(super) fn close(conn: Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(CLOSE_PATIENCE)?;
     if let Checkpoint { complete: true, .. } = checkpoint::run(&conn, "TRUNCATE")? {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     }

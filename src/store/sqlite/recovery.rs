@@ -9,12 +9,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use super::checkpoint::{self, Checkpoint};
-use super::files::beside;
+use super::files::{Owner, beside};
 
 /// The log is written again in chunks of this size.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -24,25 +25,42 @@ const FRAME_HEADER_BYTES: u64 = 24;
 
 const PAGE_ANEW: &str = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
 
-/// The doubt whether all rows that can be read are on the disk: the number of failed syncs since the last recovery.
-#[derive(Debug, Default)]
-pub(super) struct Doubt(AtomicU64);
+/// The doubt whether all rows that can be read are on the disk.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    /// Failed syncs since the last recovery.
+    failed_syncs: AtomicU64,
+    owner: Arc<Owner>,
+}
 
 impl Doubt {
-    pub(super) fn exists(&self) -> bool {
-        self.0.load(Relaxed) > 0
+    /// No doubt yet.
+    pub(super) fn new(owner: Arc<Owner>) -> Self {
+        Self { failed_syncs: AtomicU64::new(0), owner }
     }
 
+    pub(super) fn exists(&self) -> bool {
+        self.failed_syncs.load(Relaxed) > 0
+    }
+
+    /// Raises the doubt, and records it for the next owner: if this process ends now, that one finds rows in the log, or
+    /// pages in the database, that may not be on the disk.
     pub(super) fn raise(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.failed_syncs.fetch_add(1, Relaxed);
+        self.owner.record(true);
+    }
+
+    /// Takes the record back, unless a doubt exists.
+    pub(super) fn record_recovery(&self) {
+        self.owner.record(self.exists());
     }
 
     /// Resolves the doubt by `rewrite`, if there is one; it remains if another sync fails meanwhile.
     pub(super) fn settle<E>(&self, rewrite: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
-        let found = self.0.load(Relaxed);
+        let found = self.failed_syncs.load(Relaxed);
         if found > 0 {
             rewrite()?;
-            let _raised_again = self.0.compare_exchange(found, 0, Relaxed, Relaxed);
+            let _raised_again = self.failed_syncs.compare_exchange(found, 0, Relaxed, Relaxed);
         }
         Ok(())
     }

@@ -61,9 +61,8 @@ pub(super) struct Writer {
     wait_at: u64,
     /// The thread that moves most of the log, so that little is left for a checkpoint.
     steps: Steps,
-    owner: Arc<Owner>,
     /// When the last batch ended.
-    last_batch: Instant,
+    last_batch: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -84,7 +83,7 @@ impl Writer {
         owner: Arc<Owner>,
     ) -> Result<(Self, Worker), Error> {
         let database = location.file()?;
-        let doubt = Arc::new(Doubt::default());
+        let doubt = Arc::new(Doubt::new(owner));
         let (worker, steps) = Worker::new(location.path(), database, page_bytes(&conn)?, Arc::clone(&doubt));
         let mut writer = Self {
             location: location.clone(),
@@ -98,8 +97,7 @@ impl Writer {
             checkpoint_at: 0,
             wait_at: 0,
             steps,
-            owner,
-            last_batch: Instant::now(),
+            last_batch: None,
         };
         if written {
             writer.adopt(conn)?;
@@ -120,7 +118,7 @@ impl Writer {
         // A batch of one message shows that none gathered while the batch before was stored.
         self.checkpoint(batch.len() <= 1);
         let result = self.store(batch);
-        self.last_batch = Instant::now();
+        self.last_batch = Some(Instant::now());
         result
     }
 
@@ -149,7 +147,7 @@ impl Writer {
 
     /// Has a small log begin anew if nothing is being stored.
     pub(super) fn checkpoint_if_idle(&mut self) {
-        if self.last_batch.elapsed() >= IDLE_AFTER {
+        if self.last_batch.is_none_or(|ended| ended.elapsed() >= IDLE_AFTER) {
             self.checkpoint(true);
         }
     }
@@ -185,9 +183,7 @@ impl Writer {
         });
         match moved {
             Ok(Checkpoint { complete: true, .. }) => {
-                (self.checkpoint_at, self.wait_at) = (0, 0);
-                self.wal_bytes.store(0, Ordering::Relaxed);
-                self.steps.begin_anew();
+                self.log_begins_anew();
             }
             Ok(_) => {
                 self.checkpoint_at = wal + self.tuning.wal_idle_bytes;
@@ -202,6 +198,13 @@ impl Writer {
                 tracing::warn!(error = chain(&error), "checkpoint failed");
             }
         }
+    }
+
+    /// Resets what is known of the log, after a checkpoint that moved all of it.
+    fn log_begins_anew(&mut self) {
+        (self.checkpoint_at, self.wait_at) = (0, 0);
+        self.wal_bytes.store(0, Ordering::Relaxed);
+        self.steps.begin_anew();
     }
 
     /// Empties the write-ahead log and closes the connection. After a failed sync the log stays as it is: it may hold pages
@@ -248,10 +251,7 @@ impl Writer {
 
     /// Notes the result of an attempt that began at `begin`.
     fn note(&mut self, error: Option<&rusqlite::Error>, begin: Instant) {
-        if error.is_some_and(|error| self.doubt.weigh(error)) {
-            // If this process is killed now, the next owner finds rows in the log that may not be on the disk.
-            self.owner.record(true);
-        }
+        let _raised = error.is_some_and(|error| self.doubt.weigh(error));
         if error.is_some_and(connection::is_locked) {
             self.locked_since.get_or_insert(begin);
         } else {
@@ -265,18 +265,20 @@ impl Writer {
         let conn = self.recover(patience);
         self.note(conn.as_ref().err(), begin);
         self.adopt(conn.map_err(explain)?)?;
-        self.owner.record(self.doubt.exists());
+        self.doubt.record_recovery();
         tracing::info!("the database was reopened after a failure");
         Ok(())
     }
 
-    fn recover(&self, patience: Duration) -> rusqlite::Result<Connection> {
+    fn recover(&mut self, patience: Duration) -> rusqlite::Result<Connection> {
         let conn = connection::writer(self.location.path(), self.tuning.writer_cache_kib, false)?;
         connection::make_durable(&conn)?;
         conn.busy_timeout(patience)?;
         self.doubt.settle(|| recovery::rewrite(&conn, self.location.path()))?;
         // On a full disk the log may have room, once it begins anew.
-        checkpoint::run(&conn, "PASSIVE")?;
+        if checkpoint::run(&conn, "PASSIVE")?.complete {
+            self.log_begins_anew();
+        }
         Ok(conn)
     }
 
