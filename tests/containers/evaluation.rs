@@ -26,7 +26,9 @@ fn what_is_not_ready_is_said_with_the_reason() {
     let output = stack.make("up", &[("WEBHOOK_SECRET", SECRET), ("LOG_LEVEL", "LOUD")]);
     assert!(!output.status.success());
     let said = text(&output);
-    assert!(said.contains("not ready") && said.contains("LOG_LEVEL") && said.contains("LOUD"), "{said}");
+    // The value is not repeated: a secret may stand there by mistake.
+    assert!(said.contains("not ready") && said.contains("LOG_LEVEL") && said.contains("DEBUG"), "{said}");
+    assert!(!said.contains("LOUD"), "{said}");
 }
 
 #[test]

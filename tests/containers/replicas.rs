@@ -68,7 +68,7 @@ fn nothing_is_lost_whatever_is_killed_paused_cut_off_or_restarted() {
     println!("{} acknowledged, {} not", load.acknowledged.load(Relaxed), load.unacknowledged());
     assert_kept(&load);
     let rows = stack.number("SELECT count(*) FROM message");
-    assert_eq!(stack.client().json("/stats")["total_messages"], rows, "the figures and the rows");
+    assert_eq!(stack.client().json("/stats")["total_messages"], rows, "the aggregates and the rows");
     assert_eq!(stack.number("SELECT count(DISTINCT message_id) FROM message"), rows);
     for replica in &replicas {
         assert_eq!(

@@ -416,7 +416,7 @@ fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     let database = Database::new();
     fill(&database.url());
     let taken = "DELETE FROM message WHERE message_id = (SELECT message_id FROM message WHERE text IS NOT NULL LIMIT 1)";
-    // Openly: the figures are void, which is no damage.
+    // Openly: the aggregates are void, which is no damage.
     database.query(taken, &[]);
     let void = "derived: void after a manual change or a restore of messages, and not compared; the service rebuilds it\n";
     assert_sound(&database.url(), &format!("{void}sound: 2999 messages\n"));

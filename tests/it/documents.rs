@@ -333,8 +333,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Markdown file of the repository.
-fn markdown_files() -> Vec<PathBuf> {
+/// Every file of the repository with this extension.
+fn files_with(extension: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![root().to_owned()];
     while let Some(folder) = folders.pop() {
@@ -346,7 +346,7 @@ fn markdown_files() -> Vec<PathBuf> {
                 if !name.starts_with('.') && !name.starts_with("target") && name != "node_modules" {
                     folders.push(path);
                 }
-            } else if path.extension().is_some_and(|ending| ending == "md") {
+            } else if path.extension().is_some_and(|found| found == extension) {
                 files.push(path);
             }
         }
@@ -390,7 +390,7 @@ fn links(text: &str) -> Vec<String> {
 fn every_link_between_the_documents_leads_somewhere() {
     let mut count = 0;
     let mut dead = Vec::new();
-    for file in markdown_files() {
+    for file in files_with("md") {
         let text = std::fs::read_to_string(&file).unwrap();
         for link in links(&text) {
             if link.contains("://") {
@@ -411,4 +411,28 @@ fn every_link_between_the_documents_leads_somewhere() {
     }
     assert!(count > 100, "{count} links");
     assert!(dead.is_empty(), "links that lead nowhere: {dead:#?}");
+}
+
+#[test]
+fn every_source_file_that_a_document_names_is_there() {
+    let sources = files_with("rs");
+    let (mut count, mut missing) = (0, Vec::new());
+    for file in files_with("md") {
+        // Decisions and runs tell of the code as it was.
+        if file.starts_with(root().join("docs/decisions")) || file.starts_with(root().join("docs/runs")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = prose(&text).collect::<Vec<_>>().join("\n");
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_source = |word: &&str| Path::new(word).extension().is_some_and(|found| found == "rs");
+        for name in quoted.filter(is_source).filter(|word| !word.contains(['*', ' ', '\n'])) {
+            count += 1;
+            if !sources.iter().any(|source| source.ends_with(name)) {
+                missing.push(format!("{}: {name}", file.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(count > 30, "{count} names");
+    assert!(missing.is_empty(), "files that are not there: {missing:#?}");
 }

@@ -199,7 +199,7 @@ fn a_manual_change_is_noticed_and_derived_data_is_deleted_in_portions() {
     };
     check();
     let made = "SELECT (messages = 19 AND senders = 1 AND NOT is_void)::integer::bigint FROM derived";
-    eventually("the figures are made anew", || {
+    eventually("the aggregates are rebuilt", || {
         check();
         (database.number(made) == 1).then_some(())
     });

@@ -53,28 +53,28 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
     }
     batch_sequence::check(session, tell)?;
     check_triggers(session, tell)?;
-    let figures = figures(session, tell)?;
-    if let Some(figures) = figures {
-        check_totals(session, figures, tell)?;
+    let aggregates = aggregates(session, tell)?;
+    if let Some(aggregates) = aggregates {
+        check_totals(session, aggregates, tell)?;
     }
-    check_messages(session, figures.map(|figures| figures.texts_upto), tell)
+    check_messages(session, aggregates.map(|aggregates| aggregates.texts_upto), tell)
 }
 
 /// The state of the derived data; `None` if it cannot be compared, which is reported.
-fn figures(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggregates>, PgError> {
+fn aggregates(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggregates>, PgError> {
     let rows = rows::count(&session.row(ROWS, &[])?, 0)?;
     compare("derived: rows", 1, rows, tell);
     if rows != 1 {
         return Ok(None);
     }
-    let figures = Aggregates::read(session)?;
-    if figures.is_void {
+    let aggregates = Aggregates::read(session)?;
+    if aggregates.is_void {
         let remark = "derived: void after a manual change or a restore of messages, and not compared; \
                       the service rebuilds it";
         tell(Event::Remark(remark.to_owned()));
         return Ok(None);
     }
-    Ok(Some(figures))
+    Ok(Some(aggregates))
 }
 
 /// Without its triggers the table does not notice a manual change.
@@ -88,8 +88,8 @@ fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgEr
     Ok(())
 }
 
-fn check_totals(session: &Session<'_>, figures: Aggregates, tell: &mut Tell<'_>) -> Result<(), PgError> {
-    tell(Event::Part("figures"));
+fn check_totals(session: &Session<'_>, aggregates: Aggregates, tell: &mut Tell<'_>) -> Result<(), PgError> {
+    tell(Event::Part("aggregates"));
     let row = session.row(DERIVED, &[])?;
     compare("derived: messages", rows::count(&row, 1)?, rows::count(&row, 0)?, tell);
     compare("derived: senders", rows::count(&row, 3)?, rows::count(&row, 2)?, tell);
@@ -101,7 +101,7 @@ fn check_totals(session: &Session<'_>, figures: Aggregates, tell: &mut Tell<'_>)
              FROM (SELECT {of_message} AS key, count(*) AS messages FROM message WHERE seq <= $1 GROUP BY 1) AS found
              FULL JOIN (SELECT {key} AS key, messages FROM {table}) AS kept USING (key)"
         );
-        let row = session.row(&sql, &[&figures.upto])?;
+        let row = session.row(&sql, &[&aggregates.upto])?;
         compare(&format!("{table}: messages in all"), rows::count(&row, 1)?, rows::count(&row, 2)?, tell);
         let wrong = format!("{table}: rows with a wrong number of messages");
         compare(&wrong, 0, rows::count(&row, 0)?, tell);

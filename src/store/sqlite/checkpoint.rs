@@ -59,7 +59,7 @@ pub(super) struct Steps {
 
 impl Steps {
     /// Asks for a step, unless one is asked for already.
-    pub(super) fn ask(&self) {
+    pub(super) fn request(&self) {
         if let Err(TrySendError::Disconnected(())) = self.ask.try_send(()) {
             tracing::error!("the checkpoint thread has ended");
         }

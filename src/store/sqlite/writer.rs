@@ -163,7 +163,7 @@ impl Writer {
         if wal >= due.max(self.checkpoint_at) && quick {
             self.finish_checkpoint(wal);
         } else if left >= self.tuning.wal_step_bytes {
-            self.steps.ask();
+            self.steps.request();
         }
     }
 

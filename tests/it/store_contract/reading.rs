@@ -225,7 +225,7 @@ pub(super) fn a_reader_never_sees_half_a_batch(place: &Place) {
             total = listing.total;
             assert_eq!((stats.total_messages % BATCH, listing.total % BATCH), (0, 0), "half a batch");
             let by_sender: u64 = stats.messages_per_sender.iter().map(|sender| sender.count).sum();
-            assert_eq!(by_sender, stats.total_messages, "the figures are of two snapshots");
+            assert_eq!(by_sender, stats.total_messages, "the aggregates are of two snapshots");
         }
     };
     std::thread::scope(|scope| {

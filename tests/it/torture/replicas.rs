@@ -48,7 +48,7 @@ fn messages_acknowledged_by_any_of_three_processes_are_stored_once() {
     assert_eq!(
         Client::new(addresses[0]).json("/stats")["total_messages"],
         database.number("SELECT count(*) FROM message"),
-        "the figures and the rows"
+        "the aggregates and the rows"
     );
     torture.end();
 }
