@@ -166,3 +166,50 @@ fn as_sqlite(error: &io::Error) -> rusqlite::Error {
     };
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the next owner of the database finds the record of a failed sync.
+    fn is_recorded(path: &Path) -> bool {
+        Owner::take(path).unwrap().found_unsynced
+    }
+
+    #[test]
+    fn a_doubt_outlives_its_process_until_it_is_resolved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let error = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+
+        // Whoever weighs the error: a batch, a checkpoint, or a step of one on another thread.
+        let doubt = Doubt::new(Arc::new(Owner::take(&path).unwrap()));
+        assert!(!doubt.weigh(&error(ffi::SQLITE_IOERR_WRITE)) && !doubt.weigh(&error(ffi::SQLITE_FULL)));
+        drop(doubt);
+        assert!(!is_recorded(&path));
+
+        let doubt = Doubt::new(Arc::new(Owner::take(&path).unwrap()));
+        assert!(doubt.weigh(&error(ffi::SQLITE_IOERR_FSYNC)) && doubt.exists());
+        drop(doubt);
+        assert!(is_recorded(&path), "the process ended before it recovered");
+        assert!(is_recorded(&path), "and so did the next one");
+
+        let doubt = Doubt::new(Arc::new(Owner::take(&path).unwrap()));
+        doubt.raise();
+        doubt.settle(|| Err("the disk is still failing")).unwrap_err();
+        doubt.record_recovery();
+        assert!(doubt.exists());
+        // Another sync fails while everything is written again.
+        let raised_again = || {
+            doubt.raise();
+            Ok::<_, ()>(())
+        };
+        doubt.settle(raised_again).unwrap();
+        assert!(doubt.exists());
+        doubt.settle(|| Ok::<_, ()>(())).unwrap();
+        doubt.record_recovery();
+        assert!(!doubt.exists());
+        drop(doubt);
+        assert!(!is_recorded(&path));
+    }
+}

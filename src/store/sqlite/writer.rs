@@ -251,7 +251,9 @@ impl Writer {
 
     /// Notes the result of an attempt that began at `begin`.
     fn note(&mut self, error: Option<&rusqlite::Error>, begin: Instant) {
-        let _raised = error.is_some_and(|error| self.doubt.weigh(error));
+        if let Some(error) = error {
+            self.doubt.weigh(error);
+        }
         if error.is_some_and(connection::is_locked) {
             self.locked_since.get_or_insert(begin);
         } else {
