@@ -36,18 +36,17 @@ fn total(store: &dyn Store) -> u64 {
     store.list(&Filter::default(), &Page::default()).unwrap().total
 }
 
+/// A message with this id fails its batch.
+const POISON: &str = "CREATE TRIGGER poison BEFORE INSERT ON message WHEN new.message_id = 'poison'
+    BEGIN SELECT raise(ABORT, 'poison'); END";
+
 #[test]
 fn a_batch_that_fails_in_the_middle_leaves_nothing() {
     let (_folder, path) = folder();
     let store = open(&path).unwrap();
     store.insert(&batch(&["before"])).unwrap();
     let other = Connection::open(&path).unwrap();
-    other
-        .execute_batch(
-            "CREATE TRIGGER poison BEFORE INSERT ON message WHEN new.message_id = 'poison'
-             BEGIN SELECT raise(ABORT, 'poison'); END",
-        )
-        .unwrap();
+    other.execute_batch(POISON).unwrap();
     for round in 0..3 {
         let failed = store.insert(&batch(&["a", "b", "poison", "c"]));
         assert!(matches!(failed, Err(Error::Unavailable { .. } | Error::Failed(_))), "{failed:?}");
@@ -105,6 +104,27 @@ fn the_space_is_that_of_all_files_and_of_the_disk_they_are_on() {
     assert_eq!(store.space().map(|space| space.used > 0), Some(true), "it stays after the end");
     drop(folder);
     assert_eq!(store.space(), None, "the folder is gone");
+}
+
+#[test]
+fn a_store_that_is_closed_beside_a_reader_leaves_its_log_for_the_next_start() {
+    let (_folder, path) = folder();
+    let store = open(&path).unwrap();
+    store.insert(&batch(&["a"])).unwrap();
+    let reader = Connection::open(&path).unwrap();
+    let count = || -> u64 { reader.query_row("SELECT count(*) FROM message", (), |row| row.get(0)).unwrap() };
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(), 1);
+    store.insert(&batch(&["b"])).unwrap();
+    store.close();
+    assert_eq!(count(), 1, "the snapshot stays as it is");
+    let log = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    assert!(log() > 0);
+    let next = open(&path).unwrap();
+    assert_eq!(total(next.as_ref()), 2);
+    reader.execute_batch("COMMIT").unwrap();
+    next.close();
+    assert_eq!((count(), log()), (2, 0));
 }
 
 #[test]
@@ -178,7 +198,9 @@ fn the_log_is_bounded_while_it_is_written() {
 #[test]
 fn readiness_checks_alone_do_not_make_the_log_grow() {
     let (_folder, path) = folder();
-    let store = Sqlite::open(&path, Tuning { wal_idle_bytes: 64 << 10, ..Tuning::default() }).unwrap();
+    // Nothing but the checks looks after the log.
+    let tuning = Tuning { wal_idle_bytes: 64 << 10, wal_pause: Duration::from_hours(1), ..Tuning::default() };
+    let store = Sqlite::open(&path, tuning).unwrap();
     for _ in 0..100 {
         store.ready().unwrap();
     }
@@ -213,6 +235,39 @@ fn a_log_that_has_grown_is_moved_beside_the_writer_also_when_nothing_waits() {
         (store.backlog().wal_bytes == 0).then_some(())
     });
     assert_eq!(total(&store), 51);
+}
+
+/// A reader has held up the log, so that the next checkpoint waits until the log is larger. After a failure the log begins
+/// anew, and that size counts no longer.
+#[test]
+fn a_log_that_began_anew_after_a_failure_is_bounded_as_any_other() {
+    let (_folder, path) = folder();
+    let tuning = Tuning {
+        wal_bytes: 64 << 10,
+        wal_idle_bytes: 4 << 20,
+        wal_step_bytes: 1 << 40,
+        wal_pause: Duration::from_hours(1),
+        ..Tuning::default()
+    };
+    let store = Sqlite::open(&path, tuning).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch(POISON).unwrap();
+    let insert = |n: usize| {
+        let ids: Vec<_> = (0..20).map(|m| format!("{n} {m}")).collect();
+        store.insert(&batch(&ids.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
+        store.backlog().wal_bytes
+    };
+    insert(0);
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    let mut numbers = 1..;
+    while insert(numbers.next().unwrap()) < 512 << 10 {}
+    reader.execute_batch("COMMIT").unwrap();
+    store.insert(&batch(&["a", "poison"])).unwrap_err();
+    for number in numbers.take(30) {
+        let log = insert(number);
+        assert!(log < 256 << 10, "{log} bytes");
+    }
 }
 
 #[test]

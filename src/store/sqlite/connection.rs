@@ -118,7 +118,30 @@ pub(super) fn explain(error: rusqlite::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use super::*;
+
+    /// A batch may have waited for longer before.
+    #[test]
+    fn a_connection_closes_beside_a_reader_whatever_it_waited_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let conn = writer(&path, 64, true).unwrap();
+        make_durable(&conn).unwrap();
+        conn.execute_batch("CREATE TABLE message (id)").unwrap();
+        let reader = reader(&path, 64).unwrap();
+        let count = || reader.query_row("SELECT count(*) FROM message", (), |row| row.get::<_, i64>(0));
+        reader.execute_batch("BEGIN").unwrap();
+        assert_eq!(count().unwrap(), 0);
+        conn.execute_batch("INSERT INTO message VALUES (1)").unwrap();
+        conn.busy_timeout(Duration::from_hours(1)).unwrap();
+        let (give, take) = sync_channel(1);
+        std::thread::spawn(move || give.send(close(conn)));
+        take.recv_timeout(Duration::from_mins(1)).expect("it has closed").unwrap();
+        assert!(path.with_extension("db-wal").metadata().unwrap().len() > 0, "the log stays");
+        assert_eq!(count().unwrap(), 0, "so does the snapshot");
+    }
 
     #[test]
     fn an_error_is_said_in_words_that_name_no_file() {
