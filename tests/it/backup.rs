@@ -18,7 +18,9 @@ use crate::support::client::Client;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
 use crate::support::sandbox::Sandbox;
-use crate::support::{Fate, eventually, fates, filled_store, message_with, open_store, parsed, sqlite_url};
+use crate::support::{
+    Fate, eventually, fates, filled_store, message_with, names, open_store, parsed, sqlite_url,
+};
 
 fn made(id: &str, text: &str) -> Message {
     parsed(&message_with(id, "+1", "2025-01-15T10:00:00.50Z", Some(text)))
@@ -56,15 +58,6 @@ fn assert_made(done: &Finished, file: &Path, messages: usize) {
 fn assert_refused(done: &Finished, why: &str) {
     assert_eq!((done.code(), done.stdout.as_str()), (Some(1), ""), "{}", done.stderr);
     assert!(done.stderr.contains(why), "{}", done.stderr);
-}
-
-/// The names in a folder that begin so.
-fn names(folder: &Path, begin: &str) -> Vec<String> {
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-    names.retain(|name| name.starts_with(begin));
-    names.sort();
-    names
 }
 
 /// A database whose copy takes a while, and where its copy shall be.

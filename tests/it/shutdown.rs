@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::support::client::{Connection, request, signed};
 use crate::support::process::Process;
 use crate::support::service::{Fault, Service};
-use crate::support::{eventually, message, sign};
+use crate::support::{eventually, message, names, sign};
 
 /// What every stop has to keep to, whatever the clients do.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,8 +63,7 @@ fn assert_one_file(process: &Process) {
     if process.database_on_server().is_some() {
         return;
     }
-    let names = std::fs::read_dir(process.folder()).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    let mut names = names(process.folder(), "");
     // The index can be made anew, and the lock holds nothing.
     names.retain(|name| !name.starts_with("app.db-index") && name != "app.db-lock");
     assert_eq!(names, ["app.db"], "every message is in the database, and none beside it");

@@ -12,7 +12,7 @@ use lyftr::store::{self, Error, OpenError, Settings, Store, Url};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::{Fate, eventually, fates, message_with, parsed, settle};
+use crate::support::{Fate, eventually, fates, message_with, names, parsed, settle};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -78,10 +78,7 @@ fn a_closed_store_has_moved_its_whole_log() {
     assert!(store.backlog().wal_bytes > 0);
     settle(store.as_ref());
     store.close();
-    let mut names: Vec<_> =
-        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["app.db", "app.db-index", "app.db-lock"]);
+    assert_eq!(names(folder.path(), ""), ["app.db", "app.db-index", "app.db-lock"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::disk::Bind;
 use super::{assert_ailing, assert_heals, assert_kept, ids};
 use crate::support::process::{Builder, Process};
 use crate::support::sandbox::Sandbox;
-use crate::support::{eventually, message, sqlite_url};
+use crate::support::{eventually, message, names, sqlite_url};
 
 /// Where there is no `statx`: old kernels, and sandboxes that know none.
 #[test]
@@ -71,14 +71,6 @@ fn killed() -> TempDir {
     folder
 }
 
-/// The names in a folder.
-fn names(folder: &Path) -> Vec<String> {
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 /// Each command that goes to the database at `path`. What they make goes into `out`.
 fn commands(path: &Path, out: &Path) -> Vec<Builder> {
     let made = |name: &str| out.join(name).to_str().unwrap().to_owned();
@@ -105,7 +97,7 @@ fn assert_refused_by_all(path: &Path, why: &str, around: impl Fn(Builder) -> Bui
     let folder = path.parent().unwrap();
     let state = || -> Vec<_> {
         let size = |name: String| (std::fs::metadata(folder.join(&name)).map_or(0, |file| file.len()), name);
-        names(folder).into_iter().map(size).collect()
+        names(folder, "").into_iter().map(size).collect()
     };
     let before = state();
     for builder in commands(path, out.path()) {
@@ -227,7 +219,7 @@ fn a_backup_is_read_under_each_of_its_names_and_not_served() {
         assert!(served.stdout.contains("will not use"), "{}", served.stdout);
     }
     drop(mounted);
-    assert_eq!(names(out.path()), ["backup.db", "copy 0", "copy 1", "second.db", "third.db"]);
+    assert_eq!(names(out.path(), ""), ["backup.db", "copy 0", "copy 1", "second.db", "third.db"]);
 }
 
 /// A database that was moved to another disk, and a link to it in its old place.
@@ -257,7 +249,7 @@ impl Moved {
 #[test]
 fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
     let moved = Moved::new();
-    let names_before = names(&moved.data);
+    let names_before = names(&moved.data, "");
     let mut process = Process::builder().folder(&moved.data).start();
     let mut client = process.client();
     client.store(&message("after"));
@@ -265,7 +257,7 @@ fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
     for ending in ["", "-wal", "-shm", "-lock", "-index"] {
         assert!(moved.disk.join(format!("real.db{ending}")).exists(), "{ending}");
     }
-    assert_eq!(names(&moved.data), names_before);
+    assert_eq!(names(&moved.data, ""), names_before);
     let real = moved.disk.join("real.db");
     for path in [&moved.data.join("second.db"), &real] {
         for command in ["serve", "migrate"] {
@@ -289,7 +281,7 @@ fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
     process.kill9();
     let process = Process::builder().env("DATABASE_URL", &sqlite_url(&real)).start();
     assert_eq!(ids(&mut process.client()), ["after", "before"], "all is beside the file itself");
-    assert_eq!(names(&moved.data), names_before);
+    assert_eq!(names(&moved.data, ""), names_before);
 }
 
 /// What is acknowledged now must be found by the next start, which goes by the link.
@@ -336,7 +328,7 @@ fn a_link_that_leads_nowhere_is_said_to() {
         let output = format!("{}{}", finished.stdout, finished.stderr);
         assert!(output.contains(&said(&data, "not-mounted")), "{output}");
     }
-    assert_eq!(names(folder.path()), ["app.db", "data"]);
+    assert_eq!(names(folder.path(), ""), ["app.db", "data"]);
     // What the documents advise.
     std::fs::create_dir(folder.path().join("disk")).unwrap();
     std::fs::write(folder.path().join("disk/app.db"), "").unwrap();

@@ -145,6 +145,15 @@ pub(crate) fn settle(store: &dyn Store) {
     eventually("the indexes are up to date", || (store.backlog().behind == Behind::default()).then_some(()));
 }
 
+/// The names in a folder that begin so, in order.
+pub(crate) fn names(folder: &Path, begin: &str) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with(begin));
+    names.sort();
+    names
+}
+
 /// Compiles a file of `tests/it` with the C compiler that building Lyftr needs anyway.
 #[track_caller]
 pub(crate) fn compile(source: &str, flags: &[&str], program: &Path) {
