@@ -108,6 +108,8 @@ impl Postgres {
         let connections = Self::connect(address, tuning.settings)?;
         let connections = Arc::new(connections);
         let progress = Arc::new(IndexerProgress::default());
+        // A first look, which costs little, before anybody can ask. Where it fails, the thread meets the cause, and logs it.
+        let _looked = connections.lend(|session| progress.measure(session, 1));
         let indexer = Indexer::start(Arc::clone(&connections), tuning, Arc::clone(&progress))
             .map_err(|error| unusable(address, error.into()))?;
         Ok(Self {

@@ -14,6 +14,7 @@ use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
 use crate::support::{Fate, eventually, fates, parsed, settle};
 
+mod behind;
 mod horizon;
 mod hosts;
 mod pooler;

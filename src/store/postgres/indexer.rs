@@ -75,8 +75,9 @@ const GIVE_WAY: u32 = 3;
 /// The lag is counted up to this.
 const BEHIND_MAX: i64 = 1_000_000;
 
-/// The progress of the derived data, as far as this process knows.
-#[derive(Debug, Default)]
+/// The progress of the derived data, as far as this process knows. Until its first look a process takes one message to be
+/// missing.
+#[derive(Debug)]
 pub(super) struct IndexerProgress {
     /// Arrival number of the latest message that this process has stored.
     stored: AtomicI64,
@@ -85,6 +86,19 @@ pub(super) struct IndexerProgress {
     texts_upto: AtomicI64,
     aggregates_behind: AtomicU64,
     texts_behind: AtomicU64,
+}
+
+impl Default for IndexerProgress {
+    fn default() -> Self {
+        Self {
+            stored: AtomicI64::default(),
+            greatest_batch: GreatestBatch::default(),
+            aggregates_upto: AtomicI64::default(),
+            texts_upto: AtomicI64::default(),
+            aggregates_behind: AtomicU64::new(1),
+            texts_behind: AtomicU64::new(1),
+        }
+    }
 }
 
 impl IndexerProgress {
@@ -109,6 +123,24 @@ impl IndexerProgress {
             index: of(&self.aggregates_upto, &self.aggregates_behind),
             search: of(&self.texts_upto, &self.texts_behind),
         }
+    }
+
+    /// Measures the lag, whichever process does the work. Each part is counted up to `max`.
+    pub(super) fn measure(&self, session: &Session<'_>, max: i64) -> Result<(), PgError> {
+        let stored = self.stored.load(Relaxed);
+        let Aggregates { upto, texts_upto, is_void: _ } = Aggregates::read(session)?;
+        let row = session.row(BEHIND, &[&upto, &texts_upto, &max])?;
+        let (aggregates_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
+        self.aggregates_behind.store(aggregates_behind, Relaxed);
+        self.texts_behind.store(texts_behind, Relaxed);
+        self.aggregates_upto.store(upto, Relaxed);
+        self.texts_upto.store(texts_upto, Relaxed);
+        if aggregates_behind == 0 && texts_behind == 0 && stored > upto {
+            // The stored message is gone: a manual change deleted it, or the server came back without it. Unless another
+            // message was stored meanwhile, the lag is zero.
+            let _another_one = self.stored.compare_exchange(stored, upto, Relaxed, Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -197,7 +229,7 @@ impl Work {
             self.progress.greatest_batch.note(horizon);
             let more = self.derive(session, horizon)?;
             if measure || !more {
-                self.measure(session)?;
+                self.progress.measure(session, BEHIND_MAX)?;
             }
             Ok((more, horizon))
         });
@@ -295,25 +327,6 @@ impl Work {
         session.query(ADD_TEXTS, &[&seqs, &ids, &senders, &recipients, &seconds, &nanoseconds, &texts])?;
         must_be_updated(&session.query(TEXTS_ADDED, &[&upto])?)?;
         Ok(more)
-    }
-
-    /// Measures the lag, whichever process does the work.
-    fn measure(&self, session: &Session<'_>) -> Result<(), PgError> {
-        let progress = &self.progress;
-        let stored = progress.stored.load(Relaxed);
-        let Aggregates { upto, texts_upto, is_void: _ } = Aggregates::read(session)?;
-        let row = session.row(BEHIND, &[&upto, &texts_upto, &BEHIND_MAX])?;
-        let (aggregates_behind, texts_behind) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
-        progress.aggregates_behind.store(aggregates_behind, Relaxed);
-        progress.texts_behind.store(texts_behind, Relaxed);
-        progress.aggregates_upto.store(upto, Relaxed);
-        progress.texts_upto.store(texts_upto, Relaxed);
-        if aggregates_behind == 0 && texts_behind == 0 && stored > upto {
-            // The stored message is gone: a manual change deleted it, or the server came back without it. Unless another
-            // message was stored meanwhile, the lag is zero.
-            let _another_one = progress.stored.compare_exchange(stored, upto, Relaxed, Relaxed);
-        }
-        Ok(())
     }
 }
 
