@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,22 @@ struct Attempt<'a> {
     dialer: &'a Dialer,
     endpoint: Endpoint,
     succeeded: bool,
+}
+
+impl Attempt<'_> {
+    /// Notes the result. A connection ends the search, and so does an unfit server; otherwise it goes on with the more
+    /// telling one of the failures.
+    fn end(
+        mut self,
+        made: Result<Connection, PgError>,
+        failure: PgError,
+    ) -> ControlFlow<Result<Connection, PgError>, PgError> {
+        self.succeeded = made.is_ok();
+        match made {
+            Err(failed) if !matches!(failed, PgError::Unfit(_)) => Continue(more_telling(failure, failed)),
+            made => Break(made),
+        }
+    }
 }
 
 impl Drop for Attempt<'_> {
@@ -90,14 +107,11 @@ impl Dialer {
         let servers = self.in_order(self.address.servers.iter().enumerate(), |&(n, _)| (n, None));
         let mut failure = PgError::TimedOut;
         for (left, (n, server)) in (1..=servers.len()).rev().zip(servers) {
-            let mut attempt = Attempt { dialer: self, endpoint: (n, None), succeeded: false };
-            match self.connect_to(n, server, self.deadline(end, left)).await {
-                Ok(connection) => {
-                    attempt.succeeded = true;
-                    return Ok(connection);
-                }
-                Err(PgError::Unfit(why)) => return Err(PgError::Unfit(why)),
-                Err(failed) => failure = more_telling(failure, failed),
+            let attempt = Attempt { dialer: self, endpoint: (n, None), succeeded: false };
+            let made = self.connect_to(n, server, self.deadline(end, left)).await;
+            match attempt.end(made, failure) {
+                Continue(failed) => failure = failed,
+                Break(done) => return done,
             }
         }
         Err(failure)
@@ -122,16 +136,12 @@ impl Dialer {
         let addresses = self.in_order(addresses.into_iter(), |&address| (n, address));
         let mut failure = PgError::TimedOut;
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
-            let mut attempt = Attempt { dialer: self, endpoint: (n, address), succeeded: false };
+            let attempt = Attempt { dialer: self, endpoint: (n, address), succeeded: false };
             let config = self.address.config_for(server, address);
             let made = timeout_at(share(until, left).into(), self.reach(&config)).await;
-            match made.unwrap_or(Err(PgError::TimedOut)) {
-                Ok(connection) => {
-                    attempt.succeeded = true;
-                    return Ok(connection);
-                }
-                Err(PgError::Unfit(why)) => return Err(PgError::Unfit(why)),
-                Err(failed) => failure = more_telling(failure, failed),
+            match attempt.end(made.unwrap_or(Err(PgError::TimedOut)), failure) {
+                Continue(failed) => failure = failed,
+                Break(done) => return done,
             }
         }
         Err(failure)
