@@ -3,31 +3,20 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
 use tempfile::tempdir_in;
 
 use crate::load::Ids;
 use crate::options::{Options, PACKAGE, Plan};
-use crate::report::Figure::{Errors, GeneratorCpu, Memory, P50, P99, P999, PerSecond, ServerCpu};
-use crate::report::{Bound, Figure, Goal, goals_table};
-use crate::rounds::{Rounds, Row, RowPace};
+use crate::report::{
+    Bound, ERRORS, Figure, GENERATOR_CPU, Goal, MEMORY, P50, P99, P999, PER_SECOND, SERVER_CPU, goals_table,
+};
+use crate::results::{Results, Row, Subject};
 use crate::server::{Kind, Server, sqlite_url};
-
-/// Options of the comparison.
-#[derive(Debug, Args)]
-#[group(id = "comparison")]
-pub struct Arguments {
-    /// What to measure: a = lyftr, b = noop, c = the reference
-    #[arg(long, value_parser = ["a", "b", "c"], value_delimiter = ',', default_value = "a,b,c")]
-    only: Vec<String>,
-    #[command(flatten)]
-    options: Options,
-}
 
 /// The row whose throughput is the peak.
 const PEAK: Row = Row::lyftr(64, Ids::Ordered);
 const RANDOM: Row = Row::lyftr(64, Ids::Random);
-const HALF: Row = Row { pace: RowPace::HalfOfPeak, ..PEAK };
+const HALF: Row = Row { is_open: true, ..PEAK };
 const ONE: Row = Row::lyftr(1, Ids::Ordered);
 const MANY: Row = Row::lyftr(256, Ids::Ordered);
 /// All rows in the order of a round. Those that are compared stand close together.
@@ -47,45 +36,30 @@ const ROWS: [Row; 14] = [
     ONE.of(Kind::Plain),
     ONE.of(Kind::Tuned),
 ];
-const FIGURES: [Figure; 8] = [PerSecond, P50, P99, P999, ServerCpu, GeneratorCpu, Memory, Errors];
+const FIGURES: [Figure; 8] = [PER_SECOND, P50, P99, P999, SERVER_CPU, GENERATOR_CPU, MEMORY, ERRORS];
 
 /// Measures and prints the comparison; returns what was wrong.
-pub fn run(arguments: &Arguments) -> Result<Vec<String>> {
-    let plan = Plan::new(&arguments.options, 5.0, 3)?;
-    let kinds = kinds(&arguments.only);
-    let requests = [Ids::Ordered, Ids::Random].map(|ids| plan.requests(ids, 0));
-    let mut rounds = Rounds::default();
+pub fn run(options: &Options) -> Result<Vec<String>> {
+    let plan = Plan::new(options, 5, 3)?;
+    let mut kinds = vec![Kind::Lyftr, Kind::Noop];
+    match prepare_python() {
+        Ok(()) => kinds.extend([Kind::Plain, Kind::Tuned]),
+        Err(error) => eprintln!("going on without (c), it has no Python: {error:#}"),
+    }
+    let mut results = Results::default();
     for _ in 0..plan.rounds {
-        rounds.begin(&plan)?;
+        results.begin_round(&plan)?;
         for row in ROWS.into_iter().filter(|row| kinds.contains(&row.kind)) {
-            let requests = &requests[usize::from(row.ids == Ids::Random)];
             let folder = tempdir_in(&plan.folder)?;
-            let start = || Server::start(row.kind, &plan, folder.path(), &sqlite_url(folder.path()));
-            rounds.measure(&plan, row, requests, None, start);
+            let start = || Server::start(row.kind, &plan, &sqlite_url(folder.path()));
+            results.measure(&plan, row, plan.measured, None, start);
         }
     }
-    println!("{plan}\n{}", rounds.syncs(&plan));
     // By server, then as measured.
-    let rows = kinds.iter().flat_map(|kind| ROWS.into_iter().filter(|row| row.kind == *kind));
-    let label = |row: Row| {
-        [row.kind.to_string(), row.connections.to_string(), row.ids().to_owned(), row.load().to_owned()]
-    };
-    println!("{}", rounds.table(rows, ["server", "connections:", "ids", "load"], label, &FIGURES));
-    println!("{}", goals_table(&goals(&rounds)));
-    Ok(rounds.remarks.finish())
-}
-
-fn kinds(groups: &[String]) -> Vec<Kind> {
-    let has = |group: &str| groups.iter().any(|given| given == group);
-    let mut kinds = Vec::new();
-    kinds.extend(has("a").then_some(Kind::Lyftr));
-    kinds.extend(has("b").then_some(Kind::Noop));
-    match has("c").then(prepare_python) {
-        Some(Ok(())) => kinds.extend([Kind::Plain, Kind::Tuned]),
-        Some(Err(error)) => eprintln!("going on without (c), it has no Python: {error:#}"),
-        None => {}
-    }
-    kinds
+    let rows = kinds.into_iter().flat_map(|kind| ROWS.into_iter().filter(move |row| row.kind == kind));
+    println!("{plan}\n{}\n{}", results.syncs(&plan), results.table(rows, &FIGURES));
+    println!("{}", goals_table(&goals(&results)));
+    Ok(results.faults)
 }
 
 /// Makes sure that `bench/.venv` has the packages of `requirements.txt`.
@@ -101,9 +75,9 @@ fn prepare_python() -> Result<()> {
     Ok(())
 }
 
-fn goals(rounds: &Rounds) -> [Goal; 6] {
-    let ratio = |what, least, above, below| (what, Bound::AtLeast(least), "", rounds.ratios(above, below));
-    let (to_fsync, open) = (rounds.to_syncs(ONE), rounds.values(HALF, P99));
+fn goals(results: &Results) -> [Goal; 6] {
+    let ratio = |what, least, above, below| (what, Bound::AtLeast(least), "", results.ratios(above, below));
+    let (to_fsync, open) = (results.to_syncs(ONE), results.values(Subject::Load(HALF), P99));
     [
         ratio("(a) / (b), 64 connections, ids in order", 0.5, PEAK, PEAK.of(Kind::Noop)),
         ratio("(a) / (b), 64 connections, random ids", 0.3, RANDOM, PEAK.of(Kind::Noop)),

@@ -23,51 +23,36 @@ pub use request::{Ids, Requests};
 /// Time for all threads to reach their loop before the first request is due.
 const RUN_UP: Duration = Duration::from_millis(20);
 
-/// When the requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// As fast as the responses come.
-    Closed,
-    /// At a fixed rate, in requests per second.
-    Open(f64),
-}
-
 /// How to load a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub address: SocketAddr,
     /// Connections, each with one request in flight at most.
     pub connections: usize,
-    /// Threads of the generator that share the connections.
-    pub threads: usize,
-    pub pace: Pace,
+    /// Requests per second of the open loop; none for the closed loop.
+    pub rate: Option<f64>,
     /// Time under load before the measured window.
     pub warm_up: Duration,
     /// Length of the window.
     pub measured: Duration,
 }
 
-/// The result of a run.
-#[derive(Debug)]
-pub struct Outcome<T> {
-    /// The counts of all threads.
-    pub tally: Tally,
-    /// The samples from the begin and from the end of the measured window.
-    pub samples: [T; 2],
+/// Threads of the generator that share the connections: half of the cores.
+pub fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| usize::from(cores) / 2).max(1)
 }
 
-/// Loads a server; calls `sample` at the begin and at the end of the measured window.
-pub fn run<T>(load: &Load, requests: &Requests, mut sample: impl FnMut() -> Result<T>) -> Result<Outcome<T>> {
+/// Loads a server; calls `sample` at the begin and at the end of the measured window. Returns the counts of all threads,
+/// and the two samples.
+pub fn run<T>(
+    load: &Load,
+    requests: &Requests,
+    mut sample: impl FnMut() -> Result<T>,
+) -> Result<(Tally, [T; 2])> {
     ensure!(load.connections > 0, "at least one connection is needed");
-    let threads = load.threads.clamp(1, load.connections);
+    let threads = threads().min(load.connections);
     let next_index = AtomicU64::new(0);
-    let interval = match load.pace {
-        Pace::Closed => None,
-        Pace::Open(rate) => {
-            Some(Duration::try_from_secs_f64(1.0 / rate)?).filter(|interval| !interval.is_zero())
-        }
-    };
-    ensure!(load.pace == Pace::Closed || interval.is_some(), "{:?} is no pace", load.pace);
+    let interval = load.rate.map(|rate| Duration::try_from_secs_f64(1.0 / rate)).transpose()?;
     let connect = |thread: usize| {
         let connections = (thread..load.connections).step_by(threads).len();
         Engine::connect(load.address, connections, requests, &next_index)
@@ -93,7 +78,7 @@ pub fn run<T>(load: &Load, requests: &Requests, mut sample: impl FnMut() -> Resu
         for thread in running {
             tally.add(thread.join().map_err(|_| anyhow!("a thread of the generator panicked"))??)?;
         }
-        Ok(Outcome { tally, samples: [before, after] })
+        Ok((tally, [before, after]))
     })
 }
 
@@ -108,7 +93,7 @@ mod tests {
 
     /// Loads a server of one connection that hands each request, which comes in one piece, to `answer`.
     fn fire(
-        pace: Pace,
+        rate: Option<f64>,
         answer: impl Fn(usize, &mut TcpStream) -> std::io::Result<()> + Send + 'static,
     ) -> Tally {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -122,15 +107,15 @@ mod tests {
                 number += 1;
             }
         });
-        let requests = Requests::new("h", "s", Ids::Random, 1, 0);
+        let requests = Requests::new("h", "s", Ids::Random, 1);
         let measured = Duration::from_millis(200);
-        let load = Load { address, connections: 1, threads: 2, pace, warm_up: Duration::ZERO, measured };
-        run(&load, &requests, || Ok(())).unwrap().tally
+        let load = Load { address, connections: 1, rate, warm_up: Duration::ZERO, measured };
+        run(&load, &requests, || Ok(())).unwrap().0
     }
 
     #[test]
     fn right_responses_are_counted_even_in_two_pieces() {
-        let tally = fire(Pace::Closed, |_, stream| {
+        let tally = fire(None, |_, stream| {
             stream.write_all(&OK[..30])?;
             thread::sleep(Duration::from_millis(1));
             stream.write_all(&OK[30..])
@@ -146,21 +131,21 @@ mod tests {
     fn a_wrong_response_is_an_error_and_shown() {
         let wrong = b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"status\": \"ok\"}";
         let answer = |n, stream: &mut TcpStream| stream.write_all(if n == 3 { wrong } else { OK });
-        let tally = fire(Pace::Open(100.0), answer);
+        let tally = fire(Some(100.0), answer);
         assert_eq!((tally.errors, tally.right), (1, 19));
         assert_eq!(tally.first_error.as_deref(), Some(r#"200 {\"status\": \"ok\"}"#));
     }
 
     #[test]
     fn a_closed_connection_is_an_error_and_ends_the_run() {
-        let tally = fire(Pace::Closed, |_, stream| stream.shutdown(Shutdown::Both));
+        let tally = fire(None, |_, stream| stream.shutdown(Shutdown::Both));
         assert_eq!((tally.right, tally.errors), (0, 1));
         assert_eq!(tally.first_error.as_deref(), Some("the server closed the connection"));
     }
 
     #[test]
     fn a_stall_shows_in_every_request_it_delays() {
-        let tally = fire(Pace::Open(100.0), |number, stream| {
+        let tally = fire(Some(100.0), |number, stream| {
             thread::sleep(Duration::from_millis(if number == 0 { 150 } else { 0 }));
             stream.write_all(OK)
         });

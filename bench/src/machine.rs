@@ -1,80 +1,63 @@
 //! Processes and the machine, by `/proc`.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
+use procfs::process::{Process, Stat};
+use procfs::{CpuInfo, Current as _, LoadAverage, Meminfo};
 
 /// CPU time that a process has used up to now, user and kernel together, in steps of 10 ms.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
-    ticks(pid, 2).map(to_time)
+    let stat = process(pid)?.stat()?;
+    Ok(time(stat.utime + stat.stime))
 }
 
 /// The CPU time of a process and of those it has started, the ended ones among them included.
 pub fn family_cpu_time(pid: u32) -> Result<Duration> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    let process = process(pid)?;
+    let own = |stat: &Stat| stat.utime + stat.stime;
+    let of_child = |child| self::process(child).ok()?.stat().ok().as_ref().map(own);
     // One may have ended meanwhile; then it is counted the next time, with those that have ended.
-    let all: u64 = children.filter_map(|child| ticks(child, 2).ok()).sum();
-    Ok(to_time(all + ticks(pid, 4)?))
+    let running: u64 = process.task_main_thread()?.children()?.into_iter().filter_map(of_child).sum();
+    let stat = process.stat()?;
+    Ok(time(running + own(&stat) + (stat.cutime + stat.cstime).unsigned_abs()))
 }
 
-/// The first `fields` of utime, stime, cutime and cstime, which are fields 14 to 17 of proc(5); the name of the
-/// program, in brackets, may hold spaces and brackets.
-fn ticks(pid: u32, fields: usize) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, after_name) = stat.rsplit_once(") ").context("/proc has an unknown form")?;
-    let ticks = after_name.split(' ').skip(11).take(fields).map(str::parse::<u64>);
-    Ok(ticks.sum::<Result<u64, _>>()?)
-}
-
-fn to_time(ticks: u64) -> Duration {
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-/// The most memory that a process has held at once (`VmHWM`), in MiB.
+/// The most memory that a process has held at once, in MiB.
 pub fn peak_memory_mib(pid: u32) -> Result<f64> {
-    kib(&format!("/proc/{pid}/status"), "VmHWM").map(|kib| kib / 1024.0)
+    let kib = process(pid)?.status()?.vmhwm.context("no VmHWM")?;
+    Ok(kib as f64 / 1024.0)
 }
 
-fn kib(path: &str, name: &str) -> Result<f64> {
-    let value = field(path, name).and_then(|value| value.strip_suffix(" kB")?.trim().parse().ok());
-    value.with_context(|| format!("{path} has no {name}"))
+fn process(pid: u32) -> Result<Process> {
+    Ok(Process::new(i32::try_from(pid)?)?)
 }
 
-/// The value of the first line `name: value` of a file.
-fn field(path: &str, name: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
-    fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+fn time(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
-/// The machine that the figures come from, in words; an unknown property is `?`. The stores will be in `folder`.
-pub fn description(folder: &Path) -> String {
-    let known = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
-    let first = |path| Some(fs::read_to_string(path).ok()?.split_whitespace().next()?.to_owned());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cpu = known(field("/proc/cpuinfo", "model name"));
-    let gib = kib("/proc/meminfo", "MemTotal").unwrap_or_default() / 1024.0 / 1024.0;
-    let kernel = known(first("/proc/sys/kernel/osrelease"));
-    let load = known(first("/proc/loadavg"));
-    let file_system = known(file_system(&fs::read_to_string("/proc/mounts").unwrap_or_default(), folder));
-    let warning = match file_system.as_str() {
+/// The machine that the figures come from, in words. The stores will be in `folder`.
+pub fn description(folder: &Path) -> Result<String> {
+    let cpus = CpuInfo::current()?;
+    let (cores, cpu) = (cpus.num_cores(), cpus.model_name(0).unwrap_or("?"));
+    let gib = Meminfo::current()?.mem_total as f64 / f64::from(1 << 30);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let load = LoadAverage::current()?.one;
+    // The mount with the longest matching name, and of two equal ones the later.
+    let mounts = Process::myself()?.mountinfo()?.0;
+    let around = mounts.iter().filter(|mount| folder.starts_with(&mount.mount_point));
+    let nearest = around.max_by_key(|mount| mount.mount_point.as_os_str().len());
+    let file_system = nearest.map_or("?", |mount| &mount.fs_type);
+    let warning = match file_system {
         "tmpfs" | "ramfs" => "\n\n**The stores lie in memory: nothing here says what durability costs.**\n",
         _ => "",
     };
-    format!(
-        "{cores} cores ({cpu}), {gib:.0} GiB, Linux {kernel}, stores on {file_system}, load before the start {load}.{warning}"
-    )
-}
-
-/// The file system that holds a folder: the mount with the longest matching name, and of two equal ones the later.
-fn file_system(mounts: &str, folder: &Path) -> Option<String> {
-    let columns = mounts.lines().map(|line| line.split(' ').skip(1));
-    let mounts = columns.filter_map(|mut columns| Some((columns.next()?, columns.next()?)));
-    let around = mounts.filter(|(place, _)| folder.starts_with(place));
-    around.max_by_key(|(place, _)| place.len()).map(|(_, kind)| kind.to_owned())
+    Ok(format!(
+        "{cores} cores ({cpu}), {gib:.0} GiB, Linux {}, stores on {file_system}, load before the start {load:.2}.{warning}",
+        kernel.trim()
+    ))
 }
 
 #[cfg(test)]
@@ -86,13 +69,6 @@ mod tests {
         let pid = std::process::id();
         assert!(peak_memory_mib(pid).unwrap() > 0.1);
         assert!(family_cpu_time(pid).unwrap() >= cpu_time(pid).unwrap());
-    }
-
-    #[test]
-    fn the_nearest_mount_decides() {
-        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/disk xfs rw 0 0\n";
-        for (folder, expected) in [("/tmpfoo", "ext4"), ("/tmp/x", "tmpfs"), ("/tmp/disk/a", "xfs")] {
-            assert_eq!(file_system(mounts, Path::new(folder)).as_deref(), Some(expected));
-        }
+        assert!(description(Path::new("/proc")).unwrap().contains("stores on proc, "));
     }
 }

@@ -8,13 +8,13 @@ use crate::random::{rank, rng};
 
 mod texts;
 
-pub use texts::ABSENT;
-use texts::{COMMON, COMMON_ONE_IN, RARE, RARE_MESSAGES, SELDOM, SELDOM_ONE_IN, Texts};
+pub use texts::{ABSENT, RARE_MESSAGES};
+use texts::{MARKERS, RARE, Texts};
 
 /// Different phone numbers that send, most of them seldom.
 pub const SENDERS: u64 = 200_000;
-/// Phone numbers that receive, the main one first, and how many of 100 messages go to each.
-pub const RECIPIENTS: [(&str, u64); 3] = [("+14155550100", 90), ("+442079460000", 8), ("+4930901820", 2)];
+/// Phone numbers that receive, the main one first, and up to which percent of the messages go to them.
+pub const RECIPIENTS: [(&str, u64); 3] = [("+14155550100", 90), ("+442079460000", 98), ("+4930901820", 100)];
 /// 2025-01-15T00:00:00Z, when the last message is sent.
 pub const END: i64 = 1_736_899_200;
 /// Seconds of a day.
@@ -32,20 +32,16 @@ pub const LIVE_PART: f64 = 1.0 - 1.0 / IMPORTED_ONE_IN as f64;
 const BURST: u64 = 5;
 /// How much earlier than it arrives a message may have been sent, in seconds.
 const JITTER: u64 = 4;
-/// Changes whenever the messages do, so that a store that was kept is not taken for another one.
-pub const DATASET: u32 = 2;
 
 /// Makes the messages of a store.
 #[derive(Debug)]
 pub struct Messages {
     pub seed: u64,
-    /// How many there are.
     pub size: u64,
     texts: Texts,
 }
 
 impl Messages {
-    /// The messages of a store of this size.
     pub fn new(seed: u64, size: u64) -> Self {
         Self { seed, size, texts: Texts::new() }
     }
@@ -59,13 +55,9 @@ impl Messages {
         let second = self.second(index, &mut rng);
         let digits = if rng.u8(..10) < 3 { rng.u8(1..=9) } else { 0 };
         let nanosecond = rng.u32(..10_u32.pow(digits.into())) * 10_u32.pow(9 - u32::from(digits));
-        let markers = [
-            (self.is_rare(index), RARE),
-            (rng.u64(..SELDOM_ONE_IN) == 0, SELDOM),
-            (rng.u64(..COMMON_ONE_IN) == 0, COMMON),
-        ];
-        let markers = markers.into_iter().filter_map(|(is_in, marker)| is_in.then_some(marker));
-        let text = self.texts.write(&mut rng, markers);
+        let mut markers: Vec<_> = self.is_rare(index).then_some(RARE).into_iter().collect();
+        markers.extend(MARKERS.iter().filter(|(_, one_in)| rng.u64(..one_in) == 0).map(|(marker, _)| marker));
+        let text = self.texts.write(&mut rng, &markers);
         let invalid = || format!("message {index} breaks a rule");
         Ok(Message {
             message_id: MessageId::new(&id).ok().with_context(invalid)?,
@@ -100,12 +92,7 @@ pub fn sender(rank: u64) -> String {
 }
 
 fn recipient(percent: u64) -> &'static str {
-    let mut upto = 0;
-    let found = RECIPIENTS.iter().find(|(_, share)| {
-        upto += share;
-        percent < upto
-    });
-    found.unwrap_or(&RECIPIENTS[0]).0
+    RECIPIENTS.iter().find(|(_, upto)| percent < *upto).unwrap_or(&RECIPIENTS[0]).0
 }
 
 /// An id as services make them: nine of ten are random, with or without hyphens, one counts up.
@@ -167,8 +154,7 @@ mod tests {
         let texts: Vec<_> = all(7, 20_000).into_iter().filter_map(|message| message.text).collect();
         let holding = |marker| texts.iter().filter(|text| text.to_lowercase().contains(marker)).count();
         assert_eq!(holding(RARE), 20);
-        assert!(holding(SELDOM) <= 10);
-        assert!((150..250).contains(&holding(COMMON)), "{}", holding(COMMON));
+        assert!(holding(MARKERS[0].0) <= 10 && (150..250).contains(&holding(MARKERS[1].0)));
         assert_eq!(ABSENT.map(holding), [0, 0]);
     }
 }

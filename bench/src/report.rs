@@ -3,98 +3,67 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A quantity that is measured.
+/// A quantity that is measured: the head of its column or line, and the decimals that mean something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Figure {
-    /// Right responses per second.
-    PerSecond,
-    /// Percentiles of the latency in milliseconds, and the longest.
-    P50,
-    P99,
-    P999,
-    Longest,
-    /// Milliseconds that no commit took longer than, a bound of the service's own histogram.
-    Commit,
-    /// CPU time per request in microseconds, of the server, of all processes of PostgreSQL, and of the generator.
-    ServerCpu,
-    DatabaseCpu,
-    GeneratorCpu,
-    /// KiB of PostgreSQL's write-ahead log per right response.
-    Wal,
-    /// The most memory that the server held, in MiB.
-    Memory,
-    /// Wrong and missing responses.
-    Errors,
-    /// Messages per second that a store was filled with.
-    FillRate,
-    /// Seconds until all messages were in the index of numbers, and until all texts could be found.
-    IndexNumbers,
-    IndexAll,
-    /// Messages per second that were indexed, and the seconds of CPU that took.
-    IndexRate,
-    IndexCpu,
-    /// Bytes per message of the database and of its index.
-    DatabaseBytes,
-    IndexBytes,
-}
+pub struct Figure(pub &'static str, usize);
 
-use Figure::{
-    Commit, DatabaseCpu, Errors, GeneratorCpu, IndexAll, IndexCpu, IndexNumbers, Longest, Memory, P50, P99,
-    P999, PerSecond, ServerCpu, Wal,
-};
+/// Right responses.
+pub const PER_SECOND: Figure = Figure("req/s", 0);
+/// Percentiles of the latency.
+pub const P50: Figure = Figure("p50 ms", 2);
+pub const P99: Figure = Figure("p99 ms", 2);
+pub const P999: Figure = Figure("p99.9 ms", 2);
+pub const LONGEST: Figure = Figure("longest, ms", 0);
+pub const SERVER_CPU: Figure = Figure("server CPU µs/req", 1);
+/// Of the server, for one request.
+pub const READ_CPU: Figure = Figure("CPU µs", 0);
+/// Of all its processes.
+pub const POSTGRES_CPU: Figure = Figure("PostgreSQL CPU µs/req", 1);
+pub const GENERATOR_CPU: Figure = Figure("generator CPU µs/req", 1);
+pub const WAL: Figure = Figure("WAL KiB/req", 2);
+/// The most memory that the server held.
+pub const MEMORY: Figure = Figure("peak MiB", 1);
+/// Wrong and missing responses.
+pub const ERRORS: Figure = Figure("errors", 0);
+pub const FILL_RATE: Figure = Figure("filling through the store, messages/s", 0);
+/// Until every message was in both.
+pub const INDEXES: Figure = Figure("both indexes built, s", 1);
+pub const INDEX_RATE: Figure = Figure("both indexes built, messages/s", 0);
+pub const INDEX_CPU: Figure = Figure("CPU of that, s", 1);
+pub const DATABASE_BYTES: Figure = Figure("`app.db`, bytes/message", 0);
+pub const INDEX_BYTES: Figure = Figure("`app.db-index`, bytes/message", 0);
+pub const RESTART: Figure = Figure("restart after a crash, median ms", 0);
+pub const RESTART_LONGEST: Figure = Figure("restart after a crash, longest ms", 0);
 
-/// The result of a measurement: the figures that it has.
+/// The result of a measurement.
 pub type Figures = BTreeMap<Figure, f64>;
 
 impl Figure {
-    /// The head of its column, where it has one.
-    pub fn head(self) -> &'static str {
-        match self {
-            PerSecond => "req/s",
-            P50 => "p50 ms",
-            P99 => "p99 ms",
-            P999 => "p99.9 ms",
-            ServerCpu => "server CPU µs/req",
-            DatabaseCpu => "PostgreSQL CPU µs/req",
-            GeneratorCpu => "generator CPU µs/req",
-            Wal => "WAL KiB/req",
-            Memory => "peak MiB",
-            Errors => "errors",
-            _ => "",
-        }
-    }
-
-    /// One value for several rounds: the worst, the sum or the median.
+    /// One value for several measurements: the worst, the sum or the median.
     pub fn combine(self, values: impl IntoIterator<Item = f64>) -> Option<f64> {
         match self {
-            Longest | Commit => values.into_iter().reduce(f64::max),
-            Errors => values.into_iter().reduce(|one, other| one + other),
+            LONGEST | RESTART_LONGEST => values.into_iter().reduce(f64::max),
+            ERRORS => values.into_iter().reduce(|one, other| one + other),
             _ => median(values),
         }
     }
 
-    /// A value with the digits that mean something.
     pub fn text(self, value: Option<f64>) -> String {
-        match self {
-            P50 | P99 | P999 | Wal => decimals(value, 2),
-            ServerCpu | DatabaseCpu | GeneratorCpu | Memory | IndexNumbers | IndexAll | IndexCpu => {
-                decimals(value, 1)
-            }
-            Commit if value.is_some_and(f64::is_infinite) => "more than counted".to_owned(),
-            _ => value.map_or_else(|| decimals(None, 0), thousands),
+        match value {
+            Some(value) if self.1 == 0 => thousands(value),
+            value => decimals(value, self.1),
         }
     }
 }
 
 /// A bound that a figure is held against.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
 impl Bound {
-    /// Whether a figure is within the bound.
     pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
@@ -102,7 +71,6 @@ impl Bound {
         }
     }
 
-    /// The same in a word.
     pub fn verdict(self, value: Option<f64>) -> &'static str {
         match value {
             Some(value) if self.is_met(value) => "met",
@@ -129,8 +97,9 @@ pub fn goals_table(goals: &[Goal]) -> Table {
     let mut table = Table::new(["what", "target:", "reached:", "met?", "each round"]);
     for (what, bound, unit, values) in goals {
         let value = median(values.iter().copied());
+        let each: Vec<_> = values.iter().map(|value| plain(*value)).collect();
         let reached = value.map_or_else(|| "–".to_owned(), |value| format!("{}{unit}", plain(value)));
-        table.row([what, &*format!("{bound}{unit}"), &reached, bound.verdict(value), &list(values)]);
+        table.row([what, &*format!("{bound}{unit}"), &reached, bound.verdict(value), &each.join(", ")]);
     }
     table
 }
@@ -149,7 +118,6 @@ impl Table {
         table
     }
 
-    /// Adds a row.
     pub fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.0.push('|');
         for cell in cells {
@@ -174,11 +142,6 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(*lower, *upper))
 }
 
-/// All values, with commas between them.
-pub fn list(values: &[f64]) -> String {
-    values.iter().map(|value| plain(*value)).collect::<Vec<_>>().join(", ")
-}
-
 fn plain(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
@@ -200,21 +163,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_are_combined_by_what_they_measure() {
+    fn values_are_combined_and_shown_by_what_they_measure() {
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(P99.combine([1.0, 9.0, 2.0]), Some(2.0));
-        assert_eq!(Longest.combine([1.0, 9.0, 2.0]), Some(9.0));
-        assert_eq!(Errors.combine([0.0, 5.0, 0.0]), Some(5.0));
+        assert_eq!(LONGEST.combine([1.0, 9.0, 2.0]), Some(9.0));
+        assert_eq!(ERRORS.combine([0.0, 5.0, 0.0]), Some(5.0));
         assert_eq!(P50.combine([]), None);
-    }
-
-    #[test]
-    fn values_have_the_digits_that_mean_something() {
-        assert_eq!(PerSecond.text(Some(1_043_210.4)), "1,043,210");
-        assert_eq!(PerSecond.text(Some(999.4)), "999");
+        assert_eq!(PER_SECOND.text(Some(1_043_210.4)), "1,043,210");
         assert_eq!(P50.text(Some(1.234)), "1.23");
-        assert_eq!(Commit.text(Some(f64::INFINITY)), "more than counted");
-        assert_eq!(Wal.text(None), "–");
+        assert_eq!(WAL.text(None), "–");
     }
 
     #[test]

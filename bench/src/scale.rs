@@ -1,177 +1,226 @@
 //! Whether Lyftr costs the same at any size: reads, writes and restarts on stores of several sizes.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tempfile::{TempDir, tempdir_in};
 
-use crate::load::Ids;
+use crate::load::{self, Ids, Load, Requests};
 use crate::machine::peak_memory_mib;
-use crate::messages::{DATASET, Messages};
+use crate::messages::Messages;
 use crate::options::{Options, Plan};
 use crate::reads::{self, Store};
-use crate::report::Figure::{DatabaseBytes, FillRate, IndexBytes, Memory};
-use crate::report::Figures;
-use crate::rounds::{Rounds, Row, Stored};
-use crate::server::{Server, sqlite_url};
+use crate::report::{
+    Bound, DATABASE_BYTES, FILL_RATE, Figure, Figures, INDEX_BYTES, INDEX_CPU, INDEX_RATE, INDEXES, LONGEST,
+    MEMORY, P50, P99, P999, PER_SECOND, RESTART, RESTART_LONGEST, SERVER_CPU, Table, decimals, median,
+    thousands,
+};
+use crate::results::{Results, Row, Subject};
+use crate::server::{HOST, Kind, SECRET, Server, sqlite_url};
 use crate::stores;
 
-mod restart;
-mod table;
-
 /// Sizes when nothing is said.
-const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
-const SIZES_QUICK: [u64; 2] = [10_000, 100_000];
-/// Where stores lie that are kept.
-const KEPT: &str = "lyftr-bench-scale";
-/// Written last: a store without it is half filled.
-const MARKER: &str = "filled.txt";
+const SIZES: &[u64] = &[10_000, 1_000_000, 10_000_000];
+const SIZES_QUICK: &[u64] = &[10_000, 100_000];
+/// Throughput at the largest size, as a part of that at the smallest.
+const RATIOS: [(&str, Ids, Bound); 2] =
+    [("ids in order", Ids::Ordered, Bound::AtLeast(0.8)), ("random ids", Ids::Random, Bound::AtLeast(0.7))];
+/// The longest start after a crash, in milliseconds. Of so few starts the 99th percentile is the longest.
+const RESTART_MS: Bound = Bound::AtMost(250.0);
+/// Of a store as such; the memory is that after indexing and reads.
+const UPKEEP: [Figure; 7] = [FILL_RATE, INDEXES, INDEX_RATE, INDEX_CPU, DATABASE_BYTES, INDEX_BYTES, MEMORY];
+const WRITING: [Figure; 7] = [PER_SECOND, P50, P99, P999, SERVER_CPU, MEMORY, LONGEST];
 
-/// Options of `scale`.
 #[derive(Debug, Args)]
 #[group(id = "scale")]
 pub struct Arguments {
     /// Messages in the stores [default: 10000,1000000,10000000, quick: 10000,100000]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
     sizes: Option<Vec<u64>>,
-    /// Keep the filled stores, and use those that an earlier run with the same seed has kept
-    #[arg(long)]
-    keep: bool,
     #[command(flatten)]
     options: Options,
 }
 
 /// Measures and prints everything; returns what was wrong.
 pub fn run(arguments: &Arguments) -> Result<Vec<String>> {
-    let plan = Plan::new(&arguments.options, 10.0, 2)?;
-    let default = if plan.quick { SIZES_QUICK.to_vec() } else { SIZES.to_vec() };
-    let mut sizes = arguments.sizes.clone().unwrap_or(default);
+    let plan = Plan::new(&arguments.options, 10, 2)?;
+    let default = if plan.quick { SIZES_QUICK } else { SIZES };
+    let mut sizes = arguments.sizes.clone().unwrap_or_else(|| default.to_vec());
     sizes.sort_unstable();
     sizes.dedup();
-    let parent = if arguments.keep { plan.parent.join(KEPT) } else { plan.folder.path().to_owned() };
-    let mut rounds = Rounds::default();
-    let (mut all, mut stores) = (Vec::new(), Vec::new());
-    for size in sizes {
-        rounds.remarks.about(&format!("{size} messages"));
-        match Filled::open(&plan, parent.join(format!("seed-{}-size-{size}", plan.seed)), size) {
-            Ok((filled, store)) => {
-                all.push(filled);
-                stores.push(store);
-            }
-            Err(error) => rounds.remarks.fault(format_args!("{error:#}")),
-        }
+    let folders: Vec<_> = sizes.iter().map(|size| plan.folder.path().join(size.to_string())).collect();
+    let mut results = Results::default();
+    let mut stores = Vec::new();
+    for (size, folder) in sizes.iter().zip(&folders) {
+        stores.push(open(&plan, folder, *size, &mut results).with_context(|| format!("{size} messages"))?);
     }
-    let reads = reads::measure(&stores, |_| true, plan.quick, &mut rounds.remarks)?;
-    for (filled, store) in all.iter_mut().zip(stores) {
-        filled.close(store)?;
+    reads::measure(&stores, false, plan.quick, &mut results);
+    for (store, folder) in stores.into_iter().zip(&folders) {
+        close(store, folder, &mut results)?;
     }
-    println!("{plan}\n{}\n", reads::targets());
-    println!("{}", reads::table(&reads, all.iter().map(|filled| filled.size), true));
-
-    write(&plan, &all, &mut rounds)?;
-    for filled in &mut all {
-        let label = format!("{} messages, restarts", filled.size);
-        rounds.remarks.about(&label);
-        match restart::measure(&plan, filled, &mut rounds.remarks) {
-            Ok(times) => filled.restarts_ms = times,
-            Err(error) => rounds.remarks.fault(format_args!("{error:#}")),
-        }
-        eprintln!("{label}: {:.0?} ms", filled.restarts_ms);
-    }
-    println!("{}\n{}", rounds.syncs(&plan), table::table(&all, &rounds));
-    Ok(rounds.remarks.finish())
-}
-
-/// A filled store, and the figures that are not of reads and writes.
-struct Filled {
-    folder: PathBuf,
-    size: u64,
-    figures: Figures,
-    /// Times from the start until ready, after crashes.
-    restarts_ms: Vec<f64>,
-}
-
-impl Filled {
-    /// Fills a store, unless an earlier run has left it there, and lets the service index it.
-    fn open(plan: &Plan, folder: PathBuf, size: u64) -> Result<(Self, Store)> {
-        let messages = Messages::new(plan.seed, size);
-        let marker = folder.join(MARKER);
-        let wanted = format!("dataset {DATASET}, seed {}, {size} messages\n", plan.seed);
-        let is_there = fs::read_to_string(&marker).is_ok_and(|found| found == wanted);
-        let mut figures = Figures::new();
-        if !is_there {
-            eprintln!("filling {}", folder.display());
-            if folder.exists() {
-                fs::remove_dir_all(&folder)?;
-            }
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-            let (store, rate) = stores::fill(&sqlite_url(&folder), &messages)?;
-            store.close();
-            figures.insert(FillRate, rate);
-            // All else was derived from the messages meanwhile; the service is measured making it anew.
-            for file in fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()? {
-                if file.file_name() != "app.db" {
-                    fs::remove_file(file.path())?;
-                }
-            }
-            fs::write(&marker, wanted)?;
-        }
-        let server = Server::on_sqlite(plan, &folder)?;
-        let indexing = stores::wait_for_indexes(&server, size)?;
-        if !is_there {
-            figures.extend(indexing);
-        }
-        Ok((Self { folder, size, figures, restarts_ms: Vec::new() }, Store { messages, server }))
-    }
-
-    /// Stops the server; then the files are as large as they stay.
-    fn close(&mut self, store: Store) -> Result<()> {
-        self.figures.insert(Memory, peak_memory_mib(store.server.pid())?);
-        store.server.stop()?;
-        for (name, figure) in [("app.db", DatabaseBytes), ("app.db-index", IndexBytes)] {
-            let path = self.folder.join(name);
-            // Some of it may be in the write-ahead log.
-            let sqlite = rusqlite::Connection::open(&path)?;
-            sqlite.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
-            self.figures.insert(figure, fs::metadata(path)?.len() as f64 / self.size as f64);
-        }
-        Ok(())
-    }
-
-    /// A copy that is written into in place of the store, and goes with the result. It is on disk already, so that
-    /// writing it out slows nothing down that is measured.
-    fn copy(&self, plan: &Plan) -> Result<TempDir> {
-        let copy = tempdir_in(&plan.folder)?;
-        for file in fs::read_dir(&self.folder)?.collect::<Result<Vec<_>, _>>()? {
-            let to = copy.path().join(file.file_name());
-            fs::copy(file.path(), &to)?;
-            File::open(&to)?.sync_all()?;
-        }
-        Ok(copy)
-    }
-}
-
-/// Writes into a copy of each store, round after round, both with ids in order and with random ones.
-fn write(plan: &Plan, all: &[Filled], rounds: &mut Rounds) -> Result<()> {
-    let requests = [Ids::Ordered, Ids::Random].map(|ids| (ids, plan.requests(ids, 0)));
+    println!("{plan}\n{}\n\n{}", reads::targets(), reads::table(&results, &sizes, true));
     for _ in 0..plan.rounds {
-        rounds.begin(plan)?;
-        for (ids, requests) in &requests {
-            for filled in all {
-                let copy = filled.copy(plan)?;
-                rounds.measure(plan, row(*ids, filled.size), requests, None, || {
-                    let server = Server::on_sqlite(plan, copy.path())?;
-                    stores::wait_for_indexes(&server, filled.size)?;
-                    Ok(server)
-                });
+        results.begin_round(&plan)?;
+        for (_, ids, _) in RATIOS {
+            for (size, folder) in sizes.iter().zip(&folders) {
+                let copy = copy(&plan, folder)?;
+                let start = || start(&plan, copy.path(), *size).map(|(server, _)| server);
+                results.measure(&plan, row(ids, *size), plan.measured, None, start);
             }
         }
     }
+    for (size, folder) in sizes.iter().zip(&folders) {
+        results.about(format_args!("{size} messages, restarts"));
+        if let Err(error) = restart(&plan, folder, *size, &mut results) {
+            results.fault(format_args!("{error:#}"));
+        }
+    }
+    println!("{}\n{}", results.syncs(&plan), table(&results, &sizes));
+    Ok(results.faults)
+}
+
+/// Fills a store, and lets the service index it.
+fn open(plan: &Plan, folder: &Path, size: u64, results: &mut Results) -> Result<Store> {
+    fs::create_dir(folder)?;
+    let messages = Messages::new(plan.seed, size);
+    let rate = stores::fill(&sqlite_url(folder), &messages)?;
+    // All else was derived from the messages meanwhile; the service is measured making it anew.
+    for file in fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()? {
+        if file.file_name() != "app.db" {
+            fs::remove_file(file.path())?;
+        }
+    }
+    let (server, mut figures) = start(plan, folder, size)?;
+    figures.insert(FILL_RATE, rate);
+    results.record(Subject::Store(size), figures);
+    Ok(Store { messages, server })
+}
+
+/// Stops the server; then the files are as large as they stay.
+fn close(Store { messages, server }: Store, folder: &Path, results: &mut Results) -> Result<()> {
+    let mut figures = Figures::from([(MEMORY, peak_memory_mib(server.pid())?)]);
+    server.stop()?;
+    for (name, figure) in [("app.db", DATABASE_BYTES), ("app.db-index", INDEX_BYTES)] {
+        let path = folder.join(name);
+        // Some of it may be in the write-ahead log.
+        rusqlite::Connection::open(&path)?.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
+        figures.insert(figure, fs::metadata(path)?.len() as f64 / messages.size as f64);
+    }
+    results.record(Subject::Store(messages.size), figures);
     Ok(())
 }
 
+/// A copy that is written into in place of the store, and goes with the result. It is on disk already, so that writing
+/// it out slows nothing down that is measured.
+fn copy(plan: &Plan, folder: &Path) -> Result<TempDir> {
+    let copy = tempdir_in(&plan.folder)?;
+    for file in fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()? {
+        let to = copy.path().join(file.file_name());
+        fs::copy(file.path(), &to)?;
+        File::open(&to)?.sync_all()?;
+    }
+    Ok(copy)
+}
+
+/// Starts the service on a store, and waits until its indexes hold every message.
+fn start(plan: &Plan, folder: &Path, size: u64) -> Result<(Server, Figures)> {
+    let server = Server::start(Kind::Lyftr, plan, &sqlite_url(folder))?;
+    let indexing = stores::wait_for_indexes(&server, size)?;
+    Ok((server, indexing))
+}
+
+/// Kills the server under load and starts it again, over and over on one copy: the time until it is ready.
+fn restart(plan: &Plan, folder: &Path, size: u64, results: &mut Results) -> Result<()> {
+    let copy = copy(plan, folder)?;
+    let (mut server, _) = start(plan, copy.path(), size)?;
+    let mut stored = size;
+    for number in 1..=if plan.quick { 3 } else { 10 } {
+        let requests = Requests::new(HOST, SECRET, Ids::Random, plan.seed.wrapping_add(number));
+        let load = Load {
+            address: server.address,
+            connections: 64,
+            rate: None,
+            // The server is killed at the end of the warm-up.
+            warm_up: Duration::from_millis(if plan.quick { 500 } else { 2_000 }),
+            measured: Duration::from_millis(100),
+        };
+        let acknowledged = load::run(&load, &requests, || server.kill())?.0.right;
+        ensure!(acknowledged > 0, "not one right response before the kill");
+        let begin = Instant::now();
+        server = Server::start(Kind::Lyftr, plan, &sqlite_url(copy.path()))?;
+        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        eprintln!("{size} messages, restart: {ms:.0} ms");
+        results.record(Subject::Store(size), Figures::from([(RESTART, ms), (RESTART_LONGEST, ms)]));
+        let new = server.total_messages()?.saturating_sub(stored);
+        stored += new;
+        if new < acknowledged {
+            results.fault(format_args!(
+                "{acknowledged} messages were acknowledged before a crash, {new} are stored"
+            ));
+        }
+    }
+    server.stop().map(drop)
+}
+
 fn row(ids: Ids, size: u64) -> Row {
-    Row { stored: Stored::Some(size), ..Row::lyftr(64, ids) }
+    Row::lyftr(64, ids).on(size, "")
+}
+
+/// The table of filling, indexes, files, memory, writes and restarts, a column for each size.
+fn table(results: &Results, sizes: &[u64]) -> Table {
+    let heads = sizes.iter().map(|size| format!("{} messages:", thousands(*size as f64)));
+    let heads = ["what".to_owned()].into_iter().chain(heads);
+    let mut table = Table::new(heads.chain(["target:", "reached"].map(str::to_owned)));
+    let mut line = |what: String, target: [&str; 2], cell: &dyn Fn(u64) -> String| {
+        let cells = sizes.iter().map(|size| cell(*size));
+        table.row([what].into_iter().chain(cells).chain(target.map(str::to_owned)));
+    };
+    let of_store = |figure: Figure| move |size| figure.text(results.value(Subject::Store(size), figure));
+    for figure in UPKEEP {
+        line(figure.0.to_owned(), ["", ""], &of_store(figure));
+    }
+    for (label, ids, bound) in RATIOS {
+        for figure in WRITING {
+            let cell = |size| figure.text(results.value(Subject::Load(row(ids, size)), figure));
+            line(format!("writing, {label}: {}", figure.0), ["", ""], &cell);
+        }
+        let smallest = row(ids, sizes[0]);
+        let ratio = |size| median(results.ratios(row(ids, size), smallest));
+        let target = [&*bound.to_string(), bound.verdict(sizes.last().and_then(|size| ratio(*size)))];
+        line(format!("writing, {label}: req/s to the smallest's"), target, &|size| decimals(ratio(size), 2));
+    }
+    line(RESTART.0.to_owned(), ["", ""], &of_store(RESTART));
+    let longest = |size: &u64| results.value(Subject::Store(*size), RESTART_LONGEST);
+    let worst = sizes.iter().map(longest).collect::<Option<Vec<f64>>>();
+    let reached = RESTART_MS.verdict(worst.and_then(|worst| worst.into_iter().reduce(f64::max)));
+    line(RESTART_LONGEST.0.to_owned(), [&RESTART_MS.to_string(), reached], &of_store(RESTART_LONGEST));
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::rounds;
+
+    #[test]
+    fn writing_is_compared_within_a_round_and_restarts_at_all_sizes() {
+        let sizes = [10_000, 1_000_000];
+        let [small, large] = sizes.map(|size| row(Ids::Ordered, size));
+        let mut results =
+            rounds(&[&[(small, 100.0), (large, 90.0)], &[(small, 50.0), (large, 30.0)], &[(small, 10.0)]]);
+        for (size, ms) in [(sizes[0], 10.0), (sizes[0], 300.0), (sizes[1], 20.0)] {
+            results.record(Subject::Store(size), Figures::from([(RESTART, ms), (RESTART_LONGEST, ms)]));
+        }
+        let table = table(&results, &sizes).to_string();
+        for line in [
+            "| writing, ids in order: req/s to the smallest's | 1.00 | 0.75 | ≥ 0.8 | **missed** |\n",
+            "| writing, random ids: req/s to the smallest's | – | – | ≥ 0.7 | **not measured** |\n",
+            "| restart after a crash, longest ms | 300 | 20 | ≤ 250 | **missed** |\n",
+        ] {
+            assert!(table.contains(line), "{table}");
+        }
+    }
 }

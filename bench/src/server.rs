@@ -3,22 +3,22 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-use std::{env, fmt, thread};
+use std::{env, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tempfile::{NamedTempFile, TempPath};
 
-use crate::http;
+use crate::http::Client;
 use crate::options::{PACKAGE, Plan};
 
 /// The secret that servers and generator share, and the `Host` header.
 pub const SECRET: &str = "a secret for the benchmark only";
 pub const HOST: &str = "127.0.0.1";
-/// The log of a server in its folder.
-const LOG: &str = "server.log";
 /// Longest time that a server may take to be ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Short, as the time until a server is ready is measured.
@@ -27,15 +27,14 @@ const POLL: Duration = Duration::from_millis(1);
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// (a) Lyftr itself.
     Lyftr,
-    /// (b) The same HTTP stack doing nothing.
+    /// The same HTTP stack doing nothing.
     Noop,
-    /// (b) The same HTTP stack, and one statement of PostgreSQL's per request.
+    /// The same HTTP stack, and one statement of PostgreSQL's per request.
     Pool,
-    /// (c) The original design, as it is commonly written.
+    /// The original design, as it is commonly written.
     Plain,
-    /// (c) The same, tuned.
+    /// The same, tuned.
     Tuned,
 }
 
@@ -44,11 +43,29 @@ pub enum Kind {
 pub struct Server {
     kind: Kind,
     child: Child,
-    address: SocketAddr,
-    log: PathBuf,
+    pub address: SocketAddr,
+    log: TempPath,
+}
+
+/// What matters of the response to a read.
+#[derive(Debug, Deserialize)]
+pub struct Answer {
+    #[serde(alias = "total_messages")]
+    pub total: u64,
+    pub next: Option<String>,
 }
 
 impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lyftr => "(a) lyftr",
+            Self::Noop => "(b) noop",
+            Self::Pool => "(b) pool, one INSERT a request",
+            Self::Plain => "(c) reference, plain",
+            Self::Tuned => "(c) reference, tuned",
+        }
+    }
+
     /// Whether it keeps messages, which can then be counted.
     pub fn stores(self) -> bool {
         self != Self::Noop
@@ -60,32 +77,24 @@ impl Kind {
     }
 
     fn command(self, plan: &Plan, port: &str) -> Command {
+        let beside = |name| plan.here.join(name);
+        let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/reference");
+        let uvicorn = ["-m", "uvicorn", "app:app", "--no-access-log", "--log-level", "warning"];
         let (program, arguments) = match self {
-            Self::Lyftr => (plan.lyftr.clone(), vec![]),
-            Self::Noop => (plan.here.join("yardstick"), vec!["noop"]),
-            Self::Pool => (plan.here.join("yardstick"), vec!["pool"]),
-            Self::Plain | Self::Tuned => {
-                let uvicorn = ["-m", "uvicorn", "app:app", "--no-access-log", "--log-level", "warning"];
-                let reference =
-                    ["--port", port, "--app-dir", concat!(env!("CARGO_MANIFEST_DIR"), "/reference")];
-                (Path::new(PACKAGE).join(".venv/bin/python"), [&uvicorn[..], &reference].concat())
-            }
+            Self::Lyftr => (beside("lyftr"), vec![]),
+            Self::Noop => (beside("yardstick"), vec!["noop"]),
+            Self::Pool => (beside("yardstick"), vec!["pool"]),
+            Self::Plain | Self::Tuned => (
+                Path::new(PACKAGE).join(".venv/bin/python"),
+                [&uvicorn[..], &["--port", port, "--app-dir", reference]].concat(),
+            ),
         };
         let mut command = Command::new(program);
-        command.args(arguments);
+        // The caller's environment must not change the figures.
+        command.args(arguments).env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
+        command.env("REFERENCE_MODE", if self == Self::Tuned { "tuned" } else { "plain" });
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         command
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Lyftr => "(a) lyftr",
-            Self::Noop => "(b) noop",
-            Self::Pool => "(b) pool, one INSERT a request",
-            Self::Plain => "(c) reference, plain",
-            Self::Tuned => "(c) reference, tuned",
-        })
     }
 }
 
@@ -95,23 +104,16 @@ pub fn sqlite_url(folder: &Path) -> String {
 }
 
 impl Server {
-    /// Starts a server on a database and waits until it is ready. Its log goes to a file in `folder`, so that every
-    /// line is written for real.
-    pub fn start(kind: Kind, plan: &Plan, folder: &Path, database: &str) -> Result<Self> {
+    /// Starts a server on a database and waits until it is ready. Its log goes to a file, so that every line is written
+    /// for real.
+    pub fn start(kind: Kind, plan: &Plan, database: &str) -> Result<Self> {
         // Nobody listens on this port, at least a moment ago.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?.local_addr()?;
         let port = address.port().to_string();
-        let log = folder.join(LOG);
-        let output = File::create(&log)?;
+        let (output, log) = NamedTempFile::new_in(&plan.folder)?.into_parts();
         let mut command = kind.command(plan, &port);
         let child = command
-            // The caller's environment must not change the figures.
-            .env_clear()
-            .env("PATH", env::var_os("PATH").unwrap_or_default())
             .envs([("HOST", HOST), ("PORT", &port), ("DATABASE_URL", database), ("WEBHOOK_SECRET", SECRET)])
-            .env("REFERENCE_MODE", if kind == Kind::Tuned { "tuned" } else { "plain" })
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .current_dir(folder)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
@@ -121,47 +123,33 @@ impl Server {
         Ok(server)
     }
 
-    /// Lyftr on the SQLite store in a folder, made if there is none.
-    pub fn on_sqlite(plan: &Plan, folder: &Path) -> Result<Self> {
-        Self::start(Kind::Lyftr, plan, folder, &sqlite_url(folder))
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How many messages it holds by its own account.
-    pub fn total_messages(&self) -> Result<u64> {
-        let body = http::get(self.address, "/stats")?;
-        http::json_number(&body, "total_messages").with_context(|| format!("no total_messages in {body}"))
+    fn get(&self, path: &str) -> Result<String> {
+        Ok(Client::connect(self.address)?.get(path)?.to_owned())
     }
 
-    /// Its metrics.
+    /// How many messages it holds by its own account.
+    pub fn total_messages(&self) -> Result<u64> {
+        Ok(serde_json::from_str::<Answer>(&self.get("/stats")?)?.total)
+    }
+
     pub fn metrics(&self) -> Result<String> {
-        http::get(self.address, "/metrics")
+        self.get("/metrics")
     }
 
     /// Stops it with SIGTERM, waits for its end, and returns the number of lines it has logged.
-    pub fn stop(mut self) -> Result<u64> {
+    pub fn stop(mut self) -> Result<usize> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         kill_process(pid.context("no process id")?, Signal::TERM).context("cannot send SIGTERM")?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
-            ensure!(Instant::now() < deadline, "{} still runs {PATIENCE:?} after SIGTERM", self.kind);
+            ensure!(Instant::now() < deadline, "{} still runs {PATIENCE:?} after SIGTERM", self.kind.name());
             thread::sleep(POLL);
         }
-        let mut log = BufReader::with_capacity(1 << 20, File::open(&self.log)?);
-        let mut lines = 0;
-        while log.skip_until(b'\n')? > 0 {
-            lines += 1;
-        }
-        Ok(lines)
+        Ok(BufReader::new(File::open(&self.log)?).split(b'\n').count())
     }
 
     /// Ends it with SIGKILL, as a crash would.
@@ -174,12 +162,16 @@ impl Server {
     fn wait_until_ready(&mut self) -> Result<()> {
         let path = if self.kind == Kind::Lyftr { "/health/ready" } else { "/health/live" };
         let deadline = Instant::now() + PATIENCE;
-        while http::get(self.address, path).is_err() {
+        while self.get(path).is_err() {
             let ended = self.child.try_wait()?.is_some();
             if ended || Instant::now() > deadline {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
                 let state = if ended { "ended at its start" } else { "does not become ready" };
-                bail!("{} {state}: {}", self.kind, log.trim().lines().last().unwrap_or("it logged nothing"));
+                bail!(
+                    "{} {state}: {}",
+                    self.kind.name(),
+                    log.trim().lines().last().unwrap_or("it logged nothing")
+                );
             }
             thread::sleep(POLL);
         }

@@ -10,7 +10,7 @@
 use std::env::var;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
@@ -41,32 +41,25 @@ const TABLE: &str = "\
 const INSERT: &str = "\
     INSERT INTO message (message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (message_id) DO NOTHING";
-
-struct Inbox {
-    key: Key,
-    pool: Pool,
-}
+const OK: &str = r#"{"status":"ok"}"#;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> Result<()> {
     let router = match std::env::args().nth(1).as_deref() {
-        Some("noop") => Router::new().route("/webhook", post(|_body: Bytes| async { ok() })),
+        Some("noop") => Router::new().route("/webhook", post(|_body: Bytes| async { json(OK) })),
         Some("pool") => pool().await?,
         _ => anyhow::bail!("say noop or pool"),
     };
-    let router = router.route("/health/live", get(|| async { ok() }));
+    let router = router.route("/health/live", get(|| async { json(OK) }));
     let listener = server::bind("127.0.0.1", var("PORT")?.parse()?).await?;
-    let table = Registry::new(Limits::default(), Arc::new(Metrics::default()));
+    let registry = Registry::new(Limits::default(), Arc::new(Metrics::default()));
     let mut terminate = signal(SignalKind::terminate())?;
-    let stop = async move {
-        terminate.recv().await;
-    };
-    server::serve(listener, Served(router), table, stop).await;
+    server::serve(listener, Served(router), registry, async move { _ = terminate.recv().await }).await;
     Ok(())
 }
 
-fn ok() -> impl IntoResponse {
-    ([("content-type", "application/json")], r#"{"status":"ok"}"#)
+fn json(body: impl Into<Body>) -> Response<Body> {
+    ([("content-type", "application/json")], body.into()).into_response()
 }
 
 #[derive(Clone)]
@@ -74,10 +67,7 @@ struct Served(Router);
 
 impl Handler for Served {
     async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
-        match self.0.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        self.0.clone().call(request).await.unwrap_or_else(|never| match never {})
     }
 
     fn refuse(&self, status: StatusCode) -> Response<String> {
@@ -88,7 +78,7 @@ impl Handler for Served {
 }
 
 /// Makes the table, and opens all connections so that none is opened in the measured window.
-async fn pool() -> anyhow::Result<Router> {
+async fn pool() -> Result<Router> {
     let config: tokio_postgres::Config = var("DATABASE_URL")?.parse().context("DATABASE_URL")?;
     let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let pool = Pool::builder(Manager::from_config(config, NoTls, how)).max_size(CONNECTIONS).build()?;
@@ -99,52 +89,42 @@ async fn pool() -> anyhow::Result<Router> {
         client.prepare_cached(INSERT).await?;
         all.push(client);
     }
-    drop(all);
-    let inbox = Arc::new(Inbox { key: Key::new(var("WEBHOOK_SECRET")?.as_bytes()), pool });
-    let stats = Arc::clone(&inbox);
-    let webhook = move |headers: HeaderMap, body: Bytes| async move {
-        respond(inbox.insert(&headers, &body).await, ok())
+    let key = Arc::new(Key::new(var("WEBHOOK_SECRET")?.as_bytes()));
+    let stats = {
+        let pool = pool.clone();
+        move || async move { respond(total(&pool).await) }
     };
-    let stats = move || async move {
-        let total = stats.total().await;
-        let body = format!("{{\"total_messages\":{}}}", total.as_ref().copied().unwrap_or_default());
-        respond(total.map(|_| StatusCode::OK), body)
+    let webhook = move |headers: HeaderMap, body: Bytes| async move {
+        respond(insert(&key, &pool, &headers, &body).await)
     };
     Ok(Router::new().route("/webhook", post(webhook)).route("/stats", get(stats)))
 }
 
-/// `body` if all went well.
-fn respond(status: anyhow::Result<StatusCode>, body: impl IntoResponse) -> Response<Body> {
-    match status {
-        Ok(StatusCode::OK) => body.into_response(),
-        Ok(status) => status.into_response(),
-        Err(error) => {
-            eprintln!("{error:#}");
-            StatusCode::SERVICE_UNAVAILABLE.into_response()
-        }
-    }
+fn respond(result: Result<Response<Body>>) -> Response<Body> {
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        StatusCode::SERVICE_UNAVAILABLE.into_response()
+    })
 }
 
-impl Inbox {
-    async fn insert(&self, headers: &HeaderMap, body: &[u8]) -> anyhow::Result<StatusCode> {
-        let signature = headers.get("x-signature").and_then(|value| Signature::parse(value.as_bytes()).ok());
-        if signature.is_none_or(|signature| self.key.verify(body, &signature).is_err()) {
-            return Ok(StatusCode::UNAUTHORIZED);
-        }
-        let Ok(message) = message::parse(body) else { return Ok(StatusCode::UNPROCESSABLE_ENTITY) };
-        let (id, from, to) = (message.message_id.as_str(), message.from.as_str(), message.to.as_str());
-        let ts = message.ts;
-        let (second, nanosecond, digits) =
-            (ts.second(), i32::try_from(ts.nanosecond())?, i16::from(ts.digits()));
-        let client = self.pool.get().await?;
-        let insert = client.prepare_cached(INSERT).await?;
-        client
-            .execute(&insert, &[&id, &from, &to, &second, &nanosecond, &digits, &message.text.as_deref()])
-            .await?;
-        Ok(StatusCode::OK)
+async fn insert(key: &Key, pool: &Pool, headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>> {
+    let signature = headers.get("x-signature").and_then(|value| Signature::parse(value.as_bytes()).ok());
+    if signature.is_none_or(|signature| key.verify(body, &signature).is_err()) {
+        return Ok(StatusCode::UNAUTHORIZED.into_response());
     }
+    let Ok(message) = message::parse(body) else {
+        return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
+    };
+    let (id, from, to) = (message.message_id.as_str(), message.from.as_str(), message.to.as_str());
+    let (second, nanosecond) = (message.ts.second(), i32::try_from(message.ts.nanosecond())?);
+    let (digits, text) = (i16::from(message.ts.digits()), message.text.as_deref());
+    let client = pool.get().await?;
+    let insert = client.prepare_cached(INSERT).await?;
+    client.execute(&insert, &[&id, &from, &to, &second, &nanosecond, &digits, &text]).await?;
+    Ok(json(OK))
+}
 
-    async fn total(&self) -> anyhow::Result<i64> {
-        Ok(self.pool.get().await?.query_one("SELECT count(*) FROM message", &[]).await?.try_get(0)?)
-    }
+async fn total(pool: &Pool) -> Result<Response<Body>> {
+    let row = pool.get().await?.query_one("SELECT count(*) FROM message", &[]).await?;
+    Ok(json(format!("{{\"total_messages\":{}}}", row.try_get::<_, i64>(0)?)))
 }

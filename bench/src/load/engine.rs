@@ -5,13 +5,14 @@
 //! flight at most; there is no pipelining.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -36,7 +37,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// When the requests of one thread are due.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// The first request is due.
     pub first: Instant,
     /// Time between two requests of the open loop; none for the closed loop.
     pub interval: Option<Duration>,
@@ -51,13 +51,11 @@ pub struct Schedule {
 pub struct Tally {
     /// Latencies in nanoseconds of all requests that were due in the measured window, from the moment they were due.
     pub latency: Histogram<u64>,
-    /// Right responses that arrived in the measured window.
     pub right_in_window: u64,
     /// All right responses, warm-up and drain included.
     pub right: u64,
     /// Wrong responses, missing responses and broken connections.
     pub errors: u64,
-    /// The first of the errors.
     pub first_error: Option<String>,
     /// Requests of the open loop that were due and never sent, as no connection came free.
     pub unsent: u64,
@@ -85,24 +83,12 @@ struct Connection {
     due: Option<Instant>,
 }
 
-/// The result of one read.
-enum Received {
-    /// A part of a response.
-    Partial,
-    Right,
-    Wrong(String),
-    /// The connection is of no more use.
-    Lost(String),
-}
-
 impl Tally {
-    /// Nothing counted yet.
     pub fn new() -> Result<Self> {
         let latency = Histogram::new_with_max(u64::try_from(LATENCY_MAX.as_nanos())?, 3)?;
         Ok(Self { latency, right_in_window: 0, right: 0, errors: 0, first_error: None, unsent: 0 })
     }
 
-    /// Adds the counts of another thread.
     pub fn add(&mut self, other: Self) -> Result<()> {
         self.latency.add(other.latency)?;
         self.right_in_window += other.right_in_window;
@@ -117,9 +103,9 @@ impl Tally {
         self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    fn error(&mut self, error: String) {
+    fn error(&mut self, error: &dyn Display) {
         self.errors += 1;
-        self.first_error.get_or_insert(error);
+        self.first_error.get_or_insert_with(|| error.to_string());
     }
 }
 
@@ -142,10 +128,9 @@ impl<'a> Engine<'a> {
     ) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot create an epoll")?;
         let idle = (0..connections).collect();
-        let connections = (0..connections as u64)
-            .map(|token| Connection::open(address, &epoll, token))
-            .collect::<Result<_>>()
-            .with_context(|| format!("cannot connect to {address}"))?;
+        let connections = (0..connections as u64).map(|token| Connection::open(address, &epoll, token));
+        let connections =
+            connections.collect::<Result<_>>().with_context(|| format!("cannot connect to {address}"))?;
         let tally = Tally::new()?;
         Ok(Self { requests, next_index, taken: 0, epoll, connections, idle, in_flight: 0, tally })
     }
@@ -177,7 +162,7 @@ impl<'a> Engine<'a> {
             }
         }
         for _ in 0..self.in_flight {
-            self.tally.error(format!("no response {DRAIN:?} after the end"));
+            self.tally.error(&format_args!("no response {DRAIN:?} after the end"));
         }
         // A request that was never sent counts with the time it has waited, or the worst ones would be left out.
         let now = Instant::now();
@@ -203,23 +188,23 @@ impl<'a> Engine<'a> {
                 connection.due = Some(due);
                 self.in_flight += 1;
             }
-            Err(error) => self.lose(token, format!("cannot send: {error}")),
+            Err(error) => self.lose(token, &error),
         }
     }
 
     fn receive(&mut self, token: usize, schedule: &Schedule) {
         let connection = &mut self.connections[token];
         let received = connection.receive();
-        if matches!(received, Received::Partial) {
+        if matches!(received, Ok(None)) {
             return;
         }
         let due = connection.due.take();
         self.in_flight -= usize::from(due.is_some());
         let now = Instant::now();
         match received {
-            Received::Lost(reason) => return self.lose(token, reason),
-            Received::Wrong(response) => self.tally.error(response),
-            Received::Right | Received::Partial => {
+            Err(error) => return self.lose(token, &error),
+            Ok(Some(Err(wrong))) => self.tally.error(&wrong),
+            Ok(_) => {
                 self.tally.right += 1;
                 let in_window = (schedule.measure_from..schedule.end).contains(&now);
                 self.tally.right_in_window += u64::from(in_window);
@@ -236,8 +221,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Gives a connection up: a server that drops connections shows as errors, not as a slower server.
-    fn lose(&mut self, token: usize, reason: String) {
-        self.tally.error(reason);
+    fn lose(&mut self, token: usize, error: &dyn Display) {
+        self.tally.error(error);
         self.idle.retain(|idle| *idle != token);
         // Where it fails, the connection is no longer waited for either.
         let _ = epoll::delete(&self.epoll, &self.connections[token].stream);
@@ -254,28 +239,26 @@ impl Connection {
         Ok(Self { stream, request: Vec::new(), response, filled: 0, due: None })
     }
 
-    fn receive(&mut self) -> Received {
+    /// Whether the response was right, or what it was; none until it is whole. After an error the connection is of no
+    /// more use.
+    fn receive(&mut self) -> Result<Option<Result<(), String>>> {
         match self.stream.read(&mut self.response[self.filled..]) {
-            Ok(0) => return Received::Lost("the server closed the connection".to_owned()),
+            Ok(0) => bail!("the server closed the connection"),
             Ok(read) => self.filled += read,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Received::Lost(format!("cannot receive: {error}")),
+            Err(error) => return Err(error.into()),
         }
         let bytes = &self.response[..self.filled];
         let shown = |bytes: &[u8]| bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string();
         match http::parse(bytes) {
-            Ok(None) if self.filled < RESPONSE_BYTES_MAX => Received::Partial,
+            Ok(None) if self.filled < RESPONSE_BYTES_MAX => Ok(None),
             Ok(Some(Response { status, body, length })) if length == self.filled && self.due.is_some() => {
-                let right = status == 200 && body == EXPECTED_BODY;
-                let received = if right {
-                    Received::Right
-                } else {
-                    Received::Wrong(format!("{status} {}", shown(body)))
-                };
+                let is_right = status == 200 && body == EXPECTED_BODY;
+                let verdict = if is_right { Ok(()) } else { Err(format!("{status} {}", shown(body))) };
                 self.filled = 0;
-                received
+                Ok(Some(verdict))
             }
-            _ => Received::Lost(format!("not one response of HTTP: {}", shown(bytes))),
+            _ => bail!("not one response of HTTP: {}", shown(bytes)),
         }
     }
 }

@@ -7,12 +7,8 @@ use crate::random::{pick, rank, rng};
 /// Is in exactly [`RARE_MESSAGES`] messages of a store, whatever its size.
 pub const RARE: &str = "zebrafinch";
 pub const RARE_MESSAGES: u64 = 20;
-/// Is in one message of [`SELDOM_ONE_IN`].
-pub const SELDOM: &str = "mandolin";
-pub const SELDOM_ONE_IN: u64 = 10_000;
-/// Is in one message of [`COMMON_ONE_IN`].
-pub const COMMON: &str = "marigold";
-pub const COMMON_ONE_IN: u64 = 100;
+/// Each is in one message of so many.
+pub const MARKERS: [(&str, u64); 2] = [("mandolin", 10_000), ("marigold", 100)];
 /// Are in no message; the second one has only groups of three letters that others have.
 pub const ABSENT: [&str; 2] = ["quokkaparade", "mandolinmarigold"];
 
@@ -28,7 +24,6 @@ const FOREIGN_ONE_IN: u8 = 20;
 /// the commonest first, and the parts of its other words.
 const LANGUAGES: &str = include_str!("languages.txt");
 
-/// The languages, their lists split.
 #[derive(Debug)]
 pub struct Texts {
     languages: Vec<Language>,
@@ -44,7 +39,6 @@ struct Language {
 }
 
 impl Texts {
-    /// Splits the lists.
     pub fn new() -> Self {
         let (mut languages, mut shares) = (Vec::new(), Vec::new());
         for line in LANGUAGES.lines() {
@@ -58,7 +52,7 @@ impl Texts {
     }
 
     /// A text of 40 to 400 characters that holds `markers`.
-    pub fn write<'a>(&self, rng: &mut Rng, markers: impl IntoIterator<Item = &'a str>) -> String {
+    pub fn write(&self, rng: &mut Rng, markers: &[&str]) -> String {
         let main = &self.languages[*pick(rng, &self.shares)];
         // The lesser of two: short texts are more frequent than long ones.
         let length = rng.usize(LENGTH).min(rng.usize(LENGTH));
@@ -117,7 +111,7 @@ mod tests {
     fn texts_have_their_lengths_languages_and_rare_words() {
         let texts = Texts::new();
         assert_eq!(texts.shares.len(), 100);
-        let many: Vec<_> = (0..5_000).map(|index| texts.write(&mut rng(3, index), [])).collect();
+        let many: Vec<_> = (0..5_000).map(|index| texts.write(&mut rng(3, index), &[])).collect();
         let mut lengths: Vec<_> = many.iter().map(|text| text.chars().count()).collect();
         lengths.sort_unstable();
         assert!(lengths[0] >= 40 && lengths[4_999] <= 400, "{lengths:?}");

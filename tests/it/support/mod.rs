@@ -17,12 +17,10 @@
 //! [`DEADLINE`].
 #![allow(dead_code, unused_imports, reason = "each face of the product uses its own part of this")]
 
-use std::fmt::Display;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use lyftr::store::{Behind, Store};
 
@@ -37,16 +35,15 @@ pub(crate) mod reference;
 pub(crate) mod sandbox;
 pub(crate) mod senders;
 pub(crate) mod service;
+mod wait;
 
 pub(crate) use messages::{
     Fate, fates, filled_store, message, message_with, mixed, open_store, parsed, sqlite_url,
 };
+pub(crate) use wait::{Answer, DEADLINE, eventually};
 
 /// The secret that every service in the tests is started with, unless told otherwise.
 pub(crate) const SECRET: &str = "a-secret-for-the-tests-of-lyftr";
-
-/// How long a test waits for what must come. Long, so that a slow machine does not fail a test.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What the services under test keep their messages with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,47 +85,6 @@ pub(crate) fn skip(why: &str) {
 /// it fails.
 pub(crate) fn shout(what: &str) {
     drop(writeln!(std::io::stderr(), "\n*** {what} ***\n"));
-}
-
-/// What may be an answer, and else is a reason to ask again: an `Option`, or a `Result` whatever its error.
-pub(crate) trait Answer {
-    type Value;
-
-    /// The answer, or why it is none.
-    fn answer(self) -> Result<Self::Value, String>;
-}
-
-impl<T> Answer for Option<T> {
-    type Value = T;
-
-    fn answer(self) -> Result<T, String> {
-        self.ok_or_else(|| "not yet".to_owned())
-    }
-}
-
-impl<T, E: Display> Answer for Result<T, E> {
-    type Value = T;
-
-    fn answer(self) -> Result<T, String> {
-        self.map_err(|error| error.to_string())
-    }
-}
-
-/// Asks again and again until there is an answer, whatever errors come before it.
-///
-/// # Panics
-/// After [`DEADLINE`], naming `what` and the last error.
-#[track_caller]
-pub(crate) fn eventually<A: Answer>(what: &str, mut ask: impl FnMut() -> A) -> A::Value {
-    let begin = Instant::now();
-    loop {
-        let why = match ask().answer() {
-            Ok(answer) => return answer,
-            Err(why) => why,
-        };
-        assert!(begin.elapsed() < DEADLINE, "did not happen within {DEADLINE:?}: {what} ({why})");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A port that the operating system gives to nobody by itself: for a service that is told where to listen, or that

@@ -220,7 +220,8 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
-    fn server_id(&self) -> i32 {
+    /// The process id of the server.
+    pub(crate) fn server_id(&self) -> i32 {
         let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         file.lines().next().unwrap().trim().parse().unwrap()
     }
