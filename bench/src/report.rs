@@ -21,8 +21,8 @@ pub const READ_CPU: Figure = Figure("CPU µs", 0);
 pub const POSTGRES_CPU: Figure = Figure("PostgreSQL CPU µs/req", 1);
 pub const GENERATOR_CPU: Figure = Figure("generator CPU µs/req", 1);
 pub const WAL: Figure = Figure("WAL KiB/req", 2);
-/// The most memory that the server held.
 pub const MEMORY: Figure = Figure("peak MiB", 1);
+pub const MEMORY_OF_READS: Figure = Figure("peak MiB after indexing and reads", 1);
 /// Wrong and missing responses.
 pub const ERRORS: Figure = Figure("errors", 0);
 pub const FILL_RATE: Figure = Figure("filling through the store, messages/s", 0);

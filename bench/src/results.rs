@@ -224,9 +224,8 @@ impl Results {
         for row in rows {
             let value = |figure: &Figure| self.value(Subject::Load(row), *figure);
             if value(&PER_SECOND).is_some() {
-                table.row(
-                    row.cells().into_iter().chain(figures.iter().map(|figure| figure.text(value(figure)))),
-                );
+                let cells = figures.iter().map(|figure| figure.text(value(figure)));
+                table.row(row.cells().into_iter().chain(cells));
             }
         }
         table
