@@ -1,10 +1,20 @@
 //! The time of day. It enters the program here and nowhere else, for the log, the metrics and the command line; limits
 //! are measured with monotonic clocks.
 
+use crate::message::Timestamp;
+
 /// The current time, by the clock of the system.
 #[expect(clippy::disallowed_methods, reason = "this is where the time of day enters")]
 pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
+}
+
+/// The current time in whole milliseconds, as a timestamp with three digits of a second's fraction.
+pub fn received_at() -> Timestamp {
+    let now = now();
+    let nanosecond = u32::try_from(now.subsec_nanosecond()).unwrap_or(0) / 1_000_000 * 1_000_000;
+    // The clock of a system ends before the year 9999 does.
+    Timestamp::from_parts(now.as_second(), nanosecond, 3).unwrap_or(Timestamp::EPOCH)
 }
 
 /// Whole seconds since 1970-01-01T00:00:00Z.

@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cursor;
+pub mod event;
 pub mod http;
 pub mod inbox;
 pub mod message;
@@ -12,6 +14,8 @@ pub mod query;
 pub mod server;
 pub mod service;
 pub mod signature;
+pub mod source;
 pub mod store;
+pub mod tail;
 pub mod telemetry;
 pub mod validation;

@@ -2,12 +2,18 @@
 
 use serde::Serialize;
 
-use crate::message::{Message, MessageId, Moment, Phone, TEXT_CHARS_MAX, Timestamp};
+use crate::event::Source;
+use crate::message::{Message, Moment, Name, TEXT_CHARS_MAX, Timestamp};
 
 mod cursor;
+mod log;
+mod parameters;
 mod parse;
+mod volume;
 
+pub use log::{LogQuery, Origin, POSITION, WAIT_SECONDS_MAX, last_event_id, parse as parse_log};
 pub use parse::parse;
+pub use volume::{Step, VolumeAnswer, VolumeQuery, parse as parse_volume, too_many};
 
 /// Maximum number of messages on a page.
 pub const LIMIT_MAX: u32 = 100;
@@ -19,9 +25,13 @@ pub const SEARCH_CHARS_MAX: usize = TEXT_CHARS_MAX;
 /// The messages that a read selects. They match all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only messages from exactly this phone number.
+    /// Only the messages with exactly this `message_id`, one for each source at most.
+    pub id: Option<String>,
+    /// Only messages of the source with this name.
+    pub source: Option<String>,
+    /// Only messages from exactly this phone number or name.
     pub from: Option<String>,
-    /// Only messages to exactly this phone number.
+    /// Only messages to exactly this phone number or name.
     pub to: Option<String>,
     /// Only messages of this instant and later ones.
     pub since: Option<Timestamp>,
@@ -45,26 +55,28 @@ pub struct Page {
     /// Whether the latest message comes first.
     pub descending: bool,
     /// The place where another page ended; then [`offset`](Self::offset) is ignored.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<PageCursor>,
 }
 
 /// A place between two messages, which stays where it is while others arrive. [`Display`](std::fmt::Display)
 /// and [`FromStr`](std::str::FromStr) give the form that clients see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cursor {
+pub enum PageCursor {
     /// The page begins after this message, in the order of the page.
-    After(Position),
+    After(Place),
     /// The page ends before this message.
-    Before(Position),
+    Before(Place),
 }
 
-/// The place of a message in the order of listings: by instant, then by the bytes of its `message_id`.
+/// The place of a message in the order of listings: by instant, then by the bytes of its `message_id`, then by source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct Place {
     /// The instant of the message.
     pub moment: Moment,
     /// The `message_id`.
-    pub message_id: MessageId,
+    pub message_id: Name,
+    /// The source.
+    pub source: Source,
 }
 
 /// The messages of a page. Serializes to the response of `GET /messages`.
@@ -79,9 +91,9 @@ pub struct Listing {
     /// The offset of the page.
     pub offset: u64,
     /// The cursor of the next page; `None` if no message comes after this page.
-    pub next: Option<Cursor>,
+    pub next: Option<PageCursor>,
     /// The cursor of the previous page; `None` if no message comes before this page.
-    pub prev: Option<Cursor>,
+    pub prev: Option<PageCursor>,
 }
 
 /// Aggregates over all messages of one snapshot. Serializes to the response of `GET /stats`.
@@ -99,6 +111,17 @@ pub struct Stats {
     pub last_message_ts: Option<Timestamp>,
 }
 
+/// Maximum number of steps in a [`Volume`].
+pub const STEPS_MAX: usize = 500;
+
+/// The number of messages over time. The steps are aligned to 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// The first second of each step since 1970-01-01T00:00:00Z, and its number of messages. Steps without a message are left
+    /// out.
+    pub steps: Vec<(i64, u64)>,
+}
+
 /// Maximum number of senders in [`Stats`].
 pub const TOP_SENDERS: usize = 10;
 
@@ -106,7 +129,7 @@ pub const TOP_SENDERS: usize = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenderCount {
     /// The sender.
-    pub from: Phone,
+    pub from: Name,
     /// The number of messages.
     pub count: u64,
 }
@@ -117,10 +140,14 @@ impl Default for Page {
     }
 }
 
-impl Position {
-    /// The position of `message`.
+impl Place {
+    /// The place of `message`.
     pub fn of(message: &Message) -> Self {
-        Self { moment: message.ts.moment(), message_id: message.message_id.clone() }
+        Self {
+            moment: message.ts.moment(),
+            message_id: message.message_id.clone(),
+            source: message.source.clone(),
+        }
     }
 }
 
@@ -128,8 +155,8 @@ impl Listing {
     /// The listing of `page`: its messages in the order of the page, the number of all matching messages, and whether
     /// messages match before and after it.
     pub fn new(page: &Page, data: Vec<Message>, total: u64, before: bool, after: bool) -> Self {
-        let first = data.first().filter(|_| before).map(|first| Cursor::Before(Position::of(first)));
-        let last = data.last().filter(|_| after).map(|last| Cursor::After(Position::of(last)));
+        let first = data.first().filter(|_| before).map(|first| PageCursor::Before(Place::of(first)));
+        let last = data.last().filter(|_| after).map(|last| PageCursor::After(Place::of(last)));
         Self { total, limit: page.limit, offset: page.offset, next: last, prev: first, data }
     }
 }

@@ -1,12 +1,14 @@
-//! The contract of a store of messages, and the choice of its engine. Knows neither HTTP nor, in this file, SQL.
+//! The contract of a store of events, and the choice of its engine. Knows neither HTTP nor, in this file, SQL.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::{Message, MessageId};
-use crate::query::{Filter, Listing, Page, Stats};
+use crate::cursor::{Cursor, CursorName, Move, Moved};
+use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
+use crate::message::Name;
+use crate::query::{Filter, Listing, Page, Stats, Volume};
 
 pub mod backup;
 pub mod check;
@@ -23,7 +25,7 @@ mod url;
 pub use read_only::ReadOnly;
 pub use url::{BadUrl, Url};
 
-/// A place that keeps messages for ever, each `message_id` once.
+/// A place that keeps events for ever, each key of a source once.
 ///
 /// The methods block, except [`backlog`](Store::backlog): call [`insert`](Store::insert) from the inbox's writer
 /// threads, and the others from a thread that may wait. A store does its upkeep on threads of its own or within `insert` and `ready`.
@@ -32,16 +34,20 @@ pub use url::{BadUrl, Url};
 /// - When `insert` returns `Ok`, the whole batch is on stable storage and every later read finds it. When it
 ///   returns an error, either nothing of the batch is stored, or the response to a COMMIT was lost and it is unknown
 ///   whether the batch is stored. The caller must claim neither.
-/// - The first message of a `message_id` wins, also within a batch; a stored message never changes.
+/// - The first event of a source and key wins, also within a batch; a stored event never changes.
+/// - Arrival numbers are given in the order of the batch, and none is given twice, even if the event is gone.
 /// - A read sees a batch whole or not at all, and each result comes from one snapshot.
-/// - `list` has a total order: instant, then `message_id` by its bytes. `stats` and `list` agree.
+/// - `list` has a total order: instant, then `message_id` by its bytes, then source. `stats` and `list` agree; both, and
+///   `volume`, are about the events that are messages.
+/// - Whoever reads the log on from where a read has come to gets each event once and in one order, whatever commits late.
 /// - Every method but [`space`](Store::space) returns within a bounded time, and a store recovers by itself once the cause of a failure is gone.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Stores those messages of `batch` whose id is new, all or nothing. Returns the outcome of each message, in order.
+    /// Stores those events of `batch` whose source and key are new, all or nothing. Returns the outcome of each event, in
+    /// order.
     ///
     /// # Errors
     /// [`Error`]; the description of the trait says what is stored then.
-    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error>;
+    fn insert(&self, batch: &[Event]) -> Result<Vec<Outcome>, Error>;
 
     /// A page of the messages that match.
     ///
@@ -55,19 +61,69 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Error`]
     fn stats(&self) -> Result<Stats, Error>;
 
-    /// At most `limit` messages after the arrival number `after`, in the order of arrival. A caller that continues from
-    /// the last one misses none: while a message with a smaller arrival number may still appear, those with a greater
-    /// one are held back. Zero is before all messages; the numbers have gaps.
+    /// The number of messages that match in each step of time; `None` if there are more than
+    /// [`STEPS_MAX`](crate::query::STEPS_MAX) steps from the first message to the last.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn volume(&self, filter: &Filter, step_seconds: u32) -> Result<Option<Volume>, Error>;
+
+    /// Reads the log: calls `each` with the events that the filter lets through, one by one, until it returns false, the
+    /// limit is reached, or so many events were looked at that the read should go on with another call. `None` if the
+    /// position where the read shall begin names no event of this log.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn read_log(
+        &self,
+        read: &LogRead,
+        each: &mut dyn FnMut(Recorded) -> bool,
+    ) -> Result<Option<Reached>, Error>;
+
+    /// The event at a position; `None` if the position names none.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn event_at(&self, position: Position) -> Result<Option<Recorded>, Error>;
+
+    /// At most `limit` events after the arrival number `after`, in the order of arrival. A caller that continues from
+    /// the last one misses none: while an event with a smaller arrival number may still appear, those with a greater
+    /// one are held back. Zero is before all events; the numbers have gaps.
     ///
     /// # Errors
     /// [`Error`]
     fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error>;
 
-    /// The messages that are stored under one of these ids, in any order.
+    /// The events that are stored under one of these sources and keys, in any order.
     ///
     /// # Errors
     /// [`Error`]
-    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error>;
+    fn find(&self, keys: &[(Source, Name)]) -> Result<Vec<Event>, Error>;
+
+    /// Every cursor, by name.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn cursors(&self) -> Result<Vec<Cursor>, Error>;
+
+    /// The cursor of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn cursor(&self, name: &CursorName) -> Result<Option<Cursor>, Error>;
+
+    /// Moves a cursor, or makes it. Of several moves from one position one takes place. When this returns `Ok`, the result
+    /// is on stable storage.
+    ///
+    /// # Errors
+    /// [`Error`]; the cursor may have been moved all the same.
+    fn move_cursor(&self, to: &Move) -> Result<Moved, Error>;
+
+    /// Deletes a cursor; returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error>;
 
     /// Proves that messages can be stored and read right now, by doing both; adds no message.
     ///
@@ -86,26 +142,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn close(&self);
 }
 
-/// A message and its place in the order of arrival.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrived {
-    /// Its arrival number, greater than zero.
-    pub seq: i64,
-    /// The message.
-    pub message: Message,
-}
-
-/// The fate of a message that was given to [`Store::insert`].
+/// The fate of an event that was given to [`Store::insert`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The message is stored now.
+    /// The event is stored now.
     Created {
         /// Its arrival number, as [`Arrived::seq`].
         seq: i64,
     },
-    /// The same message, equal in every field, was stored before.
+    /// An event that [says the same](Event::says_the_same) was stored under its source and key before.
     Duplicate,
-    /// Another message is stored under the same id, and stays.
+    /// Another event is stored under its source and key, and stays.
     Conflict,
 }
 
@@ -244,7 +291,7 @@ pub fn migrate(url: &Url, settings: Settings) -> Result<i64, OpenError> {
     }
 }
 
-/// Creates a SQLite database in the empty file `to`, for a backup that is written message by message.
+/// Creates a SQLite database in the empty file `to`, for a backup that is written event by event.
 fn create_backup(to: &Path) -> Result<Box<dyn backup::Target>, Error> {
     Ok(Box::new(sqlite::backup::NewDatabase::create(to)?))
 }
@@ -254,6 +301,15 @@ pub fn writers(url: &Url) -> usize {
     match url {
         Url::Sqlite(_) => 1,
         Url::Postgres(_) => postgres::WRITERS,
+    }
+}
+
+/// How often a follower of the log at `url` should look for events that other processes have stored; `None` if the store belongs
+/// to one process.
+pub fn follow_pause(url: &Url) -> Option<Duration> {
+    match url {
+        Url::Sqlite(_) => None,
+        Url::Postgres(_) => Some(Duration::from_millis(100)),
     }
 }
 

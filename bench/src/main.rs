@@ -4,6 +4,7 @@
 
 mod cluster;
 mod compare;
+mod follow;
 mod http;
 mod load;
 mod machine;
@@ -47,6 +48,8 @@ enum Command {
     Scale(scale::Arguments),
     /// Measure Lyftr on PostgreSQL, next to one INSERT a request, and on a large database
     Postgres(postgres::Arguments),
+    /// Measure what followers cost
+    Follow(follow::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Some(Command::Load(arguments)) => load(&arguments),
         Some(Command::Scale(arguments)) => scale::run(&arguments),
         Some(Command::Postgres(arguments)) => postgres::run(&arguments),
+        Some(Command::Follow(arguments)) => follow::run(&arguments),
     };
     let faults = faults.unwrap_or_else(|error| vec![format!("{error:#}")]);
     for fault in &faults {

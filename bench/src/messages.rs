@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use lyftr::message::{Message, MessageId, Phone, Timestamp};
+use lyftr::event::Source;
+use lyftr::message::{Message, Name, Timestamp};
 
 use crate::random::{rank, rng};
 
@@ -60,9 +61,10 @@ impl Messages {
         let text = self.texts.write(&mut rng, &markers);
         let invalid = || format!("message {index} breaks a rule");
         Ok(Message {
-            message_id: MessageId::new(&id).ok().with_context(invalid)?,
-            from: Phone::new(&from).ok().with_context(invalid)?,
-            to: Phone::new(to).ok().with_context(invalid)?,
+            message_id: Name::new(&id).ok().with_context(invalid)?,
+            from: Some(Name::phone_number(&from).ok().with_context(invalid)?),
+            to: Some(Name::phone_number(to).ok().with_context(invalid)?),
+            source: Source::WEBHOOK,
             ts: Timestamp::from_parts(second, nanosecond, digits).with_context(invalid)?,
             text: Some(text.into()),
         })
@@ -131,10 +133,10 @@ mod tests {
         assert_eq!(senders.len() as u64, SENDERS);
         let mut counts = HashMap::new();
         for message in all(7, 10_000) {
-            *counts.entry(message.from.as_str().to_owned()).or_insert(0) += 1;
+            *counts.entry(message.from).or_insert(0) += 1;
         }
         let heaviest = counts.iter().max_by_key(|(_, count)| **count).unwrap();
-        assert_eq!(*heaviest.0, sender(0));
+        assert_eq!(*heaviest.0, Name::new(&sender(0)).ok());
         assert!((500..650).contains(heaviest.1), "{heaviest:?}");
         assert!(counts.len() > 3_000, "{}", counts.len());
     }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use lyftr::event::Event;
 use lyftr::store::{self, Outcome, Settings, Url};
 
 use crate::machine;
@@ -24,7 +25,8 @@ pub fn fill(url: &str, messages: &Messages) -> Result<f64> {
     let begin = Instant::now();
     for first in (0..messages.size).step_by(BATCH) {
         let indexes = (first..messages.size).take(BATCH);
-        let batch = indexes.map(|index| messages.message(index)).collect::<Result<Vec<_>>>()?;
+        let batch = indexes.map(|index| Ok(Event::of_message(messages.message(index)?, None, None)));
+        let batch = batch.collect::<Result<Vec<_>>>()?;
         let mut outcomes = store.insert(&batch)?.into_iter();
         let new = outcomes.all(|outcome| matches!(outcome, Outcome::Created { .. }));
         ensure!(new, "a message was there already");

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Message, MessageId, Phone, RuleViolation, Timestamp, check_text};
+use super::{Message, Name, RuleViolation, Timestamp, check_text};
+use crate::event::{Data, Source};
 use crate::validation::{Location, ValidationError};
 
 /// Maximum number of errors in one response. The fields give fewer; a body may repeat any number of unknown keys.
@@ -20,7 +21,7 @@ pub struct Invalid {
     /// Every validation error, at least 1 and at most 32.
     pub errors: Vec<ValidationError>,
     /// The `message_id` if it could be read, for the log.
-    pub message_id: Option<MessageId>,
+    pub message_id: Option<Name>,
 }
 
 /// Reads a body: UTF-8, then JSON (RFC 8259, no key twice, no byte-order mark), then the fields. Unknown fields are
@@ -29,12 +30,21 @@ pub struct Invalid {
 /// # Errors
 /// [`Invalid`], with every wrong field.
 pub fn parse(body: &[u8]) -> Result<Message, Invalid> {
+    parse_with_data(body).map(|(message, _)| message)
+}
+
+/// As [`parse`], with the whole body if it has members besides the fields of a message.
+///
+/// # Errors
+/// [`Invalid`], with every wrong field.
+pub fn parse_with_data(body: &[u8]) -> Result<(Message, Option<Data>), Invalid> {
     let text = std::str::from_utf8(body).map_err(|e| not_json(e.valid_up_to(), "the body is not UTF-8"))?;
     let mut json = serde_json::Deserializer::from_str(text);
     let fields = Fields::deserialize(&mut json)
         .and_then(|fields| json.end().map(|()| fields))
         .map_err(|error| unreadable(text, &error))?;
-    fields.check(text)
+    let data = fields.has_unknown.then(|| Data::from_json(text));
+    Ok((fields.check(text)?, data))
 }
 
 /// The value of a field, not checked yet.
@@ -54,6 +64,8 @@ struct Fields<'a> {
     to: Option<FieldValue<'a>>,
     ts: Option<FieldValue<'a>>,
     text: Option<FieldValue<'a>>,
+    /// The object has a member besides these.
+    has_unknown: bool,
     repeated: Vec<Cow<'a, str>>,
 }
 
@@ -71,9 +83,9 @@ impl<'a> Fields<'a> {
 
     fn check(self, whole: &str) -> Result<Message, Invalid> {
         let mut errors = Vec::new();
-        let message_id = required(self.message_id, "message_id", whole, MessageId::new, &mut errors);
-        let from = required(self.from, "from", whole, Phone::new, &mut errors);
-        let to = required(self.to, "to", whole, Phone::new, &mut errors);
+        let message_id = required(self.message_id, "message_id", whole, Name::new, &mut errors);
+        let from = required(self.from, "from", whole, Name::phone_number, &mut errors);
+        let to = required(self.to, "to", whole, Name::phone_number, &mut errors);
         let ts = required(self.ts, "ts", whole, timestamp, &mut errors);
         let text = optional_text(self.text, &mut errors);
         errors.extend(self.repeated.into_iter().take(ERRORS_MAX).map(|key| {
@@ -82,7 +94,8 @@ impl<'a> Fields<'a> {
         errors.truncate(ERRORS_MAX);
         match (message_id, from, to, ts, text) {
             (Some(message_id), Some(from), Some(to), Some(ts), text) if errors.is_empty() => {
-                Ok(Message { message_id, from, to, ts, text })
+                let (from, to, source) = (Some(from), Some(to), Source::WEBHOOK);
+                Ok(Message { message_id, from, to, ts, text, source })
             }
             (message_id, ..) => Err(Invalid { errors, message_id }),
         }
@@ -206,6 +219,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                         fields.repeated.push(key);
                     }
                 }
+                fields.has_unknown = !unknown.is_empty();
                 Ok(fields)
             }
         }

@@ -61,6 +61,9 @@ const FRACTION_DIGITS_MAX: usize = 9;
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self { second: 0, nanosecond: 0, digits: 0 };
+
     /// Reads the form above and nothing else: no offsets, no lower-case letters, no leap second, no spaces.
     ///
     /// # Errors

@@ -1,10 +1,8 @@
 //! From a query string to a [`Filter`] and a [`Page`].
 
-use percent_encoding::percent_decode;
-use serde_json::Value;
-
-use super::{Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, SEARCH_CHARS_MAX, Search};
-use crate::message::{Timestamp, longer_than};
+use super::parameters::{Checker, Violation, instant, integer, name, number, pairs};
+use super::{Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, PageCursor, SEARCH_CHARS_MAX, Search};
+use crate::message::longer_than;
 use crate::validation::ValidationError;
 
 /// Reads the query string of `GET /messages`. An empty parameter counts as absent, the last one of a repeated parameter
@@ -14,10 +12,9 @@ use crate::validation::ValidationError;
 /// Every validation error, at most one for each parameter.
 pub fn parse(query: &str) -> Result<(Filter, Page), Vec<ValidationError>> {
     let mut parameters = Parameters::default();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if let Some(slot) = parameters.slot(&decode(name)) {
-            *slot = decode(value);
+    for (name, value) in pairs(query) {
+        if let Some(slot) = parameters.slot(&name) {
+            *slot = value;
         }
     }
     parameters.check()
@@ -35,6 +32,8 @@ struct Parameters {
     since: String,
     until: String,
     search: String,
+    id: String,
+    source: String,
 }
 
 impl Parameters {
@@ -49,13 +48,16 @@ impl Parameters {
             "since" => Some(&mut self.since),
             "until" => Some(&mut self.until),
             "q" => Some(&mut self.search),
+            "id" => Some(&mut self.id),
+            "source" => Some(&mut self.source),
             _ => None,
         }
     }
 
     fn check(self) -> Result<(Filter, Page), Vec<ValidationError>> {
         let mut checker = Checker::default();
-        let limit = checker.take("limit", &self.limit, limit).unwrap_or(LIMIT_DEFAULT);
+        let limit =
+            checker.take("limit", &self.limit, |text| number(text, 1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT);
         let offset = checker.take("offset", &self.offset, integer).unwrap_or(0);
         let descending = checker.take("order", &self.order, descending).unwrap_or(false);
         let cursor = checker.take("cursor", &self.cursor, |text| cursor(text, offset));
@@ -65,51 +67,11 @@ impl Parameters {
         if !checker.errors.is_empty() {
             return Err(checker.errors);
         }
-        let filter =
-            Filter { from: phone_number(self.from), to: phone_number(self.to), since, until, search };
+        let present = |given: String| Some(given).filter(|given| !given.is_empty());
+        let (id, source) = (present(self.id), present(self.source));
+        let filter = Filter { id, source, from: name(self.from), to: name(self.to), since, until, search };
         Ok((filter, Page { limit, offset, descending, cursor }))
     }
-}
-
-/// Checks parameters, and collects the validation errors.
-#[derive(Default)]
-struct Checker {
-    errors: Vec<ValidationError>,
-}
-
-impl Checker {
-    /// The checked value of a parameter; `None` if it is absent or wrong. A wrong value adds an error.
-    fn take<T>(
-        &mut self,
-        name: &str,
-        given: &str,
-        check: impl FnOnce(&str) -> Result<T, Violation>,
-    ) -> Option<T> {
-        if given.is_empty() {
-            return None;
-        }
-        let (kind, reason) = match check(given) {
-            Ok(value) => return Some(value),
-            Err(violation) => violation,
-        };
-        self.errors.push(ValidationError::field(kind, name, reason, Value::String(given.to_owned())));
-        None
-    }
-}
-
-/// The kind and the reason of a validation error.
-type Violation = (&'static str, String);
-
-/// A phone number. Its plus is often sent unencoded, and then decodes to a space.
-fn phone_number(given: String) -> Option<String> {
-    match given.strip_prefix(' ') {
-        Some(digits) => Some(format!("+{digits}")),
-        None => Some(given).filter(|given| !given.is_empty()),
-    }
-}
-
-fn instant(text: &str) -> Result<Timestamp, Violation> {
-    Timestamp::parse(text).map_err(|bad| ("datetime_parsing", format!("Input {bad}")))
 }
 
 fn search(text: &str) -> Result<Search, Violation> {
@@ -128,7 +90,7 @@ fn descending(text: &str) -> Result<bool, Violation> {
     }
 }
 
-fn cursor(text: &str, offset: u64) -> Result<Cursor, Violation> {
+fn cursor(text: &str, offset: u64) -> Result<PageCursor, Violation> {
     if offset != 0 {
         return Err((
             "value_error",
@@ -140,55 +102,14 @@ fn cursor(text: &str, offset: u64) -> Result<Cursor, Violation> {
     })
 }
 
-fn limit(text: &str) -> Result<u32, Violation> {
-    match integer(text)? {
-        0 => Err(("greater_than_equal", "Input should be greater than or equal to 1".into())),
-        n => u32::try_from(n)
-            .ok()
-            .filter(|n| *n <= LIMIT_MAX)
-            .ok_or_else(|| ("less_than_equal", format!("Input should be less than or equal to {LIMIT_MAX}"))),
-    }
-}
-
-/// A whole number of 64 bits, not below 0.
-fn integer(text: &str) -> Result<u64, Violation> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text),
-    };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err((
-            "int_parsing",
-            "Input should be a valid integer, unable to parse string as an integer".into(),
-        ));
-    }
-    let value = digits.parse::<u64>().map_err(|_| {
-        let (kind, word) =
-            if negative { ("greater_than_equal", "greater") } else { ("less_than_equal", "less") };
-        let bound = if negative { 0 } else { u64::MAX };
-        (kind, format!("Input should be {word} than or equal to {bound}"))
-    })?;
-    if negative && value != 0 {
-        return Err(("greater_than_equal", "Input should be greater than or equal to 0".into()));
-    }
-    Ok(value)
-}
-
-/// Decodes a part of a query (`application/x-www-form-urlencoded`, WHATWG URL). Bytes that are not UTF-8 become U+FFFD,
-/// which matches nothing.
-fn decode(text: &str) -> String {
-    let spaced = text.replace('+', " ");
-    percent_decode(spaced.as_bytes()).decode_utf8_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use crate::message::MessageId;
-
-    use super::super::{Position, fold};
+    use super::super::{Place, fold};
     use super::*;
+    use crate::event::Source;
+    use crate::message::{Name, Timestamp};
 
     fn kinds(query: &str) -> Vec<String> {
         let errors = parse(query).unwrap_err();
@@ -259,11 +180,12 @@ mod tests {
 
     #[test]
     fn a_cursor_and_an_offset_exclude_each_other() {
-        let position = Position {
+        let position = Place {
             moment: Timestamp::parse("2025-01-15T10:00:00.5Z").unwrap().moment(),
-            message_id: MessageId::new("m 1").unwrap(),
+            message_id: Name::new("m 1").unwrap(),
+            source: Source::WEBHOOK,
         };
-        let cursor = Cursor::After(position);
+        let cursor = PageCursor::After(position);
         assert_eq!(parse(&format!("cursor={cursor}&offset=0")).unwrap().1.cursor, Some(cursor.clone()));
         assert_eq!(kinds(&format!("cursor={cursor}&offset=1")), [r#"value_error Field("cursor")"#]);
     }

@@ -1,4 +1,4 @@
-//! A backup: all messages of a store in one SQLite file, made while other processes write. The file gets its name once it
+//! A backup: all events of a store in one SQLite file, made while other processes write. The file gets its name once it
 //! is complete and on disk, so a file with the name of a backup is complete.
 
 use std::fs::{File, TryLockError};
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::paths::{beside, folder, sync_folder};
-use super::{Arrived, OpenError, Settings, Url, open_read_only};
+use super::{OpenError, Settings, Url, open_read_only};
+use crate::event::Arrived;
 use crate::telemetry::chain;
 
 mod name;
@@ -17,24 +18,24 @@ mod name;
 /// The result of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
-    /// Number of messages in it.
-    pub messages: u64,
+    /// Number of events in it.
+    pub events: u64,
     /// Size of the file.
     pub bytes: u64,
 }
 
-/// The progress of a backup: in pages of a file, or in messages of a server.
+/// The progress of a backup: in pages of a file, or in events of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Pages or messages that are written.
+    /// Pages or events that are written.
     pub done: u64,
-    /// Pages or messages in all.
+    /// Pages or events in all.
     pub total: u64,
 }
 
-/// A database that is being filled, message by message.
+/// A database that is being filled, event by event.
 pub(super) trait Target {
-    /// Adds messages that are not in it.
+    /// Adds events that are not in it.
     fn add(&mut self, batch: &[Arrived]) -> Result<(), super::Error>;
 }
 
@@ -66,15 +67,15 @@ pub enum Error {
     /// The database cannot be read, or the backup cannot be written.
     #[error("the backup failed: {}", chain(.0))]
     Store(super::Error),
-    /// The number of messages that were read differs from the number in the database.
+    /// The number of events that were read differs from the number in the database.
     #[error(
-        "the backup failed: it has {found} messages, and the database {expected}; either messages were added or removed \
+        "the backup failed: it has {found} events, and the database {expected}; either events were added or removed \
          by a manual change meanwhile, and a retry helps, or `lyftr check` says what is wrong"
     )]
     Differs {
-        /// Messages in the database, up to the arrival number at which the backup ends.
+        /// Events in the database, up to the arrival number at which the backup ends.
         expected: u64,
-        /// Messages that were read.
+        /// Events that were read.
         found: u64,
     },
     /// The backup was stopped by its caller.
@@ -88,7 +89,7 @@ impl From<super::Error> for Error {
     }
 }
 
-/// Writes every message that the store at `url` has now into a new file. `go_on` is given the progress, and returns
+/// Writes every event that the store at `url` has now into a new file. `go_on` is given the progress, and returns
 /// whether to continue.
 ///
 /// # Errors
@@ -101,9 +102,9 @@ pub fn backup(
 ) -> Result<Done, Error> {
     let partial = Partial::create(file)?;
     let written = open_read_only(url, settings)?.backup(&partial.path, &mut go_on)?;
-    let messages = written.ok_or(Error::BrokenOff)?;
+    let events = written.ok_or(Error::BrokenOff)?;
     let bytes = partial.publish()?;
-    Ok(Done { messages, bytes })
+    Ok(Done { events, bytes })
 }
 
 /// An incomplete backup, under a name that ends in `.partial`. Dropping it deletes the file.
@@ -128,7 +129,7 @@ impl Partial {
         let mut partial = name.to_owned();
         partial.push(".partial");
         let path = folder.join(partial);
-        // Only this user may read the messages in it.
+        // Only this user may read what is in it.
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options

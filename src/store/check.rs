@@ -1,7 +1,7 @@
-//! Checks a store: the engine's files, the readability of each message, and the derived data against the messages. Changes
+//! Checks a store: the engine's files, the readability of each event, and the derived data against the messages. Changes
 //! nothing, and works on one snapshot.
 //!
-//! Problems are reported as counts, without any part of a message.
+//! Problems are reported as counts, without any part of an event.
 
 use super::{OpenError, Settings, Url, open_read_only};
 use crate::query::fold;
@@ -38,7 +38,7 @@ impl From<super::Error> for Error {
     }
 }
 
-/// Checks the store at `url`; returns the number of its messages.
+/// Checks the store at `url`; returns the number of its events.
 ///
 /// # Errors
 /// [`Error`] if the check cannot be carried out. A problem that it finds is reported to `tell` instead.

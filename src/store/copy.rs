@@ -1,16 +1,17 @@
-//! Copies all messages of one store into another, of either engine, in the order of arrival.
+//! Copies all events of one store into another, of either engine, in the order of arrival.
 //!
-//! Messages that the target has are skipped, so an interrupted copy is continued by running it again.
+//! Events that the target has are skipped, so an interrupted copy is continued by running it again.
 
 use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Arrived, Error, Outcome, Store};
-use crate::message::{Message, MessageId};
+use super::{Error, Outcome, Store};
+use crate::event::{Arrived, Data, Event, Source};
+use crate::message::{Name, Timestamp};
 
-/// Number of messages that are read and written at once.
+/// Number of events that are read and written at once.
 pub(super) const BATCH: u32 = 2_000;
 /// Number of batches that are read ahead of the writes.
 const AHEAD_MAX: usize = 2;
@@ -18,34 +19,34 @@ const AHEAD_MAX: usize = 2;
 /// The result of a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Messages that the target lacked.
+    /// Events that the target lacked.
     pub created: u64,
-    /// Messages that the target had, equal in every field.
+    /// Events that the target had, equal in every field.
     pub duplicates: u64,
-    /// Messages under whose id the target has another message, which stays.
+    /// Events under whose source and key the target has another one, which stays.
     pub conflicts: u64,
     /// The arrival number of the last one in the source.
     pub upto: i64,
 }
 
-/// The number of messages and the sum of their hashes: equal for the same messages in any order.
+/// The number of events and the sum of their hashes: equal for the same events in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checksum {
-    /// Number of messages.
-    pub messages: u64,
-    /// Sum of the first sixteen bytes of the SHA-256 of each message, modulo 2^128.
+    /// Number of events.
+    pub events: u64,
+    /// Sum of the first sixteen bytes of the SHA-256 of each event, modulo 2^128.
     pub sum: u128,
 }
 
-/// Copies the messages that `from` has by now. `progress` is given the size of each batch.
+/// Copies the events that `from` has by now. `progress` is given the size of each batch.
 ///
 /// # Errors
-/// [`Error`] of either store. The messages copied until then stay.
+/// [`Error`] of either store. The events copied until then stay.
 pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -> Result<Copied, Error> {
     let mut copied = Copied::default();
     each_batch(arrived(from, i64::MAX), |batch| {
-        let messages: Vec<Message> = batch.iter().map(|arrived| arrived.message.clone()).collect();
-        for outcome in to.insert(&messages)? {
+        let events: Vec<Event> = batch.iter().map(|arrived| arrived.event.clone()).collect();
+        for outcome in to.insert(&events)? {
             *match outcome {
                 Outcome::Created { .. } => &mut copied.created,
                 Outcome::Duplicate => &mut copied.duplicates,
@@ -59,7 +60,7 @@ pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -
     Ok(copied)
 }
 
-/// The checksums of the messages of `from` up to an arrival number, and of the messages of `to` with the same ids.
+/// The checksums of the events of `from` up to an arrival number, and of the events of `to` with the same keys.
 ///
 /// # Errors
 /// [`Error`] of either store.
@@ -72,10 +73,10 @@ pub fn compare(
     let (mut source, mut target) = (Checksum::default(), Checksum::default());
     each_batch(arrived(from, upto), |batch| {
         for arrived in batch {
-            source.add(&arrived.message);
+            source.add(&arrived.event);
         }
-        for message in to.find(&ids(batch))? {
-            target.add(&message);
+        for event in to.find(&keys(batch))? {
+            target.add(&event);
         }
         progress(batch.len());
         Ok(true)
@@ -83,30 +84,32 @@ pub fn compare(
     Ok((source, target))
 }
 
-/// The id of a message of `to` that `from` lacks, or has with other content; `None` if there is no such message.
+/// The source and the key of an event of `to` that `from` lacks, or has with other content; `None` if there is no such
+/// event.
 ///
 /// # Errors
 /// [`Error`] of either store.
-pub fn foreign(from: &dyn Store, to: &dyn Store) -> Result<Option<MessageId>, Error> {
+pub fn foreign(from: &dyn Store, to: &dyn Store) -> Result<Option<(Source, Name)>, Error> {
     let mut foreign = None;
     each_batch(arrived(to, i64::MAX), |batch| {
-        let there = from.find(&ids(batch))?;
-        let there: HashMap<&MessageId, &Message> =
-            there.iter().map(|message| (&message.message_id, message)).collect();
-        let is_foreign = |arrived: &&Arrived| {
-            there.get(&arrived.message.message_id).is_none_or(|found| **found != arrived.message)
+        let there = from.find(&keys(batch))?;
+        let there: HashMap<(&Source, &Name), &Event> =
+            there.iter().map(|event| ((&event.source, &event.key), event)).collect();
+        let is_foreign = |event: &&Event| {
+            there.get(&(&event.source, &event.key)).is_none_or(|found| !found.says_the_same(event))
         };
-        foreign = batch.iter().find(is_foreign).map(|arrived| arrived.message.message_id.clone());
+        let events = batch.iter().map(|arrived| &arrived.event);
+        foreign = events.clone().find(is_foreign).map(|event| (event.source.clone(), event.key.clone()));
         Ok(foreign.is_none())
     })?;
     Ok(foreign)
 }
 
-fn ids(batch: &[Arrived]) -> Vec<MessageId> {
-    batch.iter().map(|arrived| arrived.message.message_id.clone()).collect()
+fn keys(batch: &[Arrived]) -> Vec<(Source, Name)> {
+    batch.iter().map(|Arrived { event, .. }| (event.source.clone(), event.key.clone())).collect()
 }
 
-/// Reads the messages of a store after an arrival number and up to another one.
+/// Reads the events of a store after an arrival number and up to another one.
 fn arrived(store: &dyn Store, upto: i64) -> impl Fn(i64) -> Result<Vec<Arrived>, Error> + Send {
     move |after| {
         let mut batch = store.arrived(after, BATCH)?;
@@ -115,7 +118,7 @@ fn arrived(store: &dyn Store, upto: i64) -> impl Fn(i64) -> Result<Vec<Arrived>,
     }
 }
 
-/// Calls `each` with the messages that `read` finds after an arrival number, batch by batch, until `each` says to stop or
+/// Calls `each` with the events that `read` finds after an arrival number, batch by batch, until `each` says to stop or
 /// there are no more. The next batches are read meanwhile.
 pub(super) fn each_batch(
     read: impl Fn(i64) -> Result<Vec<Arrived>, Error> + Send,
@@ -147,18 +150,40 @@ pub(super) fn each_batch(
 }
 
 impl Checksum {
-    fn add(&mut self, message: &Message) {
+    fn add(&mut self, event: &Event) {
         let mut hash = Sha256::new();
-        let ts = message.ts.to_string();
-        let fields = [message.message_id.as_str(), message.from.as_str(), message.to.as_str(), &ts];
-        for field in fields.into_iter().chain(message.text.as_deref()) {
-            // With its length, so that two different messages never hash the same bytes.
-            hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(field.as_bytes());
+        let Event {
+            source,
+            key,
+            kind,
+            r#type,
+            from,
+            to,
+            user_id,
+            thread,
+            r#ref,
+            account,
+            ts,
+            received_at,
+            text,
+            data,
+        } = event;
+        let times = [ts, received_at].map(|at| at.as_ref().map(Timestamp::to_string));
+        let names = [r#type, from, to, user_id, thread, r#ref, account];
+        let fields = [Some(source.as_str()), Some(key.as_str()), Some(kind.as_str())]
+            .into_iter()
+            .chain(names.into_iter().map(|name| name.as_ref().map(Name::as_str)))
+            .chain(times.iter().map(Option::as_deref))
+            .chain([text.as_deref(), data.as_ref().map(Data::as_str)]);
+        for field in fields {
+            // With its length, so that two different events never hash the same bytes; an absent field has one of its own.
+            let length = field.map_or(u64::MAX, |field| u64::try_from(field.len()).unwrap_or(u64::MAX));
+            hash.update(length.to_be_bytes());
+            hash.update(field.unwrap_or_default());
         }
         let hash = hash.finalize();
         let first = hash.first_chunk().map_or(0, |first| u128::from_be_bytes(*first));
         self.sum = self.sum.wrapping_add(first);
-        self.messages += 1;
+        self.events += 1;
     }
 }

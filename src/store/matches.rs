@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::message::{Message, Moment};
-use crate::query::{Cursor, Listing, Page, Position};
+use crate::query::{Listing, Page, PageCursor, Place};
 
 /// A message by when it was written and when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ pub(super) trait Matches {
     fn total(&self) -> Result<u64, Self::Error>;
 
     /// How many come before `position`, or at it if `including`.
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Self::Error>;
+    fn before(&self, position: &Place, including: bool) -> Result<u64, Self::Error>;
 
     /// Those with so many before them. The range ends at [`total`](Self::total) at the latest.
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Self::Error>;
@@ -33,7 +33,7 @@ pub(super) trait Matches {
 #[derive(Debug)]
 pub(super) struct Anchor<'a> {
     /// None for the end of the list from which offsets are counted.
-    pub(super) position: Option<&'a Position>,
+    pub(super) position: Option<&'a Place>,
     /// The page lies on the side of the later messages.
     pub(super) upward: bool,
 }
@@ -42,8 +42,8 @@ impl<'a> Anchor<'a> {
     pub(super) fn of(page: &'a Page) -> Self {
         match &page.cursor {
             None => Self { position: None, upward: !page.descending },
-            Some(Cursor::After(position)) => Self { position: Some(position), upward: !page.descending },
-            Some(Cursor::Before(position)) => Self { position: Some(position), upward: page.descending },
+            Some(PageCursor::After(position)) => Self { position: Some(position), upward: !page.descending },
+            Some(PageCursor::Before(position)) => Self { position: Some(position), upward: page.descending },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::matches::{Anchor, Entry, Matches, to_u64, to_usize};
 use crate::message::{Message, Moment};
-use crate::query::{Page, Position};
+use crate::query::{Page, Place};
 
 /// So many are kept before it is worth seeing which can be dropped.
 const KEPT_MIN: usize = 4096;
@@ -96,7 +96,7 @@ impl<R: Rows> Matches for Nearest<'_, R> {
     }
 
     /// Asked for the anchor of the page only.
-    fn before(&self, _anchor: &Position, _including: bool) -> Result<u64, R::Error> {
+    fn before(&self, _anchor: &Place, _including: bool) -> Result<u64, R::Error> {
         Ok(if self.upward { self.total - self.beyond } else { self.beyond })
     }
 
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
     use crate::message;
-    use crate::query::Cursor;
+    use crate::query::PageCursor;
     use crate::store::matches::listing;
 
     /// Messages whose arrival numbers are their places here.
@@ -134,7 +134,7 @@ mod tests {
         fn page(&self, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Infallible> {
             let mut found: Vec<Message> =
                 entries.iter().map(|entry| self.0[usize::try_from(entry.seq).unwrap()].clone()).collect();
-            found.sort_by_key(Position::of);
+            found.sort_by_key(Place::of);
             Ok(found.into_iter().skip(to_usize(skip)).take(to_usize(limit)).collect())
         }
     }
@@ -157,7 +157,7 @@ mod tests {
         let anchor = Anchor::of(page).position;
         for (seq, message) in all.0.iter().enumerate() {
             let entry = Entry { moment: message.ts.moment(), seq: i64::try_from(seq).unwrap() };
-            nearest.offer(entry, anchor.map(|anchor| Position::of(message).cmp(anchor)));
+            nearest.offer(entry, anchor.map(|anchor| Place::of(message).cmp(anchor)));
         }
         assert!(nearest.kept.len() < all.0.len(), "some were dropped");
         let Ok(listing) = listing(&nearest, page);
@@ -168,7 +168,7 @@ mod tests {
     fn every_page_is_right_though_most_matches_are_dropped() {
         let all = all();
         let mut sorted = all.0.clone();
-        sorted.sort_by_key(Position::of);
+        sorted.sort_by_key(Place::of);
         let total = to_u64(sorted.len());
         for descending in [false, true] {
             let mut wanted = sorted.clone();
@@ -183,11 +183,11 @@ mod tests {
                 assert_eq!(page(&all, &asked), (ids(offset, 50), total), "{descending} {offset}");
             }
             for place in [1_000, 6_000, 11_000] {
-                let position = Position::of(&wanted[place]);
+                let position = Place::of(&wanted[place]);
                 let asked = |cursor| Page { limit: 50, offset: 0, descending, cursor: Some(cursor) };
-                let after = page(&all, &asked(Cursor::After(position.clone())));
+                let after = page(&all, &asked(PageCursor::After(position.clone())));
                 assert_eq!(after, (ids(place + 1, 50), total), "{descending} after {place}");
-                let before = page(&all, &asked(Cursor::Before(position)));
+                let before = page(&all, &asked(PageCursor::Before(position)));
                 assert_eq!(before, (ids(place - 50, 50), total), "{descending} before {place}");
             }
         }

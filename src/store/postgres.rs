@@ -1,28 +1,36 @@
-//! Messages in a PostgreSQL database, which any number of processes may share.
+//! Events in a PostgreSQL database, which any number of processes may share.
 //!
 //! A batch is one statement. One process at a time derives the data that lists, counts and searches need, behind the
-//! writers; each read adds up the derived data and the tail, in one snapshot.
+//! writers; each read adds up the derived data and the remainder, in one snapshot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::matches::listing;
-use super::{Arrived, Backlog, Cause, Error, OpenError, Outcome, Settings, Space, Store};
-use crate::message::{Message, MessageId, Moment, Timestamp};
-use crate::query::{Filter, Listing, Page, Search, Stats};
+use super::{Backlog, Cause, Error, OpenError, Outcome, Settings, Space, Store};
+use crate::cursor::{Cursor, CursorName, Move, Moved};
+use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
+use crate::message::{Moment, Name, Timestamp};
+use crate::query::{Filter, Listing, Page, Search, Stats, Volume};
 
 mod address;
 mod aggregates;
 mod batch_sequence;
+mod by_id;
 mod certificate;
+mod change;
 mod check;
+mod conditions;
 mod connection;
+mod cursors;
 mod dial;
 mod horizon;
 mod indexer;
 mod insert;
+mod layout;
 mod locks;
+mod log;
 mod migrate;
 mod parameter;
 mod plain;
@@ -30,15 +38,19 @@ mod read_only;
 mod rows;
 mod search;
 mod tls;
+mod totals;
 mod transaction;
+mod volume;
 
 pub use address::Address;
 pub use dial::CONNECT_TIMEOUT;
 pub use read_only::ReadOnlyPostgres;
 
 use aggregates::{Aggregates, Timeline};
+use by_id::ById;
 use connection::{Connections, PgError, Session};
 use indexer::{Indexer, IndexerProgress};
+use layout::Layout;
 use plain::Plain;
 
 /// Longest time of a migration, by this process or by one that it waits for.
@@ -50,11 +62,19 @@ const TAKE_TIME: &str = "SET LOCAL statement_timeout = 0";
 /// Maximum number of attempts for a batch that conflicts with another transaction.
 const TRIES_MAX: u32 = 3;
 
-const ANY_ROW: &str = "SELECT count(*) FROM (SELECT FROM message LIMIT 1) AS found";
-/// Adds nothing; fails if messages could not be added, as on a read-only server or for a user with read rights only.
+/// Any event, and the messages of a moment.
+const ANY_ROW: &str = "\
+    SELECT (SELECT count(*) FROM (SELECT seq FROM event LIMIT 1) AS found),
+           (SELECT count(*) FROM (SELECT seq FROM message WHERE ts_second = 0 LIMIT 1) AS found)";
+/// Adds nothing; fails if events could not be added, as on a read-only server or for a user with read rights only.
 const ADD_NONE: &str = "\
-    INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
-    SELECT message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text FROM message WHERE false";
+    INSERT INTO event (bucket, source, key, kind, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, received_ms,
+                       type, user_id, thread, ref, account, text, data)
+    SELECT bucket, source, key, kind, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, received_ms,
+           type, user_id, thread, ref, account, text, data
+    FROM event WHERE false";
+/// Fails if the functions that store events are missing.
+const ADDING: &str = "SELECT 'event_add'::regproc::oid, 'event_add_messages'::regproc::oid";
 /// Writes to the write-ahead log only; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
 
@@ -160,7 +180,7 @@ impl Postgres {
     /// # Errors
     /// [`Error`]
     pub fn horizon(&self) -> Result<i64, Error> {
-        Ok(self.connections.lend(horizon::horizon)?)
+        Ok(self.connections.lend(|session| horizon::horizon(session, Layout::CURRENT))?)
     }
 
     /// Runs a read in one snapshot.
@@ -170,9 +190,12 @@ impl Postgres {
 }
 
 impl Store for Postgres {
-    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+    fn insert(&self, batch: &[Event]) -> Result<Vec<Outcome>, Error> {
         if self.closed.load(Ordering::Acquire) {
             return Err(PgError::Closed.into());
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
         }
         let mut tries = 1;
         loop {
@@ -185,7 +208,8 @@ impl Store for Postgres {
                 Err(failed) if failed.is_passing() && tries < TRIES_MAX => {
                     tries += 1;
                     if matches!(failed, PgError::ArrivalNumberReused) {
-                        self.connections.lend(|session| batch_sequence::repair(session, seen))?;
+                        self.connections
+                            .lend(|session| batch_sequence::repair(session, Layout::CURRENT, seen))?;
                     }
                 }
                 Err(failed) => return Err(failed.into()),
@@ -201,16 +225,55 @@ impl Store for Postgres {
         self.read(|session| Aggregates::read(session)?.stats(session))
     }
 
-    fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+    fn volume(&self, filter: &Filter, step_seconds: u32) -> Result<Option<Volume>, Error> {
+        if is_impossible(filter) {
+            return Ok(Some(Volume::default()));
+        }
+        self.read(|session| volume::volume(session, filter, step_seconds))
+    }
+
+    fn read_log(
+        &self,
+        read: &LogRead,
+        each: &mut dyn FnMut(Recorded) -> bool,
+    ) -> Result<Option<Reached>, Error> {
         Ok(self.connections.lend(|session| {
-            let horizon = horizon::horizon(session)?;
-            rows::arrived(session, after, horizon, limit)
+            // Before the snapshot, which so has every event up to it.
+            let horizon = horizon::horizon(session, Layout::CURRENT)?;
+            session.snapshot(|| log::read(session, horizon, read, each))
         })?)
     }
 
-    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
-        let ids: Vec<&str> = ids.iter().map(MessageId::as_str).collect();
-        Ok(self.connections.lend(|session| rows::with_ids(session, &ids))?)
+    fn event_at(&self, position: Position) -> Result<Option<Recorded>, Error> {
+        self.read(|session| log::event_at(session, position))
+    }
+
+    fn arrived(&self, after: i64, limit: u32) -> Result<Vec<Arrived>, Error> {
+        Ok(self.connections.lend(|session| {
+            let horizon = horizon::horizon(session, Layout::CURRENT)?;
+            rows::arrived_after(session, Layout::CURRENT, after, horizon, limit)
+        })?)
+    }
+
+    fn find(&self, keys: &[(Source, Name)]) -> Result<Vec<Event>, Error> {
+        let keys: Vec<_> = keys.iter().map(|(source, key)| (source, key)).collect();
+        Ok(self.connections.lend(|session| rows::stored(session, &keys))?)
+    }
+
+    fn cursors(&self) -> Result<Vec<Cursor>, Error> {
+        Ok(self.connections.lend(cursors::all)?)
+    }
+
+    fn cursor(&self, name: &CursorName) -> Result<Option<Cursor>, Error> {
+        Ok(self.connections.lend(|session| cursors::one(session, name))?)
+    }
+
+    fn move_cursor(&self, to: &Move) -> Result<Moved, Error> {
+        Ok(self.connections.lend(|session| cursors::go(session, to))?)
+    }
+
+    fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error> {
+        Ok(self.connections.lend(|session| cursors::delete(session, name))?)
     }
 
     fn ready(&self) -> Result<(), Error> {
@@ -220,10 +283,11 @@ impl Store for Postgres {
         let version: i64 = self.connections.lend_for(READY_TIMEOUT, |session| {
             session.row(ANY_ROW, &[])?;
             session.query(ADD_NONE, &[])?;
+            session.query(ADDING, &[])?;
             session.row(WRITE, &[])?;
             let version = migrate::found(session)?;
             if version == migrate::VERSION {
-                batch_sequence::repair(session, self.progress.greatest_batch())?;
+                batch_sequence::repair(session, Layout::CURRENT, self.progress.greatest_batch())?;
             }
             Ok(version)
         })?;
@@ -247,28 +311,33 @@ impl Store for Postgres {
 
 /// [`Store::list`], in one snapshot.
 fn list(session: &Session<'_>, filter: &Filter, page: &Page, few: u64) -> Result<Listing, PgError> {
-    // The server rejects a text with NUL, and no message has one.
-    let impossible = |text: Option<&str>| text.is_some_and(|text| text.contains('\0'));
-    let search = filter.search.as_ref();
-    if impossible(filter.from.as_deref())
-        || impossible(filter.to.as_deref())
-        || impossible(search.map(Search::folded))
-    {
+    if is_impossible(filter) {
         return Ok(Listing::new(page, Vec::new(), 0, false, false));
     }
+    if let Some(id) = &filter.id {
+        return listing(&ById::find(session, id, filter)?, page);
+    }
     let aggregates = Aggregates::read(session)?;
-    if let Some(search) = search {
+    if let Some(search) = &filter.search {
         return listing(
             &search::TextSearch { session, aggregates: &aggregates, few }.search(filter, search, page)?,
             page,
         );
     }
-    if filter.from.is_some() || filter.to.is_some() || aggregates.is_void {
+    let by_column = [&filter.from, &filter.to, &filter.source].into_iter().any(Option::is_some);
+    if by_column || aggregates.is_void {
         return listing(&Plain::new(session, &aggregates, filter)?, page);
     }
     let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
     let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
     listing(&Timeline::new(session, &aggregates, since..until)?, page)
+}
+
+/// Whether no message can match: the server rejects a text with NUL, and no message has one.
+fn is_impossible(filter: &Filter) -> bool {
+    let Filter { id, source, from, to, since: _, until: _, search } = filter;
+    let texts = [id, source, from, to].into_iter().flatten().map(String::as_str);
+    texts.chain(search.as_ref().map(Search::folded)).any(|text| text.contains('\0'))
 }
 
 fn newer(address: &Address, found: i64) -> OpenError {

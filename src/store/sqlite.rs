@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::paths::{folder, sync_folder};
-use super::{Arrived, Backlog, Error, OpenError, Outcome, Space, Store};
-use crate::message::{Message, MessageId};
-use crate::query::{Filter, Listing, Page, Stats};
+use super::{Backlog, Error, OpenError, Outcome, Space, Store};
+use crate::cursor::{Cursor, CursorName, Move, Moved};
+use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
+use crate::message::Name;
+use crate::query::{Filter, Listing, Page, Stats, Volume};
 use crate::telemetry::chain;
 
 pub(super) mod backup;
@@ -19,14 +21,19 @@ mod check;
 mod checkpoint;
 mod connection;
 mod crowd;
+mod cursors;
 mod existing;
 mod failed;
 mod files;
+mod identity;
 mod index;
 mod indexer;
+mod insert;
 mod kept;
 mod location;
+mod log;
 mod migrate;
+mod named;
 mod order;
 mod phone_number;
 mod plain;
@@ -37,6 +44,7 @@ mod reader;
 mod recovery;
 mod rows;
 mod search;
+mod volume;
 mod writer;
 
 use connection::explain;
@@ -82,6 +90,8 @@ pub struct Tuning {
     /// Size at which the index's write-ahead log is moved into its file unless the indexer is busy; at eight times this
     /// size it is moved in any case.
     pub index_log_bytes: u64,
+    /// Maximum number of events that one read of the log looks at.
+    pub log_window: u32,
     /// Number of entries of an index that a search for a place in it counts one by one.
     pub step_size: u64,
 }
@@ -101,6 +111,7 @@ impl Default for Tuning {
             index_batch: 64 << 10,
             index_pause: Duration::from_secs(2),
             index_log_bytes: 16 << 20,
+            log_window: 20_000,
             step_size: 1024,
         }
     }
@@ -230,7 +241,7 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+    fn insert(&self, batch: &[Event]) -> Result<Vec<Outcome>, Error> {
         self.with_writer(|writer| writer.insert(batch))
     }
 
@@ -246,8 +257,40 @@ impl Store for Sqlite {
         self.readers.arrived(after, limit)
     }
 
-    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
-        self.readers.find(ids)
+    fn find(&self, keys: &[(Source, Name)]) -> Result<Vec<Event>, Error> {
+        self.readers.find(keys)
+    }
+
+    fn volume(&self, filter: &Filter, step_seconds: u32) -> Result<Option<Volume>, Error> {
+        self.readers.volume(filter, step_seconds)
+    }
+
+    fn read_log(
+        &self,
+        read: &LogRead,
+        each: &mut dyn FnMut(Recorded) -> bool,
+    ) -> Result<Option<Reached>, Error> {
+        self.readers.read_log(read, each)
+    }
+
+    fn event_at(&self, position: Position) -> Result<Option<Recorded>, Error> {
+        self.readers.event_at(position)
+    }
+
+    fn cursors(&self) -> Result<Vec<Cursor>, Error> {
+        self.readers.cursors()
+    }
+
+    fn cursor(&self, name: &CursorName) -> Result<Option<Cursor>, Error> {
+        self.readers.cursor(name)
+    }
+
+    fn move_cursor(&self, to: &Move) -> Result<Moved, Error> {
+        self.with_writer(|writer| writer.move_cursor(to))
+    }
+
+    fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error> {
+        self.with_writer(|writer| writer.delete_cursor(name))
     }
 
     fn ready(&self) -> Result<(), Error> {

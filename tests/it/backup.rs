@@ -19,7 +19,7 @@ use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
 use crate::support::sandbox::Sandbox;
 use crate::support::{
-    Fate, eventually, fates, filled_store, message_with, names, open_store, parsed, sqlite_url,
+    Fate, Messages as _, eventually, fates, filled_store, message_with, names, open_store, parsed, sqlite_url,
 };
 
 fn made(id: &str, text: &str) -> Message {
@@ -51,7 +51,7 @@ fn backup(url: &str, file: &Path) -> Finished {
 fn assert_made(done: &Finished, file: &Path, messages: usize) {
     assert_eq!((done.code(), done.stderr.as_str()), (Some(0), ""), "{}", done.stdout);
     let bytes = std::fs::metadata(file).unwrap().len();
-    assert_eq!(done.stdout, format!("{}: {messages} messages, {bytes} bytes\n", file.display()));
+    assert_eq!(done.stdout, format!("{}: {messages} events, {bytes} bytes\n", file.display()));
 }
 
 #[track_caller]
@@ -68,7 +68,8 @@ fn large() -> (TempDir, String, PathBuf) {
     let conn = Connection::open(&path).unwrap();
     conn.execute_batch(
         "WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 300)
-         INSERT INTO message SELECT n, 'large ' || n, '+1', '+2', n, 0, 0, hex(randomblob(200000)) FROM n",
+         INSERT INTO event (seq, identity, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
+         SELECT n, 'large ' || n, '+1', '+2', n, 0, 0, hex(randomblob(200000)) FROM n",
     )
     .unwrap();
     let backup = folder.path().join("backup.db");
@@ -122,7 +123,7 @@ fn a_backup_does_not_begin_anew_when_messages_are_written_meanwhile() {
         let batch: Vec<Message> = (0..300)
             .map(|m| made(&format!("meanwhile {} {n}", m * 7919 % 10_007), &"y".repeat(3_000)))
             .collect();
-        assert_eq!(fates(&store.insert(&batch).unwrap()), vec![Fate::Created; 300]);
+        assert_eq!(fates(&store.insert_messages(&batch).unwrap()), vec![Fate::Created; 300]);
         true
     })
     .unwrap();
@@ -131,7 +132,7 @@ fn a_backup_does_not_begin_anew_when_messages_are_written_meanwhile() {
     let expected: Vec<Progress> =
         (1..=total.div_ceil(1024)).map(|n| Progress { done: (n * 1024).min(total), total }).collect();
     assert_eq!(steps, expected);
-    assert_eq!(done.messages, 12_000);
+    assert_eq!(done.events, 12_000);
     let ids = ids(&file);
     assert_eq!(ids.len(), 12_000);
     assert!(ids.iter().all(|id| id.starts_with('m') && !id.starts_with("meanwhile")), "{}", ids.len());
@@ -238,7 +239,7 @@ fn two_backups_to_one_file_do_not_mix() {
         }
         true
     });
-    assert_eq!(done.unwrap().messages, 300);
+    assert_eq!(done.unwrap().events, 300);
     assert_eq!(refused, 1);
     assert_eq!(ids(&file).len(), 300);
     assert_eq!(names(folder.path(), "backup"), ["backup.db"]);
@@ -399,9 +400,9 @@ fn a_backup_of_postgresql_waits_for_batches_that_began_before_it() {
     let (slow, quick) = (open_store(&database.url()), open_store(&database.url()));
     let other = database.session_that_stores("slow");
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| slow.insert(&[made("slow", "")]).unwrap());
+        let waiting = scope.spawn(|| slow.insert_messages(&[made("slow", "")]).unwrap());
         database.until_a_batch_waits();
-        quick.insert(&[made("acknowledged", "")]).unwrap();
+        quick.insert_messages(&[made("acknowledged", "")]).unwrap();
         let url = database.url();
         let process =
             Process::builder().env("DATABASE_URL", &url).args(&["backup", file.to_str().unwrap()]).spawn();
@@ -411,7 +412,7 @@ fn a_backup_of_postgresql_waits_for_batches_that_began_before_it() {
                 AND application_name = 'lyftr' AND datname = current_database()";
             (database.number(asked) > 0).then_some(())
         });
-        quick.insert(&[made("later", "")]).unwrap();
+        quick.insert_messages(&[made("later", "")]).unwrap();
         assert!(!file.exists());
         other.run("ROLLBACK");
         assert_eq!(fates(&waiting.join().unwrap()), [Fate::Created]);

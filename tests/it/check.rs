@@ -4,13 +4,16 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use lyftr::event::Kind;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::client::Client;
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
-use crate::support::{filled_store, message_with, mixed, open_store, parsed, settle, sqlite_url};
+use crate::support::{
+    Messages as _, filled_store, message_with, mixed, open_store, parsed, settle, sqlite_url,
+};
 
 const MANY: usize = 3_000;
 
@@ -73,7 +76,7 @@ pub(crate) fn behind_the_index(path: &Path, sql: &str) {
 #[test]
 fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
     let (folder, path) = filled();
-    assert_sound(&sqlite_url(&path), "sound: 3000 messages\n");
+    assert_sound(&sqlite_url(&path), "sound: 3000 events\n");
     let service = Process::builder().folder(folder.path()).start();
     let send = |client: &mut Client, sender, n| {
         let (id, from, text) = (format!("{sender} {n}"), format!("+{}", n % 9), format!("Text {n}"));
@@ -106,7 +109,7 @@ fn a_database_is_sound_at_rest_at_work_and_as_a_backup() {
 #[test]
 fn a_row_that_was_deleted_behind_the_index_is_found() {
     let (_folder, path) = filled();
-    behind_the_index(&path, "DELETE FROM message WHERE seq = 1234");
+    behind_the_index(&path, "DELETE FROM event WHERE seq = 1234");
     assert_found(
         &sqlite_url(&path),
         &[
@@ -121,7 +124,7 @@ fn a_row_that_was_deleted_behind_the_index_is_found() {
 #[test]
 fn a_row_that_was_changed_behind_the_index_is_found() {
     let (_folder, path) = filled();
-    behind_the_index(&path, "UPDATE message SET sender = '+49999', text = 'zzz' WHERE seq = 1234");
+    behind_the_index(&path, "UPDATE event SET sender = '+49999', text = 'zzz' WHERE seq = 1234");
     assert_found(
         &sqlite_url(&path),
         &[
@@ -135,16 +138,16 @@ fn a_row_that_was_changed_behind_the_index_is_found() {
 #[test]
 fn an_index_that_is_void_or_missing_is_no_problem() {
     let (_folder, path) = filled();
-    Connection::open(&path).unwrap().execute("DELETE FROM message WHERE seq = 1234", ()).unwrap();
+    Connection::open(&path).unwrap().execute("DELETE FROM event WHERE seq = 1234", ()).unwrap();
     let void = "index: it was derived from other messages, and is not compared; the service rebuilds it\n";
-    assert_sound(&sqlite_url(&path), &format!("{void}sound: 2999 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{void}sound: 2999 events\n"));
     let index = path.with_extension("db-index");
     Connection::open(&index).unwrap().execute_batch("PRAGMA user_version = 77").unwrap();
     let older = "index: it has another version; the service rebuilds it\n";
-    assert_sound(&sqlite_url(&path), &format!("{older}sound: 2999 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{older}sound: 2999 events\n"));
     std::fs::remove_file(index).unwrap();
     let none = "index: missing; a start of the service creates it\n";
-    assert_sound(&sqlite_url(&path), &format!("{none}sound: 2999 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{none}sound: 2999 events\n"));
 }
 
 #[test]
@@ -210,16 +213,16 @@ fn a_schema_that_was_changed_is_found() {
     let (_folder, path) = filled();
     let conn = Connection::open(&path).unwrap();
     conn.execute_batch(
-        "DROP TRIGGER message_was_deleted; DROP INDEX message_by_instant; CREATE INDEX mine ON message (text);
-         DROP TRIGGER message_was_changed; CREATE TRIGGER message_was_changed AFTER UPDATE ON message BEGIN SELECT 1; END",
+        "DROP TRIGGER event_was_deleted; DROP INDEX event_by_instant; CREATE INDEX mine ON event (text);
+         DROP TRIGGER event_was_changed; CREATE TRIGGER event_was_changed AFTER UPDATE ON event BEGIN SELECT 1; END",
     )
     .unwrap();
     let done = check(&sqlite_url(&path));
     assert_eq!(done.code(), Some(1));
     for line in [
-        "database: the index message_by_instant is missing",
-        "database: the trigger message_was_deleted is missing",
-        "database: the trigger message_was_changed differs from Lyftr's schema",
+        "database: the index event_by_instant is missing",
+        "database: the trigger event_was_deleted is missing",
+        "database: the trigger event_was_changed differs from Lyftr's schema",
         "database: the index mine is not part of Lyftr's schema",
         "3 problems",
     ] {
@@ -245,20 +248,20 @@ fn columns_that_somebody_adds_are_mentioned_and_left_alone() {
             .unwrap();
         }
     };
-    columns(&path, &["message", "edition"]);
+    columns(&path, &["event", "edition"]);
     columns(&path.with_extension("db-index"), &["state", "by_number", "sender", "number_step", "time_step"]);
     let remark =
         |table| format!("database: the table {table} has columns that are not part of Lyftr's schema\n");
-    let remarks = remark("edition") + &remark("message");
-    assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3000 messages\n"));
+    let remarks = remark("edition") + &remark("event");
+    assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3000 events\n"));
     let store = open_store(&sqlite_url(&path));
     for n in 0..600 {
         let more = message_with(&format!("more {n}"), "+1", "2025-01-15T10:00:00Z", Some("More"));
-        store.insert(&[parsed(&more)]).unwrap();
+        store.insert_messages(&[parsed(&more)]).unwrap();
     }
     settle(store.as_ref());
     store.close();
-    assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3600 messages\n"));
+    assert_sound(&sqlite_url(&path), &format!("{remarks}sound: 3600 events\n"));
     let (backup, copy) = (folder.path().join("backup.db"), folder.path().join("copy.db"));
     let run = |arguments: &[&str]| {
         let done = Process::builder().env("DATABASE_URL", &sqlite_url(&path)).args(arguments).run();
@@ -266,7 +269,7 @@ fn columns_that_somebody_adds_are_mentioned_and_left_alone() {
     };
     run(&["backup", backup.to_str().unwrap()]);
     run(&["copy", "--from", &sqlite_url(&backup), "--to", &sqlite_url(&copy)]);
-    assert_sound(&sqlite_url(&copy), "sound: 3600 messages\n");
+    assert_sound(&sqlite_url(&copy), "sound: 3600 events\n");
 }
 
 /// SQLite itself says so: all pages can be read, and each is right by itself.
@@ -277,24 +280,79 @@ fn a_row_that_an_index_of_the_database_lacks_is_found() {
         // The schema is read anew by each connection.
         let conn = Connection::open(&path).unwrap();
         conn.execute_batch("PRAGMA writable_schema = ON").unwrap();
-        let changed = "UPDATE sqlite_schema SET sql = ?1 WHERE name = 'message_by_instant' RETURNING 1";
+        let changed = "UPDATE sqlite_schema SET sql = ?1 WHERE name = 'event_by_instant' RETURNING 1";
         conn.query_row(changed, [sql], |row| row.get::<_, i64>(0)).unwrap();
     };
     let conn = Connection::open(&path).unwrap();
-    let of = "SELECT sql FROM sqlite_schema WHERE name = 'message_by_instant'";
+    let of = "SELECT sql FROM sqlite_schema WHERE name = 'event_by_instant'";
     let sql: String = conn.query_row(of, (), |row| row.get(0)).unwrap();
     drop(conn);
-    index_made_of(&format!("{sql} WHERE seq <> 1234"));
-    Connection::open(&path).unwrap().execute_batch("REINDEX message_by_instant").unwrap();
+    index_made_of(&format!("{sql} AND seq <> 1234"));
+    Connection::open(&path).unwrap().execute_batch("REINDEX event_by_instant").unwrap();
     index_made_of(&sql);
-    assert_found(&sqlite_url(&path), &["database: row 1234 missing from index message_by_instant"]);
+    assert_found(&sqlite_url(&path), &["database: row 1234 missing from index event_by_instant"]);
 }
 
 #[test]
 fn a_value_that_no_message_can_have_is_found() {
     let (_folder, path) = filled();
-    behind_the_index(&path, "UPDATE message SET sender = 'nobody' WHERE seq IN (5, 6)");
-    assert_found(&sqlite_url(&path), &["database: 2 messages have an invalid id, phone number or timestamp"]);
+    behind_the_index(&path, "UPDATE event SET sender = '' WHERE seq IN (5, 6)");
+    assert_found(
+        &sqlite_url(&path),
+        &["database: 2 events have an invalid source, key, kind, name or timestamp"],
+    );
+}
+
+#[test]
+fn a_log_without_a_name_and_cursors_that_stand_nowhere_are_found() {
+    let (_folder, path) = filled();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("INSERT INTO cursor VALUES ('a', 5, 6, 7), ('b', 5000, 6, 7)").unwrap();
+    assert_sound(
+        &sqlite_url(&path),
+        "database: 2 cursors stand at events that are gone\nsound: 3000 events\n",
+    );
+    conn.execute_batch("INSERT INTO cursor VALUES ('not a name', 5, 6, 7)").unwrap();
+    assert_found(&sqlite_url(&path), &["database: cannot be read any further"]);
+    conn.execute_batch("DELETE FROM cursor; DELETE FROM log").unwrap();
+    let done = check(&sqlite_url(&path));
+    assert_eq!(done.code(), Some(1));
+    assert!(done.stdout.contains("database: cannot be read any further"), "{}", done.stdout);
+}
+
+/// Of other sources than the built-in one, of every kind, and from anybody.
+#[test]
+fn events_of_every_kind_are_checked_and_none_but_messages_are_expected_in_the_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = filled_store(&sqlite_url(&path), &mixed(0..50));
+    store.close();
+    let conn = Connection::open(&path).unwrap();
+    for (kind, _) in Kind::ALL.iter().enumerate() {
+        let of = "INSERT INTO event (identity, kind, sender, ts_second, ts_nanosecond, ts_digits, text, received_ms, data)
+            VALUES (char(31) || 'shop' || char(31) || ?1, ?1, 'Bot ' || ?1, 7, 0, 0, 'a text of this', 7, '{}')";
+        conn.execute(of, [kind]).unwrap();
+    }
+    drop(conn);
+    let store = open_store(&sqlite_url(&path));
+    settle(store.as_ref());
+    assert_eq!(store.stats().unwrap().total_messages, 51);
+    store.close();
+    assert_sound(&sqlite_url(&path), "sound: 61 events\n");
+    for (broken, whole) in [
+        ("kind = 11", "kind = 4"),
+        ("identity = char(31) || 'shop'", "identity = char(31) || 'shop' || char(31) || '4'"),
+        ("thread = ''", "thread = NULL"),
+        ("received_ms = 9000000000000000", "received_ms = 7"),
+    ] {
+        behind_the_index(&path, &format!("UPDATE event SET {broken} WHERE seq = 55"));
+        assert_found(
+            &sqlite_url(&path),
+            &["database: 1 events have an invalid source, key, kind, name or timestamp"],
+        );
+        behind_the_index(&path, &format!("UPDATE event SET {whole} WHERE seq = 55"));
+        assert_sound(&sqlite_url(&path), "sound: 61 events\n");
+    }
 }
 
 #[test]
@@ -313,7 +371,7 @@ fn a_damaged_page_is_found() {
             assert_found(&sqlite_url(&path), &[place]);
             open.write_all_at(&was, page * 4096).unwrap();
         }
-        assert_sound(&sqlite_url(&path), "sound: 3000 messages\n");
+        assert_sound(&sqlite_url(&path), "sound: 3000 events\n");
     }
 }
 
@@ -360,7 +418,7 @@ fn a_newer_schema_of_postgresql_is_not_checked() {
 fn postgresql_is_sound_until_an_aggregate_is_wrong() {
     let database = Database::new();
     fill(&database.url());
-    assert_sound(&database.url(), "sound: 3000 messages\n");
+    assert_sound(&database.url(), "sound: 3000 events\n");
     for (break_it, found, mend_it) in [
         (
             "UPDATE sender_total SET messages = messages + 1 WHERE number = '+49175'",
@@ -407,9 +465,12 @@ fn postgresql_is_sound_until_an_aggregate_is_wrong() {
         database.query(break_it, &[]);
         assert_found(&database.url(), found);
         database.query(mend_it, &[]);
-        assert_sound(&database.url(), "sound: 3000 messages\n");
+        assert_sound(&database.url(), "sound: 3000 events\n");
     }
 }
+
+/// Says that derived data is of the messages as they are.
+const SOUND: &str = "UPDATE derived SET is_void = false, change = (SELECT last_value FROM event_change)";
 
 #[test]
 fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
@@ -419,8 +480,8 @@ fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     // Openly: the aggregates are void, which is no damage.
     database.query(taken, &[]);
     let void = "derived: void after a manual change or a restore of messages, and not compared; the service rebuilds it\n";
-    assert_sound(&database.url(), &format!("{void}sound: 2999 messages\n"));
-    database.query("UPDATE derived SET is_void = false", &[]);
+    assert_sound(&database.url(), &format!("{void}sound: 2999 events\n"));
+    database.query(SOUND, &[]);
     assert_found(
         &database.url(),
         &[
@@ -434,22 +495,22 @@ fn a_row_that_was_deleted_from_postgresql_behind_the_derived_data_is_found() {
     );
     // One whose text is kept too.
     database.query(
-        "UPDATE message SET sender = 'nobody'
+        "UPDATE message SET sender = E'no\\nbody'
          WHERE message_id = (SELECT min(message_id) FROM message WHERE text IS NOT NULL)",
         &[],
     );
-    database.query("DROP INDEX message_by_seq", &[]);
+    database.query("DROP INDEX event_by_seq", &[]);
     database.query(
         "UPDATE message SET seq = (SELECT min(seq) FROM message) WHERE seq =
              (SELECT min(seq) FROM message WHERE text IS NULL AND seq > (SELECT min(seq) FROM message))",
         &[],
     );
-    database.query("UPDATE derived SET is_void = false", &[]);
+    database.query(SOUND, &[]);
     assert_found(
         &database.url(),
         &[
-            "message: rows with an invalid id, phone number or timestamp: expected 0, found 1",
-            "message: arrival numbers that occur twice: expected 0, found 1",
+            "event: rows with an invalid key, name or time: expected 0, found 1",
+            "event: arrival numbers that occur twice: expected 0, found 1",
             "message_text: texts without a message: expected 0, found 1",
         ],
     );

@@ -4,17 +4,17 @@ use lyftr::message::Message;
 
 use crate::support::postgres::Database;
 use crate::support::process::{Finished, Process};
-use crate::support::{eventually, filled_store, mixed, open_store, sqlite_url};
+use crate::support::{Messages as _, eventually, filled_store, mixed, open_store, sqlite_url};
 
 /// What a store has, in the order of arrival.
 fn content(url: &str) -> Vec<Message> {
     let store = open_store(url);
     let (mut after, mut all) = (0, Vec::new());
     loop {
-        let arrived = store.arrived(after, 1000).unwrap();
-        let Some(last) = arrived.last() else { break };
-        after = last.seq;
-        all.extend(arrived.into_iter().map(|arrived| arrived.message));
+        let arrived = store.arrived_messages(after, 1000).unwrap();
+        let Some((last, _)) = arrived.last() else { break };
+        after = *last;
+        all.extend(arrived.into_iter().map(|(_, message)| message));
     }
     store.close();
     all
@@ -43,10 +43,10 @@ fn a_copy_takes_every_message_to_postgresql_and_back() {
     for (from, to) in [(&first, &database.url()), (&database.url(), &back)] {
         let done = copy(from, to, &[]);
         assert_eq!(done.code(), Some(0), "{}", done.stderr);
-        assert!(done.stdout.starts_with("copied 5000 messages; 0 were there already\n"), "{}", done.stdout);
+        assert!(done.stdout.starts_with("copied 5000 events; 0 were there already\n"), "{}", done.stdout);
         let [source, target] = checksums(&done);
         assert_eq!(source, target);
-        assert!(source.starts_with("5000 messages, checksum "), "{source}");
+        assert!(source.starts_with("5000 events, checksum "), "{source}");
     }
     assert_eq!(content(&first), sent, "in the order of arrival");
     let mut sorted = (content(&back), sent);
@@ -77,7 +77,7 @@ fn a_copy_that_was_broken_off_is_gone_on_with() {
     assert_eq!(database.number("SELECT count(*) FROM message"), 20_000);
     // And once more, when there is nothing left to do.
     let again = copy(&from, &database.url(), &[]);
-    assert!(again.stdout.starts_with("copied 0 messages; 20000 were there already\n"), "{}", again.stdout);
+    assert!(again.stdout.starts_with("copied 0 events; 20000 were there already\n"), "{}", again.stdout);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_target_with_other_messages_is_left_alone_unless_told() {
     assert_eq!(content(&to).len(), 20);
     let merged = copy(&from, &to, &["--merge"]);
     assert_eq!(merged.code(), Some(0), "{}", merged.stderr);
-    assert!(merged.stdout.starts_with("copied 10 messages; 10 were there already\n"), "{}", merged.stdout);
+    assert!(merged.stdout.starts_with("copied 10 events; 10 were there already\n"), "{}", merged.stdout);
     assert_eq!(content(&to).len(), 30);
 }
 
@@ -109,7 +109,7 @@ fn a_conflict_is_told_and_not_copied() {
     assert_eq!(copy(&from, &to, &[]).code(), Some(1), "it is another message");
     let merged = copy(&from, &to, &["--merge"]);
     assert_eq!(merged.code(), Some(1), "{}", merged.stdout);
-    assert!(merged.stderr.contains("1 messages were not copied"), "{}", merged.stderr);
+    assert!(merged.stderr.contains("1 events were not copied"), "{}", merged.stderr);
     let [source, target] = checksums(&merged);
     assert_ne!(source, target);
     assert!(content(&to).contains(&other), "what was there stays");

@@ -10,7 +10,7 @@ use lyftr::store::Store;
 use lyftr::store::sqlite::{Sqlite, Tuning};
 
 use crate::support::service::{Fault, Faulty};
-use crate::support::{message, parsed};
+use crate::support::{events, message, parsed};
 
 mod race;
 
@@ -25,9 +25,9 @@ fn an_inbox_that_is_dropped_stores_what_waits_first() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         for n in 0..3 {
-            let message = parsed(&message(&format!("m{n}")));
+            let delivery = events(&[parsed(&message(&format!("m{n}")))]);
             // Nobody waits for the answer, which cannot come yet.
-            assert!(tokio::time::timeout(Duration::from_millis(1), inbox.accept(message)).await.is_err());
+            assert!(tokio::time::timeout(Duration::from_millis(1), inbox.accept(delivery)).await.is_err());
         }
     });
     store.inserts.wait_blocked(1);

@@ -12,11 +12,15 @@ use lyftr::store::{self, Error, OpenError, Settings, Store};
 
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
-use crate::support::{Fate, eventually, fates, parsed, settle};
+use crate::support::{Fate, Messages as _, eventually, fates, parsed, settle};
 
 mod behind;
+mod cursors;
+mod events;
 mod horizon;
 mod hosts;
+mod listed;
+mod log;
 mod pooler;
 mod secrets;
 mod state;
@@ -56,7 +60,7 @@ fn a_database_that_does_not_sync_at_commit_is_refused_also_when_it_begins_later(
     assert!(refused.contains("synchronous_commit is off"), "{refused}");
     database.query(&format!("ALTER DATABASE {name} RESET synchronous_commit"), &[]);
     let store = open(&database);
-    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created]);
     database.query(&off, &[]);
     // The connections that are open keep what they began with; new ones are not used.
     database.query(
@@ -64,10 +68,11 @@ fn a_database_that_does_not_sync_at_commit_is_refused_also_when_it_begins_later(
          WHERE datname = current_database() AND pid <> pg_backend_pid()",
         &[],
     );
-    let refused = eventually("a new connection is refused", || match store.insert(&[message("b")]) {
-        Err(Error::Unavailable { reason, .. }) if reason.contains("synchronous_commit") => Some(reason),
-        _ => None,
-    });
+    let refused =
+        eventually("a new connection is refused", || match store.insert_messages(&[message("b")]) {
+            Err(Error::Unavailable { reason, .. }) if reason.contains("synchronous_commit") => Some(reason),
+            _ => None,
+        });
     assert!(refused.contains("off"), "{refused}");
     assert!(store.ready().is_err());
 }
@@ -94,9 +99,9 @@ fn a_schema_that_is_newer_is_refused_and_one_that_becomes_newer_is_noticed() {
     assert!(store.ready().is_err());
     let refused = Postgres::open(&address(&database.url()), Tuning::default()).unwrap_err();
     assert!(matches!(refused, OpenError::Newer { found: 77, .. }), "{refused}");
-    database.query("UPDATE lyftr_schema SET version = 2", &[]);
+    database.query("UPDATE lyftr_schema SET version = 3", &[]);
     store.ready().unwrap();
-    database.query("DROP TABLE message", &[]);
+    database.query("DROP TABLE event CASCADE", &[]);
     let Err(Error::Unavailable { reason, .. }) = store.ready() else { panic!("ready without its table") };
     assert!(reason.contains("schema"), "{reason}");
 }
@@ -116,13 +121,16 @@ fn many_processes_may_begin_at_once_on_a_new_database() {
                     ..Tuning::default()
                 };
                 let store = Postgres::open(&address(&database.url()), tuning).unwrap();
-                assert_eq!(fates(&store.insert(&[message(&format!("m{n}"))]).unwrap()), [Fate::Created]);
+                assert_eq!(
+                    fates(&store.insert_messages(&[message(&format!("m{n}"))]).unwrap()),
+                    [Fate::Created]
+                );
                 store.close();
             });
         }
     });
     assert_eq!(database.number("SELECT count(*) FROM message"), 8);
-    assert_eq!(database.number("SELECT version FROM lyftr_schema"), 2);
+    assert_eq!(database.number("SELECT version FROM lyftr_schema"), 3);
 }
 
 #[test]
@@ -132,7 +140,7 @@ fn the_schema_can_be_brought_up_to_date_by_itself() {
     for _ in 0..2 {
         let done = migrate();
         assert_eq!(done.code(), Some(0), "{}", done.stderr);
-        assert!(done.stdout.contains("schema version 2"), "{}", done.stdout);
+        assert!(done.stdout.contains("schema version 3"), "{}", done.stdout);
     }
     assert_eq!(database.number("SELECT count(*) FROM message"), 0);
     database.query("UPDATE lyftr_schema SET version = 77", &[]);
@@ -188,7 +196,7 @@ fn a_manual_change_is_noticed_and_derived_data_is_deleted_in_portions() {
         ..Tuning::default()
     };
     let store = Postgres::open(&address(&database.url()), tuning).unwrap();
-    store.insert(&(0..=LEFT).map(|n| message(&format!("{n:02}"))).collect::<Vec<_>>()).unwrap();
+    store.insert_messages(&(0..=LEFT).map(|n| message(&format!("{n:02}"))).collect::<Vec<_>>()).unwrap();
     settle(&store);
     database.query("DELETE FROM message WHERE message_id = '05'", &[]);
     let check = || {
@@ -217,18 +225,18 @@ fn a_statement_that_takes_too_long_is_ended_and_the_next_one_works() {
     let database = Database::new();
     let settings = Settings { timeout: Duration::from_millis(300), ..Settings::default() };
     let store = store::open(&database.url().parse().unwrap(), settings).unwrap();
-    store.insert(&[message("a")]).unwrap();
+    store.insert_messages(&[message("a")]).unwrap();
     let other = database.session();
     other.run("BEGIN; LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
     let too_long = |error| match error {
         Error::Unavailable { reason, .. } => assert_eq!(reason, "query timed out"),
         Error::Failed(cause) => panic!("{cause}"),
     };
-    too_long(store.insert(&[message("b")]).unwrap_err());
+    too_long(store.insert_messages(&[message("b")]).unwrap_err());
     too_long(store.list(&Filter::default(), &Page::default()).unwrap_err());
     too_long(store.ready().unwrap_err());
     other.run("ROLLBACK");
-    assert_eq!(fates(&store.insert(&[message("b")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("b")]).unwrap()), [Fate::Created]);
     assert_eq!(store.stats().unwrap().total_messages, 2);
     store.ready().unwrap();
 }
@@ -261,7 +269,7 @@ fn a_store_opens_no_more_connections_than_it_may() {
             let store = &store;
             scope.spawn(move || {
                 for m in 0..5 {
-                    store.insert(&[message(&format!("{n} {m}"))]).unwrap();
+                    store.insert_messages(&[message(&format!("{n} {m}"))]).unwrap();
                     store.stats().unwrap();
                 }
             });
@@ -285,7 +293,7 @@ fn fail_inserts(database: &Database, code: &str, times: u32) {
              IF nextval('tries') <= {times} THEN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END IF;
              RETURN NEW;
          END $$;
-         CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION fail()"
+         CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION fail()"
     ));
 }
 
@@ -295,9 +303,9 @@ fn a_batch_that_was_in_the_way_of_another_one_is_tried_again_a_few_times() {
     let store = open(&database);
     for code in ["40001", "40P01"] {
         fail_inserts(&database, code, 2);
-        assert_eq!(fates(&store.insert(&[message(code)]).unwrap()), [Fate::Created]);
+        assert_eq!(fates(&store.insert_messages(&[message(code)]).unwrap()), [Fate::Created]);
         fail_inserts(&database, code, 3);
-        let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("other")]) else {
+        let Err(Error::Unavailable { reason, .. }) = store.insert_messages(&[message("other")]) else {
             panic!("{code}")
         };
         assert_eq!(reason, "conflict with another transaction");
@@ -311,7 +319,7 @@ fn a_batch_of_more_messages_than_it_has_numbers_for_is_refused() {
     let database = Database::new();
     let store = open(&database);
     let batch: Vec<Message> = (0..=1 << 16).map(|n| message(&n.to_string())).collect();
-    assert!(matches!(store.insert(&batch), Err(Error::Failed(_))));
+    assert!(matches!(store.insert_messages(&batch), Err(Error::Failed(_))));
     assert_eq!(database.number("SELECT count(*) FROM message"), 0);
 }
 
@@ -339,14 +347,14 @@ fn an_error_of_the_server_is_told_in_words_of_lyftr() {
         ("57P01", "the database is starting or stopping"),
     ] {
         fail_inserts(&database, code, 100);
-        match store.insert(&[message("m")]) {
+        match store.insert_messages(&[message("m")]) {
             Err(Error::Unavailable { reason, .. }) => assert_eq!(reason, said, "{code}"),
             other => panic!("{code}: {other:?}"),
         }
         assert_eq!(database.number("SELECT last_value FROM tries"), 1, "{code}: to try it again is no use");
     }
     fail_inserts(&database, "22012", 100);
-    assert!(matches!(store.insert(&[message("m")]), Err(Error::Failed(_))));
+    assert!(matches!(store.insert_messages(&[message("m")]), Err(Error::Failed(_))));
     assert_eq!(database.number("SELECT count(*) FROM message"), 0);
 }
 
@@ -356,7 +364,8 @@ fn a_range_of_time_is_read_by_an_index_and_not_by_going_through_all_messages() {
     let store = open(&database);
     // A year of messages, by half a dozen senders.
     database.query(
-        "INSERT INTO message SELECT 'm' || n, 0, '+' || 1 + n % 6, '+9', 1700000000 + n::bigint * 631, 0, 0, 'text'
+        "INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
+         SELECT 'm' || n, 0, '+' || 1 + n % 6, '+9', 1700000000 + n::bigint * 631, 0, 0, 'text'
          FROM generate_series(0, 49999) AS n",
         &[],
     );
@@ -372,7 +381,7 @@ fn a_range_of_time_is_read_by_an_index_and_not_by_going_through_all_messages() {
     let passed_over = || {
         let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         eventually("the sessions have ended", || (database.number(others) == 0).then_some(()));
-        database.number("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'message'")
+        database.number("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event'")
     };
     let before = passed_over();
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::pooler::Pooler;
 use crate::support::postgres::Database;
-use crate::support::{Fate, fates, message_with, parsed, settle, sqlite_url};
+use crate::support::{Fate, Messages as _, fates, message_with, parsed, settle, sqlite_url};
 
 mod following;
 mod reading;
@@ -164,12 +164,12 @@ fn the_first_writer_of_an_id_wins(place: &Place) {
     let store = place.open();
     let first = message("m", "+1", NOON, Some("first"));
     let second = message("m", "+2", NOON, Some("second"));
-    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [Fate::Created]);
-    assert_eq!(fates(&store.insert(std::slice::from_ref(&second)).unwrap()), [Fate::Conflict]);
-    assert_eq!(fates(&store.insert(std::slice::from_ref(&first)).unwrap()), [Fate::Duplicate]);
+    assert_eq!(fates(&store.insert_messages(std::slice::from_ref(&first)).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(std::slice::from_ref(&second)).unwrap()), [Fate::Conflict]);
+    assert_eq!(fates(&store.insert_messages(std::slice::from_ref(&first)).unwrap()), [Fate::Duplicate]);
     let store = place.reopen(store);
     assert_eq!(
-        fates(&store.insert(&[second, plain("n"), first.clone()]).unwrap()),
+        fates(&store.insert_messages(&[second, plain("n"), first.clone()]).unwrap()),
         [Fate::Conflict, Fate::Created, Fate::Duplicate]
     );
     assert_eq!(all(store.as_ref()), [first, plain("n")]);
@@ -181,7 +181,7 @@ fn the_first_writer_of_an_id_wins_inside_one_batch(place: &Place) {
     let batch = [one.clone(), plain("n"), other.clone(), one.clone(), other, plain("n")];
     let outcomes =
         [Fate::Created, Fate::Created, Fate::Conflict, Fate::Duplicate, Fate::Conflict, Fate::Duplicate];
-    assert_eq!(fates(&store.insert(&batch).unwrap()), outcomes);
+    assert_eq!(fates(&store.insert_messages(&batch).unwrap()), outcomes);
     assert_eq!(all(store.as_ref()), [one, plain("n")]);
 }
 
@@ -203,7 +203,7 @@ fn the_first_writer_of_an_id_wins_among_racers(place: &Place) {
                     start.wait();
                     batch
                         .iter()
-                        .flat_map(|m| fates(&store.insert(std::slice::from_ref(m)).unwrap()))
+                        .flat_map(|m| fates(&store.insert_messages(std::slice::from_ref(m)).unwrap()))
                         .collect()
                 })
             })
@@ -228,7 +228,7 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     let store = place.open();
     let stored =
         json!({"message_id": "m", "from": "+1", "to": "+2", "ts": "2025-01-15T12:00:00.5Z", "text": ""});
-    assert_eq!(fates(&store.insert(&[parsed(&stored)]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[parsed(&stored)]).unwrap()), [Fate::Created]);
     for (field, value) in [
         ("from", json!("+11")),
         ("to", json!("+1")),
@@ -240,12 +240,15 @@ fn each_field_that_differs_makes_a_conflict(place: &Place) {
     ] {
         let mut other = stored.clone();
         other[field] = value;
-        assert_eq!(fates(&store.insert(&[parsed(&other)]).unwrap()), [Fate::Conflict], "{other}");
+        assert_eq!(fates(&store.insert_messages(&[parsed(&other)]).unwrap()), [Fate::Conflict], "{other}");
     }
     // And the other way round: a text that was absent is not an empty one.
-    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Created]);
-    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, Some(""))]).unwrap()), [Fate::Conflict]);
-    assert_eq!(fates(&store.insert(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Duplicate]);
+    assert_eq!(fates(&store.insert_messages(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Created]);
+    assert_eq!(
+        fates(&store.insert_messages(&[message("n", "+1", NOON, Some(""))]).unwrap()),
+        [Fate::Conflict]
+    );
+    assert_eq!(fates(&store.insert_messages(&[message("n", "+1", NOON, None)]).unwrap()), [Fate::Duplicate]);
     assert_eq!(all(store.as_ref()), [message("n", "+1", NOON, None), parsed(&stored)]);
 }
 
@@ -291,7 +294,7 @@ fn messages_are_returned_as_they_were_sent(place: &Place) {
     );
     sent.extend(stamps.iter().map(|ts| message(&format!("ts {ts}"), "+000000000000000", ts, None)));
     sent.extend(ids.iter().chain([&&*long_id]).map(|id| plain(id)));
-    let outcomes = fates(&store.insert(&sent).unwrap());
+    let outcomes = fates(&store.insert_messages(&sent).unwrap());
     assert!(outcomes.iter().all(|fate| *fate == Fate::Created), "{outcomes:?}");
 
     let store = place.reopen(store);
@@ -302,14 +305,14 @@ fn messages_are_returned_as_they_were_sent(place: &Place) {
     assert_eq!(found, sent);
     // Equal to the code is equal on the wire.
     assert_eq!(serde_json::to_string(&found).unwrap(), serde_json::to_string(&sent).unwrap());
-    assert!(fates(&store.insert(&sent).unwrap()).iter().all(|fate| *fate == Fate::Duplicate));
+    assert!(fates(&store.insert_messages(&sent).unwrap()).iter().all(|fate| *fate == Fate::Duplicate));
 }
 
 fn a_readiness_check_adds_no_message(place: &Place) {
     let store = place.open();
     store.ready().unwrap();
     assert_eq!(all(store.as_ref()), []);
-    store.insert(&[plain("a")]).unwrap();
+    store.insert_messages(&[plain("a")]).unwrap();
     for _ in 0..20 {
         store.ready().unwrap();
     }
@@ -319,7 +322,7 @@ fn a_readiness_check_adds_no_message(place: &Place) {
 fn messages_are_found_again_after_a_close(place: &Place) {
     let mut store = place.open();
     for n in 0..5 {
-        store.insert(&[plain(&format!("{n}"))]).unwrap();
+        store.insert_messages(&[plain(&format!("{n}"))]).unwrap();
         store = place.reopen(store);
         store.ready().unwrap();
         assert_eq!(ids(&all(store.as_ref())).len(), n + 1);
@@ -329,7 +332,7 @@ fn messages_are_found_again_after_a_close(place: &Place) {
 fn messages_are_found_again_after_a_crash(place: &Place) {
     let store = place.open();
     for n in 0..3_usize {
-        store.insert(&[plain(&format!("{n}"))]).unwrap();
+        store.insert_messages(&[plain(&format!("{n}"))]).unwrap();
         let found = place.crashed().open();
         assert_eq!(ids(&all(found.as_ref())), ["0", "1", "2"][..=n]);
         assert_eq!(found.stats().unwrap().total_messages, u64::try_from(n).unwrap() + 1);
@@ -341,9 +344,9 @@ fn messages_are_found_again_after_a_crash(place: &Place) {
 
 fn a_closed_store_stores_no_message_and_loses_none(place: &Place) {
     let store = place.open();
-    store.insert(&[plain("before")]).unwrap();
+    store.insert_messages(&[plain("before")]).unwrap();
     store.close();
-    assert!(matches!(store.insert(&[plain("after")]), Err(Error::Unavailable { .. })));
+    assert!(matches!(store.insert_messages(&[plain("after")]), Err(Error::Unavailable { .. })));
     assert!(store.ready().is_err());
     store.close();
     assert_eq!(ids(&all(place.reopen(store).as_ref())), ["before"]);

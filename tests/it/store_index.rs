@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lyftr::message::{Message, Timestamp};
-use lyftr::query::{Cursor, Page, Position};
+use lyftr::query::{self, Page, PageCursor};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{Behind, Store};
 use rusqlite::{Connection, OpenFlags};
@@ -16,7 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::reference::{Reference, Wanted};
-use crate::support::{eventually, parsed, settle};
+use crate::support::{Messages as _, eventually, parsed, settle};
 
 mod manual_changes;
 
@@ -38,7 +38,7 @@ impl Place {
     fn filled() -> Self {
         let place = Self::new();
         let store = place.open();
-        store.insert(&messages(0..MANY)).unwrap();
+        store.insert_messages(&messages(0..MANY)).unwrap();
         settle(&store);
         store.close();
         assert!(pages(&place.index()) > 40, "{} pages", pages(&place.index()));
@@ -94,7 +94,7 @@ impl Place {
                 rows.assert_page(store, &wanted, &Page { limit: 7, offset, descending, cursor: None });
             }
             if let Some(middle) = matching.get(last / 2) {
-                let cursor = Some(Cursor::After(Position::of(middle)));
+                let cursor = Some(PageCursor::After(query::Place::of(middle)));
                 rows.assert_page(store, &wanted, &Page { limit: 7, cursor, ..Page::default() });
             }
         }
@@ -127,7 +127,7 @@ impl Place {
         });
         self.assert_agrees(store);
         // It is as good for what arrives from now on.
-        store.insert(&messages(MANY..MANY + 20)).unwrap();
+        store.insert_messages(&messages(MANY..MANY + 20)).unwrap();
         self.assert_agrees(store);
         settle(store);
         self.assert_agrees(store);
@@ -262,8 +262,8 @@ fn another_database_in_the_place_of_the_index_gives_way() {
 fn the_index_of_another_database_gives_way() {
     let (place, other) = (Place::new(), Place::filled());
     let store = place.open();
-    store.insert(&messages(100..MANY)).unwrap();
-    store.insert(&messages(0..100)).unwrap();
+    store.insert_messages(&messages(100..MANY)).unwrap();
+    store.insert_messages(&messages(0..100)).unwrap();
     settle(&store);
     store.close();
     assert_survives(&place, |index| assert!(std::fs::copy(other.index(), index).unwrap() > 0));
@@ -315,7 +315,7 @@ fn damage_to_the_index_is_noticed_by_messages_that_arrive() {
     let held = File::open(place.index()).unwrap();
     overwrite(&place.index(), 1..pages(&place.index()));
     for n in MANY..MANY + 5 {
-        store.insert(&messages(n..n + 1)).unwrap();
+        store.insert_messages(&messages(n..n + 1)).unwrap();
         place.assert_agrees(&store);
     }
     eventually("the damage is noticed", || (held.metadata().unwrap().nlink() == 0).then_some(()));
@@ -329,7 +329,7 @@ fn the_log_of_the_index_does_not_grow_with_what_arrives() {
     let tuning = Tuning { index_pause: Duration::ZERO, index_log_bytes: 256 << 10, ..Tuning::default() };
     let store = Sqlite::open(&place.database(), tuning).unwrap();
     for round in 0..8 {
-        store.insert(&messages(round * MANY..(round + 1) * MANY)).unwrap();
+        store.insert_messages(&messages(round * MANY..(round + 1) * MANY)).unwrap();
         settle(&store);
         let log = std::fs::metadata(place.folder.path().join("app.db-index-wal")).unwrap().len();
         assert!(log <= 8 * tuning.index_log_bytes, "{log} bytes after {round} rounds");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lyftr::message::Message;
-use lyftr::query::{Cursor, Page};
+use lyftr::query::{Page, PageCursor};
 use lyftr::store::postgres::{self, Postgres};
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use lyftr::store::{Settings, Store};
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::support::postgres::Database;
 use crate::support::reference::{Reference, Wanted};
-use crate::support::{fates, parsed, settle};
+use crate::support::{Messages as _, fates, parsed, settle};
 
 // Few of each, so that ids are met again, instants are equal, and filters find something.
 const IDS: [&str; 12] = ["a", "b", "B", "aa", "a ", "é", "e\u{301}", "😀", "%", "'", "0", "10"];
@@ -152,7 +152,7 @@ fn open_postgres(database: &Database) -> Arc<dyn Store> {
 fn read(store: &dyn Store, query: &Query, reference: &Reference) {
     let (wanted, page) = (query.wanted(), query.page());
     let listing = reference.assert_page(store, &wanted, &page);
-    let turned = |cursor: &Cursor| {
+    let turned = |cursor: &PageCursor| {
         let page = Page { offset: 0, cursor: Some(cursor.clone()), ..page.clone() };
         reference.assert_page(store, &wanted, &page).data
     };
@@ -185,7 +185,7 @@ fn play(steps: &[Step], open: impl Fn() -> Arc<dyn Store>) {
             Step::Insert(batch) => {
                 let batch: Vec<Message> = batch.iter().map(|(id, variant)| content(*id, *variant)).collect();
                 let expected: Vec<_> = batch.iter().map(|message| reference.insert(message)).collect();
-                assert_eq!(fates(&store.insert(&batch).unwrap()), expected);
+                assert_eq!(fates(&store.insert_messages(&batch).unwrap()), expected);
             }
             Step::List(query) => read(store.as_ref(), query, &reference),
             Step::Stats => reference.assert_stats(store.as_ref()),

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lyftr::message::{Message, Timestamp};
-use lyftr::query::{Cursor, Page, Position};
+use lyftr::query::{Page, PageCursor, Place};
 use lyftr::store::Store;
 use lyftr::store::sqlite::{Sqlite, Tuning};
 use serde_json::json;
 
 use crate::support::reference::{Reference, Wanted};
-use crate::support::{Fate, parsed, settle};
+use crate::support::{Fate, Messages as _, parsed, settle};
 
 const SENDERS: usize = 40;
 const WORDS: [&str; 8] = ["red", "RED", "blue", "ПРИВЕТ", "straße", "a", "zz", "%_"];
@@ -64,8 +64,8 @@ fn read(store: &dyn Store, reference: &Reference, rng: &mut Rng) {
     let wanted = some_filter(rng);
     let nth = |n: usize| reference.matching(&Wanted::default()).nth(n).unwrap();
     let cursor = match rng.usize(..4) {
-        0 => Some(Cursor::After(Position::of(nth(rng.usize(..reference.len()))))),
-        1 => Some(Cursor::Before(Position::of(&some_message(rng, 0)))),
+        0 => Some(PageCursor::After(Place::of(nth(rng.usize(..reference.len()))))),
+        1 => Some(PageCursor::Before(Place::of(&some_message(rng, 0)))),
         _ => None,
     };
     let offset = if cursor.is_some() || rng.usize(..3) == 0 { 0 } else { rng.usize(..reference.len() + 10) };
@@ -87,7 +87,7 @@ fn every_way_to_a_page_gives_the_page_of_the_reference() {
     let mut reference = Reference::default();
     for round in 0..12 {
         let batch: Vec<_> = (0..250).map(|n| some_message(&mut rng, reference.len() + n)).collect();
-        store.insert(&batch).unwrap();
+        store.insert_messages(&batch).unwrap();
         for message in &batch {
             assert_eq!(reference.insert(message), Fate::Created);
         }
@@ -113,7 +113,7 @@ fn a_page_may_begin_before_a_tie_or_in_it_and_end_behind_it() {
     let messages: Vec<Message> = (0..1800)
         .map(|n| Message { ts: Timestamp::parse(&at(n)).unwrap(), ..some_message(&mut rng, n) })
         .collect();
-    store.insert(&messages).unwrap();
+    store.insert_messages(&messages).unwrap();
     let reference: Reference = messages.iter().cloned().collect();
     for from in [None, Some("+49150".to_owned())] {
         let wanted = Wanted { from, ..Wanted::default() };
@@ -153,7 +153,7 @@ fn page_through_a_growing_tie(wanted: &Wanted) {
     let ts = Timestamp::parse(TIED).unwrap();
     let tied = |rng: &mut Rng, n| Message { ts, ..some_message(rng, n) };
     let mut stored: Vec<_> = (0..1000).map(|n| tied(&mut rng, n)).collect();
-    store.insert(&stored).unwrap();
+    store.insert_messages(&stored).unwrap();
     settle(&store);
     let filter = wanted.filter();
     let (mut page, mut seen) = (Page { limit: 97, ..Page::default() }, Vec::new());
@@ -165,7 +165,7 @@ fn page_through_a_growing_tie(wanted: &Wanted) {
         let Some(next) = listing.next else { break };
         page.cursor = Some(next);
         let more: Vec<_> = (stored.len()..stored.len() + 20).map(|n| tied(&mut rng, n)).collect();
-        store.insert(&more).unwrap();
+        store.insert_messages(&more).unwrap();
         stored.extend(more);
     }
     let ids: Vec<_> = seen.iter().map(|message| &message.message_id).collect();

@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use lyftr::message;
+use lyftr::message::{self, Name};
 use lyftr::metrics::Metrics;
 use lyftr::server::{self, Handler, Limits, Registry, RequestBody};
 use lyftr::signature::{Key, Signature};
@@ -115,7 +115,11 @@ async fn insert(key: &Key, pool: &Pool, headers: &HeaderMap, body: &[u8]) -> Res
     let Ok(message) = message::parse(body) else {
         return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
     };
-    let (id, from, to) = (message.message_id.as_str(), message.from.as_str(), message.to.as_str());
+    let (id, from, to) = (
+        message.message_id.as_str(),
+        message.from.as_ref().map(Name::as_str),
+        message.to.as_ref().map(Name::as_str),
+    );
     let (second, nanosecond) = (message.ts.second(), i32::try_from(message.ts.nanosecond())?);
     let (digits, text) = (i16::from(message.ts.digits()), message.text.as_deref());
     let client = pool.get().await?;

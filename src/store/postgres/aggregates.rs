@@ -1,4 +1,4 @@
-//! The aggregates: tables of counts over every message up to a watermark, and the counts of the tail above it.
+//! The aggregates: tables of counts over every message up to a watermark, and the counts of the messages above it.
 //!
 //! A read adds up both in one snapshot. So the tables may lag behind, and no result does.
 
@@ -7,9 +7,10 @@ use std::ops::Range;
 use tokio_postgres::Row;
 
 use super::connection::{PgError, Session};
-use super::rows::{self, COLUMNS, bigint, checked, count, integer, timestamp};
-use crate::message::{Message, Moment, Phone, Timestamp};
-use crate::query::{Position, SenderCount, Stats};
+use super::parameter::Parameter;
+use super::rows::{self, COLUMNS, IN_ORDER, bigint, checked, count, integer, timestamp};
+use crate::message::{Message, Moment, Name, Timestamp};
+use crate::query::{Place, SenderCount, Stats};
 use crate::store::matches::Matches;
 
 const SECONDS_A_DAY: i64 = 86_400;
@@ -19,15 +20,18 @@ const MINUTES_A_DAY: i64 = 1_440;
 // Statements get the watermark as a parameter, although it is in a table: of an unknown value the planner assumes that
 // a third of all messages are above it.
 
-/// The watermarks, and whether the derived data is void: also if the latest message in it is missing from the messages, as
-/// after tables of two points in time were restored together.
+/// The watermarks, and whether the derived data is void: after a manual change, and if the latest event in it is missing, as
+/// after tables of two points in time were restored together. See `change.rs` for why the sequence is read last.
 const STATE: &str = "\
-    SELECT derived.figures_upto, derived.texts_upto,
-           derived.is_void OR derived.latest_seq IS NOT NULL AND NOT EXISTS (
-               SELECT FROM message
-               WHERE message.seq = derived.latest_seq AND message.message_id = derived.latest_id
-           )
-    FROM derived";
+    WITH state AS MATERIALIZED (
+        SELECT figures_upto, texts_upto, is_void, change, latest_seq, latest_key FROM derived
+    ), latest AS MATERIALIZED (
+        SELECT event.key FROM event WHERE event.seq = (SELECT state.latest_seq FROM state)
+    )
+    SELECT state.figures_upto, state.texts_upto,
+           state.is_void OR state.change <> event_change.last_value
+           OR state.latest_seq IS NOT NULL AND state.latest_key NOT IN (SELECT latest.key FROM latest)
+    FROM state, event_change";
 const TOTAL: &str = "\
     SELECT derived.messages + (SELECT count(*) FROM message WHERE seq > $1) FROM derived";
 const OF_SENDER: &str = "\
@@ -37,15 +41,15 @@ const OF_RECIPIENT: &str = "\
     SELECT coalesce((SELECT messages FROM recipient_total WHERE number = $1), 0)
          + (SELECT count(*) FROM message WHERE seq > $2 AND recipient = $1)";
 /// The number of messages before a position in the order of listings: the days before its day, the minutes before its
-/// minute, the earlier messages of that minute, and the tail. The conditions on the second alone are for the planner,
+/// minute, the earlier messages of that minute, and those above the watermark. The conditions on the second alone are for the planner,
 /// which takes two comparisons of rows for independent and a minute for a quarter of all messages.
 const RANK: &str = "\
     SELECT coalesce((SELECT sum(messages) FROM day_total WHERE day < $1), 0)::bigint
          + coalesce((SELECT sum(messages) FROM minute_total WHERE minute >= $1 * 1440 AND minute < $2), 0)::bigint
          + (SELECT count(*) FROM message WHERE ts_second >= $2 * 60 AND ts_second <= $3
-            AND (ts_second, ts_nanosecond, message_id) < ($3, $4, $5) AND seq <= $6)
+            AND (ts_second, ts_nanosecond, message_id, source) < ($3, $4, $5, $7) AND seq <= $6)
          + (SELECT count(*) FROM message WHERE seq > $6
-            AND (ts_second, ts_nanosecond, message_id) < ($3, $4, $5))";
+            AND (ts_second, ts_nanosecond, message_id, source) < ($3, $4, $5, $7))";
 /// The day of the message at a rank, and the number of messages before that day.
 const DAY_AT: &str = "\
     SELECT day, up_to - messages FROM (
@@ -69,13 +73,13 @@ const MINUTE_AT: &str = "\
     ) AS sums WHERE up_to > $1 ORDER BY minute LIMIT 1";
 const TOP_SENDERS: &str = "\
     WITH arrived AS MATERIALIZED (
-        SELECT sender AS number, count(*) AS messages FROM message WHERE seq > $1 GROUP BY sender
+        SELECT sender AS number, count(*) AS messages FROM message WHERE seq > $1 AND sender IS NOT NULL GROUP BY sender
     ), touched AS (
         SELECT number, arrived.messages + coalesce(sender_total.messages, 0) AS messages
         FROM arrived LEFT JOIN sender_total USING (number)
     ), untouched AS (
         SELECT number, messages FROM sender_total
-        WHERE NOT EXISTS (SELECT FROM arrived WHERE arrived.number = sender_total.number)
+        WHERE NOT EXISTS (SELECT 1 FROM arrived WHERE arrived.number = sender_total.number)
         ORDER BY messages DESC, number LIMIT 10
     )
     SELECT number, messages FROM (
@@ -83,17 +87,20 @@ const TOP_SENDERS: &str = "\
     ) AS senders
     ORDER BY messages DESC, number LIMIT 10";
 const SENDERS: &str = "\
-    SELECT senders + (
-        SELECT count(DISTINCT sender) FROM message WHERE seq > $1
-        AND NOT EXISTS (SELECT FROM sender_total WHERE sender_total.number = message.sender)
+    WITH arrived AS MATERIALIZED (
+        SELECT DISTINCT sender FROM message WHERE seq > $1 AND sender IS NOT NULL
+    )
+    SELECT derived.senders + (
+        SELECT count(*) FROM arrived
+        WHERE NOT EXISTS (SELECT 1 FROM sender_total WHERE sender_total.number = arrived.sender)
     ) FROM derived";
 const FIRST: &str = "\
-    SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond, message_id LIMIT 1";
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond, message_id, source LIMIT 1";
 const LAST: &str = "\
     SELECT ts_second, ts_nanosecond, ts_digits FROM message
-    ORDER BY ts_second DESC, ts_nanosecond DESC, message_id DESC LIMIT 1";
+    ORDER BY ts_second DESC, ts_nanosecond DESC, message_id DESC, source DESC LIMIT 1";
 const TOP_SENDERS_PLAINLY: &str = "\
-    SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
+    SELECT sender, count(*) AS messages FROM message WHERE sender IS NOT NULL GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
 const SENDERS_PLAINLY: &str = "SELECT count(DISTINCT sender) FROM message";
 const TOTAL_PLAINLY: &str = "SELECT count(*) FROM message";
 
@@ -158,7 +165,7 @@ impl Aggregates {
         } else {
             (session.row(SENDERS, &[&self.upto])?, session.query(TOP_SENDERS, &[&self.upto])?)
         };
-        let sender = |row| Ok(SenderCount { from: checked(row, 0, Phone::new)?, count: count(row, 1)? });
+        let sender = |row| Ok(SenderCount { from: checked(row, 0, Name::new)?, count: count(row, 1)? });
         let instant = |sql| -> Result<Option<Timestamp>, PgError> {
             session.query(sql, &[])?.first().map(|row| timestamp(row, 0)).transpose()
         };
@@ -191,13 +198,13 @@ impl<'a> Timeline<'a> {
         range: Range<Moment>,
     ) -> Result<Self, PgError> {
         let mut timeline = Self { session, aggregates, range, before: 0, total: 0 };
-        timeline.before = timeline.rank(timeline.range.start, "")?;
-        timeline.total = timeline.rank(timeline.range.end, "")?.saturating_sub(timeline.before);
+        timeline.before = timeline.rank(timeline.range.start, "", "")?;
+        timeline.total = timeline.rank(timeline.range.end, "", "")?.saturating_sub(timeline.before);
         Ok(timeline)
     }
 
-    /// The number of messages before a moment, or at that moment with a lesser id.
-    fn rank(&self, moment: Moment, id: &str) -> Result<u64, PgError> {
+    /// The number of messages before a moment, or at that moment with a lesser id, or with that id of a lesser source.
+    fn rank(&self, moment: Moment, id: &str, source: &str) -> Result<u64, PgError> {
         if moment == Moment::MIN {
             return Ok(0);
         }
@@ -207,9 +214,10 @@ impl<'a> Timeline<'a> {
         let day = moment.second.div_euclid(SECONDS_A_DAY);
         let minute = moment.second.div_euclid(SECONDS_A_MINUTE);
         let nanosecond = integer(moment.nanosecond);
-        let row = self
-            .session
-            .row(RANK, &[&day, &minute, &moment.second, &nanosecond, &id, &self.aggregates.upto])?;
+        let upto = self.aggregates.upto;
+        let parameters: [Parameter<'_>; 7] =
+            [&day, &minute, &moment.second, &nanosecond, &id, &upto, &source];
+        let row = self.session.row(RANK, &parameters)?;
         count(&row, 0)
     }
 
@@ -232,16 +240,17 @@ impl Matches for Timeline<'_> {
         Ok(self.total)
     }
 
-    fn before(&self, position: &Position, including: bool) -> Result<u64, PgError> {
+    fn before(&self, position: &Place, including: bool) -> Result<u64, PgError> {
         if position.moment < self.range.start {
             return Ok(0);
         }
         if position.moment >= self.range.end {
             return Ok(self.total);
         }
-        // No id has a control character in it: this one sorts right after the id, before all ids that begin with it.
-        let id = format!("{}{}", position.message_id.as_str(), if including { "\u{1}" } else { "" });
-        Ok(self.rank(position.moment, &id)?.saturating_sub(self.before))
+        // No source has a control character in it: this one sorts right after the source, before all that begin with it.
+        let source = format!("{}{}", position.source.as_str(), if including { "\u{1}" } else { "" });
+        let rank = self.rank(position.moment, position.message_id.as_str(), &source)?;
+        Ok(rank.saturating_sub(self.before))
     }
 
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, PgError> {
@@ -256,7 +265,7 @@ impl Matches for Timeline<'_> {
         };
         let sql = format!(
             "SELECT {COLUMNS} FROM message WHERE (ts_second, ts_nanosecond) >= ($1, $2)
-             ORDER BY ts_second, ts_nanosecond, message_id LIMIT $3 OFFSET $4"
+             ORDER BY {IN_ORDER} LIMIT $3 OFFSET $4"
         );
         let (nanosecond, skipped) = (integer(from.nanosecond), bigint(skipped));
         let found = self.session.query(&sql, &[&from.second, &nanosecond, &limit, &skipped])?;

@@ -1,25 +1,26 @@
-//! Checks that each message can be read, and compares the derived data with the messages. The server's files are the
+//! Checks that each event can be read and lies in its bucket, and compares the derived data with the messages. The server's files are the
 //! server's own affair.
 
 use super::aggregates::Aggregates;
 use super::connection::{PgError, Session};
-use super::{TAKE_TIME, batch_sequence, migrate, rows};
+use super::layout::{self, Layout};
+use super::rows::{self, EVENT_COLUMNS};
+use super::{TAKE_TIME, batch_sequence, migrate};
 use crate::query::fold;
 use crate::store::check::{Event, Tell, compare};
 
 const ROWS: &str = "SELECT count(*) FROM derived";
-/// The totals, each beside the value that it should have.
-const DERIVED: &str = "\
-    SELECT derived.messages, (SELECT count(*) FROM message WHERE message.seq <= derived.figures_upto),
-           derived.senders, (SELECT count(*) FROM sender_total)
-    FROM derived";
+/// The totals, and the values that they should have.
+const TOTALS_IN_ALL: &str = "SELECT messages, senders FROM derived";
+const MESSAGES_UPTO: &str = "SELECT count(*) FROM message WHERE seq <= $1";
+const SENDERS: &str = "SELECT count(*) FROM sender_total";
 /// The triggers that are missing or not enabled as they should be, and how they should be enabled.
 const TRIGGERS: &str = "\
     SELECT expected.name, expected.enabled FROM (VALUES
-        ('message_was_added', 'ALWAYS', 'A'), ('message_was_touched', 'ALWAYS', 'A'),
-        ('message_was_changed', 'REPLICA', 'R'), ('message_was_replicated', 'REPLICA', 'R')
+        ('event_was_added', 'ALWAYS', 'A'), ('event_was_renamed', 'ALWAYS', 'A'), ('event_was_touched', 'ALWAYS', 'A'),
+        ('event_was_changed', 'REPLICA', 'R'), ('event_was_replicated', 'REPLICA', 'R')
     ) AS expected (name, enabled, code)
-    LEFT JOIN pg_trigger ON tgrelid = 'message'::regclass AND tgname = expected.name
+    LEFT JOIN pg_trigger ON tgrelid = 'event'::regclass AND tgname = expected.name
     WHERE tgenabled::text IS DISTINCT FROM expected.code";
 /// The tables of totals: each with its key, and the expression for the key of a message.
 const TOTALS: [(&str, &str, &str); 4] = [
@@ -28,16 +29,9 @@ const TOTALS: [(&str, &str, &str); 4] = [
     ("day_total", "day", "floor(ts_second / 86400.0)::bigint"),
     ("minute_total", "minute", "floor(ts_second / 60.0)::bigint"),
 ];
-/// Each message, and its text in the search index.
-const MESSAGES: &str = "\
-    SELECT message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond,
-           message.ts_digits, message.text, message.seq, kept.folded,
-           (kept.message_id, kept.sender, kept.recipient, kept.ts_second, kept.ts_nanosecond)
-           IS NOT DISTINCT FROM
-           (message.message_id, message.sender, message.recipient, message.ts_second, message.ts_nanosecond)
-    FROM message LEFT JOIN message_text AS kept ON kept.seq = message.seq
-    ORDER BY message.seq";
 const TEXTS: &str = "SELECT count(*) FROM message_text";
+const HAS_TEXTS_WITHOUT_BUCKET: &str =
+    "SELECT count(*) > 0 FROM (SELECT seq FROM message_text WHERE bucket = -1 LIMIT 1) AS found";
 
 /// Checks the snapshot of the session's transaction; returns the number of messages.
 pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, PgError> {
@@ -49,7 +43,8 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
             migrate::VERSION
         )));
         // The derived data has another form there, and arrival numbers may occur twice.
-        return check_messages(session, None, tell);
+        let columns = format!("SELECT {EVENT_COLUMNS} FROM {}", Layout::of_version(version).events);
+        return check_events(session, &format!("{columns} ORDER BY seq"), None, tell);
     }
     batch_sequence::check(session, tell)?;
     check_triggers(session, tell)?;
@@ -57,7 +52,26 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
     if let Some(aggregates) = aggregates {
         check_totals(session, aggregates, tell)?;
     }
-    check_messages(session, aggregates.map(|aggregates| aggregates.texts_upto), tell)
+    let texts_upto = aggregates.map(|aggregates| aggregates.texts_upto);
+    check_events(session, &events_and_texts(session)?, texts_upto, tell)
+}
+
+/// The statement for each event, with its bucket, its text in the search index, and whether the columns beside that text are
+/// those of the event.
+fn events_and_texts(session: &Session<'_>) -> Result<String, PgError> {
+    let columns: Vec<String> = EVENT_COLUMNS.split(", ").map(|column| format!("event.{column}")).collect();
+    // Texts of a release before this one. The others lie where their events do, also where the tables are distributed.
+    let has_others: bool = session.row(HAS_TEXTS_WITHOUT_BUCKET, &[])?.try_get(0)?;
+    let bucket = if has_others { "IN (event.bucket, -1)" } else { "= event.bucket" };
+    Ok(format!(
+        "SELECT {}, event.bucket, kept.folded,
+                (kept.source, kept.message_id, kept.sender, kept.recipient, kept.ts_second, kept.ts_nanosecond)
+                IS NOT DISTINCT FROM
+                (event.source, event.key, event.sender, event.recipient, event.ts_second, event.ts_nanosecond)
+         FROM event LEFT JOIN message_text AS kept ON kept.seq = event.seq AND kept.bucket {bucket}
+         ORDER BY event.seq",
+        columns.join(", ")
+    ))
 }
 
 /// The state of the derived data; `None` if it cannot be compared, which is reported.
@@ -82,7 +96,7 @@ fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgEr
     for row in session.query(TRIGGERS, &[])? {
         let (name, enabled): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         tell(Event::Problem(format!(
-            "message: the trigger {name} is missing or not enabled: ALTER TABLE message ENABLE {enabled} TRIGGER {name}"
+            "event: the trigger {name} is missing or not enabled: ALTER TABLE event ENABLE {enabled} TRIGGER {name}"
         )));
     }
     Ok(())
@@ -90,16 +104,21 @@ fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgEr
 
 fn check_totals(session: &Session<'_>, aggregates: Aggregates, tell: &mut Tell<'_>) -> Result<(), PgError> {
     tell(Event::Part("aggregates"));
-    let row = session.row(DERIVED, &[])?;
-    compare("derived: messages", rows::count(&row, 1)?, rows::count(&row, 0)?, tell);
-    compare("derived: senders", rows::count(&row, 3)?, rows::count(&row, 2)?, tell);
+    let row = session.row(TOTALS_IN_ALL, &[])?;
+    let messages = rows::count(&session.row(MESSAGES_UPTO, &[&aggregates.upto])?, 0)?;
+    compare("derived: messages", messages, rows::count(&row, 0)?, tell);
+    let senders = rows::count(&session.row(SENDERS, &[])?, 0)?;
+    compare("derived: senders", senders, rows::count(&row, 1)?, tell);
     for (table, key, of_message) in TOTALS {
         tell(Event::Part(table));
         let sql = format!(
-            "SELECT count(*) FILTER (WHERE found.messages IS DISTINCT FROM kept.messages),
+            "WITH found AS MATERIALIZED (
+                 SELECT {of_message} AS key, count(*) AS messages FROM message
+                 WHERE seq <= $1 AND {of_message} IS NOT NULL GROUP BY 1
+             )
+             SELECT count(*) FILTER (WHERE found.messages IS DISTINCT FROM kept.messages),
                     coalesce(sum(found.messages), 0)::bigint, coalesce(sum(kept.messages), 0)::bigint
-             FROM (SELECT {of_message} AS key, count(*) AS messages FROM message WHERE seq <= $1 GROUP BY 1) AS found
-             FULL JOIN (SELECT {key} AS key, messages FROM {table}) AS kept USING (key)"
+             FROM found FULL JOIN (SELECT {key} AS key, messages FROM {table}) AS kept USING (key)"
         );
         let row = session.row(&sql, &[&aggregates.upto])?;
         compare(&format!("{table}: messages in all"), rows::count(&row, 1)?, rows::count(&row, 2)?, tell);
@@ -109,31 +128,37 @@ fn check_totals(session: &Session<'_>, aggregates: Aggregates, tell: &mut Tell<'
     Ok(())
 }
 
-/// Reads each message, and compares its text with the derived one if that should be there.
-fn check_messages(
+/// Reads each event, and compares its text with the derived one if that should be there. Returns the number of events.
+fn check_events(
     session: &Session<'_>,
+    sql: &str,
     texts_upto: Option<i64>,
     tell: &mut Tell<'_>,
 ) -> Result<u64, PgError> {
-    tell(Event::Part("messages"));
-    let (mut messages, mut unreadable, mut doubled) = (0, 0, 0);
+    tell(Event::Part("events"));
+    let (mut events, mut unreadable, mut doubled, mut misplaced) = (0, 0, 0, 0);
     let (mut texts, mut missing, mut other) = (0, 0, 0);
     let mut last = None;
-    session.each(MESSAGES, &[], |row| {
-        messages += 1;
-        let seq: i64 = row.try_get(7)?;
+    session.each(sql, &[], |row| {
+        events += 1;
+        let seq: i64 = row.try_get(0)?;
         doubled += u64::from(last.replace(seq) == Some(seq));
-        let kept: Option<&str> = row.try_get(8)?;
-        let Ok(message) = rows::message(row) else {
+        let has_more = row.len() > rows::EVENT_WIDTH;
+        let kept: Option<&str> = if has_more { row.try_get(rows::EVENT_WIDTH + 1)? } else { None };
+        let Ok(arrived) = rows::arrived(row) else {
             unreadable += 1;
             texts += u64::from(kept.is_some());
             return Ok(());
         };
-        let expected = message.text.filter(|_| texts_upto.is_some_and(|upto| seq <= upto));
-        match (expected, kept) {
+        let event = arrived.event;
+        if has_more {
+            misplaced += u64::from(row.try_get::<_, i16>(rows::EVENT_WIDTH)? != layout::bucket_of(&event));
+        }
+        let is_indexed = event.message().is_some() && texts_upto.is_some_and(|upto| seq <= upto);
+        match (event.text.filter(|_| is_indexed), kept) {
             (Some(text), Some(kept)) => {
                 texts += 1;
-                other += u64::from(!row.try_get(9)? || fold(&text) != kept);
+                other += u64::from(!row.try_get(rows::EVENT_WIDTH + 2)? || fold(&text) != kept);
             }
             (Some(_), None) => missing += 1,
             // A text that should not be there is counted below.
@@ -141,13 +166,14 @@ fn check_messages(
         }
         Ok(())
     })?;
-    compare("message: rows with an invalid id, phone number or timestamp", 0, unreadable, tell);
-    compare("message: arrival numbers that occur twice", 0, doubled, tell);
+    compare("event: rows with an invalid key, name or time", 0, unreadable, tell);
+    compare("event: arrival numbers that occur twice", 0, doubled, tell);
+    compare("event: rows in another bucket than that of their source and key", 0, misplaced, tell);
     if texts_upto.is_some() {
         let kept = rows::count(&session.row(TEXTS, &[])?, 0)?;
         compare("message_text: missing texts", 0, missing, tell);
         compare("message_text: texts that differ from their message", 0, other, tell);
         compare("message_text: texts without a message", 0, kept.saturating_sub(texts), tell);
     }
-    Ok(messages)
+    Ok(events)
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, Pool, PoolError};
+use futures_util::future::join;
 use tokio::runtime::Runtime;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -135,6 +136,20 @@ impl Session<'_> {
     /// All rows of a statement's result.
     pub(super) fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, PgError> {
         self.carry_out(self.connection.query(sql, parameters))
+    }
+
+    /// All rows of the results of two statements, which are carried out one after the other in one round trip.
+    pub(super) fn query_both(
+        &self,
+        (one, its): (&str, &[Parameter<'_>]),
+        (other, others): (&str, &[Parameter<'_>]),
+    ) -> Result<(Vec<Row>, Vec<Row>), PgError> {
+        self.carry_out(async {
+            // Polled, and so sent, in this order.
+            let (one, other) =
+                join(self.connection.query(one, its), self.connection.query(other, others)).await;
+            Ok((one?, other?))
+        })
     }
 
     /// The first row of a statement's result, which must have one.

@@ -13,7 +13,10 @@ use super::aggregates::Aggregates;
 use super::batch_sequence::{self, GreatestBatch};
 use super::connection::{Connections, PgError, Session};
 use super::horizon::horizon;
-use super::{locks, rows};
+use super::layout::{self, Layout};
+use super::parameter::Parameter;
+use super::totals::{self, must_be_updated};
+use super::{change, locks, rows};
 use crate::message::Moment;
 use crate::query::fold;
 use crate::store::{Behind, Error};
@@ -25,51 +28,28 @@ const TRY_LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, $2)";
 const RESTORE_STATE: &str = "INSERT INTO derived (is_void) VALUES (true) ON CONFLICT DO NOTHING";
 /// Void derived data stays void until all of it has been deleted, even if the latest message in it comes back.
 const VOID: &str = "UPDATE derived SET is_void = true WHERE NOT is_void";
-/// Deletes a portion of the search index, so that a step ends in time at any size.
+/// A portion of the search index, so that a step ends in time at any size.
+const SOME_TEXTS: &str = "SELECT bucket, seq FROM message_text LIMIT $1";
 const DELETE_TEXTS: &str = "\
-    WITH gone AS (
-        DELETE FROM message_text WHERE seq IN (SELECT seq FROM message_text LIMIT $1) RETURNING true
-    ) SELECT count(*) FROM gone";
-const RESET: &str = "\
-    DELETE FROM sender_total; DELETE FROM recipient_total; DELETE FROM day_total; DELETE FROM minute_total;
-    UPDATE derived SET is_void = false, figures_upto = 0, texts_upto = 0, messages = 0, senders = 0,
-        latest_seq = NULL, latest_id = NULL";
-/// The last of the next messages, and their number.
+    DELETE FROM message_text WHERE (bucket, seq) IN (
+        SELECT bucket, seq FROM unnest($1::smallint[], $2::bigint[]) AS gone (bucket, seq)
+    )";
+/// The last of the next events, and their number.
 const LAST_OF: &str = "\
-    SELECT max(seq), count(*) FROM (SELECT seq FROM message WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS found";
-const ADD_AGGREGATES: &str = "\
-    WITH arrived AS MATERIALIZED (
-        SELECT sender, recipient, ts_second FROM message WHERE seq > $1 AND seq <= $2
-    ), by_sender AS (
-        INSERT INTO sender_total AS kept (number, messages) SELECT sender, count(*) FROM arrived GROUP BY sender
-        ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
-        RETURNING xmax = 0 AS is_new
-    ), by_recipient AS (
-        INSERT INTO recipient_total AS kept (number, messages) SELECT recipient, count(*) FROM arrived GROUP BY recipient
-        ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
-    ), by_day AS (
-        INSERT INTO day_total AS kept (day, messages) SELECT floor(ts_second / 86400.0), count(*) FROM arrived GROUP BY 1
-        ON CONFLICT (day) DO UPDATE SET messages = kept.messages + excluded.messages
-    ), by_minute AS (
-        INSERT INTO minute_total AS kept (minute, messages) SELECT floor(ts_second / 60.0), count(*) FROM arrived GROUP BY 1
-        ON CONFLICT (minute) DO UPDATE SET messages = kept.messages + excluded.messages
-    )
-    UPDATE derived SET figures_upto = $2, messages = messages + (SELECT count(*) FROM arrived),
-        senders = senders + (SELECT count(*) FROM by_sender WHERE is_new),
-        latest_seq = $2, latest_id = (SELECT message_id FROM message WHERE seq = $2)
-    WHERE NOT is_void RETURNING true";
+    SELECT max(seq), count(*) FROM (SELECT seq FROM event WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS found";
 const TEXTS: &str = "\
-    SELECT seq, message_id, sender, recipient, ts_second, ts_nanosecond, text FROM message
+    SELECT bucket, seq, source, message_id, sender, recipient, ts_second, ts_nanosecond, text FROM message
     WHERE seq > $1 AND seq <= $2 ORDER BY seq";
 const ADD_TEXTS: &str = "\
-    INSERT INTO message_text (seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded)
-    SELECT seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded
-    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::integer[], $7::text[])
-        AS message (seq, message_id, sender, recipient, ts_second, ts_nanosecond, folded)";
+    INSERT INTO message_text (bucket, seq, source, message_id, sender, recipient, ts_second, ts_nanosecond, folded)
+    SELECT bucket, seq, source, message_id, sender, recipient, ts_second, ts_nanosecond, folded
+    FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::integer[],
+                $9::text[])
+        AS message (bucket, seq, source, message_id, sender, recipient, ts_second, ts_nanosecond, folded)";
 const TEXTS_ADDED: &str = "UPDATE derived SET texts_upto = $1 WHERE NOT is_void RETURNING true";
 const BEHIND: &str = "\
-    SELECT (SELECT count(*) FROM (SELECT FROM message WHERE seq > $1 LIMIT $3) AS found),
-           (SELECT count(*) FROM (SELECT FROM message WHERE seq > $2 LIMIT $3) AS found)";
+    SELECT (SELECT count(*) FROM (SELECT seq FROM message WHERE seq > $1 LIMIT $3) AS found),
+           (SELECT count(*) FROM (SELECT seq FROM message WHERE seq > $2 LIMIT $3) AS found)";
 /// While messages are stored, the thread pauses after a step for this multiple of the step's time: writers come first.
 const GIVE_WAY: u32 = 3;
 /// The lag is counted up to this.
@@ -223,9 +203,9 @@ impl Work {
             self.measured_at.is_none_or(|measured_at| measured_at.elapsed() >= self.tuning.index_pause);
         let done = self.connections.lend(|session| {
             if measure {
-                batch_sequence::repair(session, self.progress.greatest_batch())?;
+                batch_sequence::repair(session, Layout::CURRENT, self.progress.greatest_batch())?;
             }
-            let horizon = horizon(session)?;
+            let horizon = horizon(session, Layout::CURRENT)?;
             self.progress.greatest_batch.note(horizon);
             let more = self.derive(session, horizon)?;
             if measure || !more {
@@ -269,14 +249,15 @@ impl Work {
             };
             if stored.is_void {
                 session.run(VOID)?;
-                let deleted: i64 =
-                    session.row(DELETE_TEXTS, &[&self.tuning.aggregates_batch])?.try_get(0)?;
-                if deleted < self.tuning.aggregates_batch {
-                    session.run(RESET)?;
-                    tracing::info!(
-                        "messages were changed manually or replaced; rebuilding the aggregates and the search index"
-                    );
+                if delete_texts(session, self.tuning.aggregates_batch)? {
+                    return Ok(true);
                 }
+                if !change::begin_anew(session)? {
+                    return Ok(false);
+                }
+                tracing::info!(
+                    "messages were changed manually or replaced; rebuilding the aggregates and the search index"
+                );
                 return Ok(true);
             }
             let more_aggregates = self.add_aggregates(session, stored.upto, horizon)?;
@@ -285,7 +266,7 @@ impl Work {
         })
     }
 
-    /// The last arrival number of the next `most` messages, and whether there are more after it; none if no message has
+    /// The last arrival number of the next `most` events, and whether there are more after it; none if no event has
     /// arrived.
     fn batch(
         session: &Session<'_>,
@@ -302,7 +283,7 @@ impl Work {
         let Some((upto, more)) = Self::batch(session, after, horizon, self.tuning.aggregates_batch)? else {
             return Ok(false);
         };
-        must_be_updated(&session.query(ADD_AGGREGATES, &[&after, &upto])?)?;
+        totals::add(session, after, upto)?;
         Ok(more)
     }
 
@@ -311,30 +292,38 @@ impl Work {
             return Ok(false);
         };
         let rows = session.query(TEXTS, &[&after, &upto])?;
-        let (mut seqs, mut ids, mut senders, mut recipients) = (vec![], vec![], vec![], vec![]);
+        let (mut buckets, mut seqs, mut sources) = (vec![], vec![], vec![]);
+        let (mut ids, mut senders, mut recipients) = (vec![], vec![], vec![]);
         let (mut seconds, mut nanoseconds, mut texts) = (vec![], vec![], vec![]);
         for row in &rows {
-            let Some(text) = row.try_get::<_, Option<&str>>(6)? else { continue };
-            let Moment { second, nanosecond } = rows::moment(row, 4)?;
-            seqs.push(row.try_get::<_, i64>(0)?);
-            ids.push(row.try_get::<_, &str>(1)?);
-            senders.push(row.try_get::<_, &str>(2)?);
-            recipients.push(row.try_get::<_, &str>(3)?);
+            let Some(text) = row.try_get::<_, Option<&str>>(8)? else { continue };
+            let Moment { second, nanosecond } = rows::moment(row, 6)?;
+            buckets.push(row.try_get::<_, i16>(0)?);
+            seqs.push(row.try_get::<_, i64>(1)?);
+            sources.push(layout::stored_name(row.try_get(2)?));
+            ids.push(row.try_get::<_, &str>(3)?);
+            senders.push(row.try_get::<_, Option<&str>>(4)?);
+            recipients.push(row.try_get::<_, Option<&str>>(5)?);
             seconds.push(second);
             nanoseconds.push(rows::integer(nanosecond));
             texts.push(fold(text));
         }
-        session.query(ADD_TEXTS, &[&seqs, &ids, &senders, &recipients, &seconds, &nanoseconds, &texts])?;
+        let columns: [Parameter<'_>; 9] =
+            [&buckets, &seqs, &sources, &ids, &senders, &recipients, &seconds, &nanoseconds, &texts];
+        session.query(ADD_TEXTS, &columns)?;
         must_be_updated(&session.query(TEXTS_ADDED, &[&upto])?)?;
         Ok(more)
     }
 }
 
-/// Fails if the state was not updated, since a manual change has voided it meanwhile.
-fn must_be_updated(updated: &[tokio_postgres::Row]) -> Result<(), PgError> {
-    if updated.is_empty() {
-        Err(PgError::UnexpectedResponse("messages were changed meanwhile".into()))
-    } else {
+/// Deletes a portion of the search index; returns whether there may be more.
+fn delete_texts(session: &Session<'_>, most: i64) -> Result<bool, PgError> {
+    let (mut buckets, mut seqs) = (Vec::new(), Vec::new());
+    session.each(SOME_TEXTS, &[&most], |row| {
+        buckets.push(row.try_get::<_, i16>(0)?);
+        seqs.push(row.try_get::<_, i64>(1)?);
         Ok(())
-    }
+    })?;
+    session.query(DELETE_TEXTS, &[&buckets, &seqs])?;
+    Ok(seqs.len() >= usize::try_from(most).unwrap_or(usize::MAX))
 }

@@ -1,109 +1,157 @@
-//! Stores a batch of messages: one statement, which is one transaction.
+//! Stores a batch of events: one statement, which is one transaction.
 
 use std::collections::HashMap;
 
 use tokio_postgres::error::SqlState;
 
 use super::connection::{PgError, Session};
-use super::locks;
+use super::layout::{self, BATCH_MAX};
 use super::parameter::Parameter;
 use super::rows;
-use crate::message::Message;
+use crate::event::{Data, Event, Source};
+use crate::message::{Name, Timestamp};
 use crate::store::Outcome;
 
-/// Arrival numbers per batch: an arrival number is the batch number times this, plus the place in the batch.
-pub(super) const SEQS_PER_BATCH: i64 = 1 << 16;
-
-/// The lock is taken before the number, so that a reader knows that the batch is under way: see `horizon.rs`. A batch number
-/// must exceed those that were seen before, or nothing is stored: see `batch_sequence.rs`. `set_config` tells the number to
-/// the trigger `message_was_added`, which replaces the arrival numbers of all other inserts.
-const INSERT: &str = "\
-    WITH begun AS MATERIALIZED (
-        SELECT last_value AS latest, pg_advisory_xact_lock_shared($8, (last_value & 2147483647)::integer)
-        FROM message_batch
-    ), taken AS MATERIALIZED (
-        SELECT nextval('message_batch') AS number, latest FROM begun
-    ), batch AS MATERIALIZED (
-        SELECT number, set_config('lyftr.batch', number::text, true) FROM taken WHERE number > greatest(latest, $9)
-    )
-    INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
-    SELECT id, (batch.number << 16) + place - 1, sender, recipient, second, nanosecond, digits, text
-    FROM batch, unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::integer[], $6::smallint[], $7::text[])
-        WITH ORDINALITY AS message (id, sender, recipient, second, nanosecond, digits, text, place)
-    ON CONFLICT (message_id) DO NOTHING
-    RETURNING seq";
+/// For events of the built-in source that have nothing but the fields of a message. The function is in the migration.
+const INSERT_MESSAGES: &str = "SELECT event_add_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+/// For all others.
+const INSERT_EVENTS: &str =
+    "SELECT event_add($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
 
 /// The unique index on arrival numbers.
-const UNIQUE: &str = "message_by_seq";
+const UNIQUE: &str = "event_by_seq";
+
+/// An event is stored under these, once.
+type Identity<'a> = (&'a Source, &'a Name);
 
 /// [`Store::insert`](crate::store::Store::insert), with the greatest arrival number that was given. `seen` is the number of
 /// an earlier batch.
 pub(super) fn insert(
     session: &Session<'_>,
-    batch: &[Message],
+    batch: &[Event],
     seen: i64,
 ) -> Result<(Vec<Outcome>, i64), PgError> {
-    if i64::try_from(batch.len()).is_ok_and(|len| len > SEQS_PER_BATCH) {
-        return Err(PgError::UnexpectedResponse("a batch has more messages than arrival numbers".into()));
+    if batch.len() > BATCH_MAX {
+        return Err(PgError::UnexpectedResponse("a batch has more events than arrival numbers".into()));
     }
-    // Sorted, so that two processes that store the same messages never wait for each other in a circle; and each
-    // id once, the first of a batch.
-    let mut firsts: Vec<(usize, &Message)> = batch.iter().enumerate().collect();
-    firsts.sort_by_key(|&(_, message)| message.message_id.as_str());
-    firsts.dedup_by_key(|&mut (_, message)| message.message_id.as_str());
+    // Sorted, so that two processes that store the same events never wait for each other in a circle; and each
+    // source and key once, the first of a batch. The arrival numbers keep the order of the batch.
+    let mut rows: Vec<NewRow<'_>> = batch.iter().enumerate().map(NewRow::of).collect();
+    rows.sort_by_key(|row| (row.bucket, row.identity(), row.place));
+    rows.dedup_by_key(|row| row.identity());
 
-    let messages: Vec<_> = firsts.iter().map(|&(_, message)| message).collect();
-    let created = insert_rows(session, &messages, seen)?;
+    let created = insert_rows(session, &rows, seen)?;
     let latest = created.iter().max().copied().unwrap_or(0);
-    let seqs: HashMap<i64, i64> = created.into_iter().map(|seq| (seq % SEQS_PER_BATCH, seq)).collect();
-    // By their place in the batch that was given: the arrival numbers of the new ones.
-    let (mut new, mut known) = (HashMap::new(), Vec::new());
-    let mut stored: HashMap<&str, &Message> = HashMap::new();
-    for (place, (n, message)) in (0..).zip(firsts) {
-        let id = message.message_id.as_str();
-        if let Some(seq) = seqs.get(&place) {
-            new.insert(n, *seq);
-            stored.insert(id, message);
+    let seqs: HashMap<usize, i64> = created.into_iter().map(|seq| (layout::place_of(seq), seq)).collect();
+    let (mut stored, mut known): (HashMap<Identity<'_>, &Event>, _) = (HashMap::new(), Vec::new());
+    for row in &rows {
+        if seqs.contains_key(&row.place) {
+            stored.insert(row.identity(), row.event);
         } else {
-            known.push(id);
+            known.push(row.identity());
         }
     }
-    let there = if known.is_empty() { Vec::new() } else { rows::with_ids(session, &known)? };
-    stored.extend(there.iter().map(|message| (message.message_id.as_str(), message)));
-    let outcome = |(n, message): (usize, &Message)| {
-        if let Some(seq) = new.get(&n) {
+    let there = if known.is_empty() { Vec::new() } else { rows::stored(session, &known)? };
+    stored.extend(there.iter().map(|event| ((&event.source, &event.key), event)));
+    let outcome = |(place, event): (usize, &Event)| {
+        if let Some(seq) = seqs.get(&place) {
             return Ok(Outcome::Created { seq: *seq });
         }
-        let stored = stored.get(message.message_id.as_str());
+        let stored = stored.get(&(&event.source, &event.key));
         // Also if a manual change deleted it between the two statements.
         let stored = stored.ok_or(PgError::ArrivalNumberReused)?;
-        Ok(if *stored == message { Outcome::Duplicate } else { Outcome::Conflict })
+        Ok(if stored.says_the_same(event) { Outcome::Duplicate } else { Outcome::Conflict })
     };
     Ok((batch.iter().enumerate().map(outcome).collect::<Result<_, PgError>>()?, latest))
 }
 
-/// Stores the messages with a new id, and returns their arrival numbers.
-fn insert_rows(session: &Session<'_>, messages: &[&Message], seen: i64) -> Result<Vec<i64>, PgError> {
-    fn column<'a, T>(messages: &[&'a Message], of: impl Fn(&'a Message) -> T) -> Vec<T> {
-        messages.iter().map(|message| of(message)).collect()
+/// An event, its place in the batch that was given, and its bucket.
+struct NewRow<'a> {
+    place: usize,
+    bucket: i16,
+    event: &'a Event,
+}
+
+impl<'a> NewRow<'a> {
+    fn of((place, event): (usize, &'a Event)) -> Self {
+        Self { place, bucket: layout::bucket_of(event), event }
     }
-    let ids = column(messages, |message| message.message_id.as_str());
-    let senders = column(messages, |message| message.from.as_str());
-    let recipients = column(messages, |message| message.to.as_str());
-    let seconds = column(messages, |message| message.ts.second());
-    let nanoseconds = column(messages, |message| rows::integer(message.ts.nanosecond()));
-    let digits = column(messages, |message| i16::from(message.ts.digits()));
-    let texts = column(messages, |message| message.text.as_deref());
-    let parameters: [Parameter<'_>; 9] =
-        [&ids, &senders, &recipients, &seconds, &nanoseconds, &digits, &texts, &locks::BATCHES, &seen];
-    let created = session.query(INSERT, &parameters).map_err(|failed| match failed {
+
+    fn identity(&self) -> Identity<'a> {
+        (&self.event.source, &self.event.key)
+    }
+
+    /// Whether the columns of [`INSERT_MESSAGES`] hold all of it. The type and the thread of the built-in source are not
+    /// stored: [`Event::with_implied`] tells them.
+    fn is_plain(&self) -> bool {
+        let Event { source, kind, user_id, r#ref, account, data, .. } = self.event;
+        source.is_built_in()
+            && kind.number() == 0
+            && user_id.is_none()
+            && r#ref.is_none()
+            && account.is_none()
+            && data.is_none()
+    }
+
+    /// A field that the built-in source implies.
+    fn unless_implied(&self, field: impl Fn(&'a Event) -> Option<&'a Name>) -> Option<&'a str> {
+        name(field(self.event)).filter(|_| !self.event.source.is_built_in())
+    }
+}
+
+fn name(name: Option<&Name>) -> Option<&str> {
+    name.map(Name::as_str)
+}
+
+/// Stores the events with a new source and key, and returns their arrival numbers.
+fn insert_rows(session: &Session<'_>, rows: &[NewRow<'_>], seen: i64) -> Result<Vec<i64>, PgError> {
+    fn column<'a, T>(rows: &[NewRow<'a>], of: impl Fn(&'a Event) -> T) -> Vec<T> {
+        rows.iter().map(|row| of(row.event)).collect()
+    }
+    let places: Vec<i32> = rows.iter().map(|row| layout::place_and_bucket(row.place, row.bucket)).collect();
+    let keys = column(rows, |event| event.key.as_str());
+    let senders = column(rows, |event| name(event.from.as_ref()));
+    let recipients = column(rows, |event| name(event.to.as_ref()));
+    let seconds = column(rows, |event| event.ts.map(Timestamp::second));
+    let nanoseconds = column(rows, |event| event.ts.map(|ts| rows::integer(ts.nanosecond())));
+    let digits = column(rows, |event| event.ts.map(|ts| i16::from(ts.digits())));
+    let received = column(rows, |event| event.received_at.map(rows::milliseconds));
+    let texts = column(rows, |event| event.text.as_deref());
+    let mut parameters: Vec<Parameter<'_>> = vec![
+        &seen,
+        &places,
+        &keys,
+        &senders,
+        &recipients,
+        &seconds,
+        &nanoseconds,
+        &digits,
+        &received,
+        &texts,
+    ];
+    let sources = column(rows, |event| layout::stored_source(&event.source));
+    let kinds = column(rows, |event| i16::from(event.kind.number()));
+    let types: Vec<_> = rows.iter().map(|row| row.unless_implied(|event| event.r#type.as_ref())).collect();
+    let user_ids = column(rows, |event| name(event.user_id.as_ref()));
+    let threads: Vec<_> = rows.iter().map(|row| row.unless_implied(|event| event.thread.as_ref())).collect();
+    let refs = column(rows, |event| name(event.r#ref.as_ref()));
+    let accounts = column(rows, |event| name(event.account.as_ref()));
+    let data = column(rows, |event| event.data.as_ref().map(Data::as_str));
+    let is_plain = rows.iter().all(NewRow::is_plain);
+    if !is_plain {
+        let more: [Parameter<'_>; 8] =
+            [&sources, &kinds, &types, &user_ids, &threads, &refs, &accounts, &data];
+        parameters.extend(more);
+    }
+    let sql = if is_plain { INSERT_MESSAGES } else { INSERT_EVENTS };
+    let created = session.query(sql, &parameters).map_err(|failed| match failed {
         PgError::Server(error) if is_arrival_number_reused(&error) => PgError::ArrivalNumberReused,
         failed => failed,
     })?;
     created.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Whether the server gave an arrival number that another message has.
+/// Whether the server gave an arrival number that another event has.
 fn is_arrival_number_reused(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|error| {
         *error.code() == SqlState::UNIQUE_VIOLATION && error.constraint() == Some(UNIQUE)

@@ -2,20 +2,27 @@
 //!
 //! A file that has been released is never edited; a change is a new file.
 
+use std::time::{Duration, Instant};
+
 use tokio_postgres::error::SqlState;
 
 use super::connection::{PgError, Session};
+use super::layout::Layout;
 use super::{TAKE_TIME, batch_sequence, locks};
 
 /// The migrations, the n-th of which leads to schema version n.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_message.sql"),
     include_str!("../../../migrations/postgres/0002_arrival_number.sql"),
+    include_str!("../../../migrations/postgres/0003_event.sql"),
 ];
+/// The first migrations are run as a whole each. The later ones are run statement by statement, a paragraph each, so that
+/// the log tells what takes time, and since a distributed database takes no other.
+const AS_A_WHOLE: usize = 2;
 
 /// The schema version that this Lyftr works with.
-pub(super) const VERSION: i64 = 2;
-const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 3;
+const _: () = assert!(MIGRATIONS.len() == 3, "VERSION is the number of migrations");
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1, $2)";
 const IS_THERE: &str = "SELECT to_regclass('lyftr_schema') IS NOT NULL";
@@ -38,6 +45,9 @@ const FIND_TRIGRAMS: &str =
     "SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident($1), true)";
 const NOTE: &str = "UPDATE lyftr_schema SET version = $1";
 
+/// The number of messages of a release before this one, as the server guesses it; 0 if it does not know.
+const ABOUT: &str = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'message'::regclass";
+
 /// The extension cannot be made: the user lacks the privilege, or the server does not have it (which PostgreSQL up to 14
 /// and later ones report by different codes).
 const NOT_TO_BE_HAD: [SqlState; 3] =
@@ -50,7 +60,7 @@ const ELSEWHERE: &str = "it has the tables of Lyftr in a schema that the search_
     ones would take their place: put that schema first with ALTER ROLE or ALTER DATABASE … SET search_path; \
     a second inbox needs a database of its own";
 const NO_VERSION: &str = "its table lyftr_schema has no row, as where a schema was restored without its content: \
-    INSERT INTO lyftr_schema (version) VALUES (2) if it was one of this release of Lyftr";
+    INSERT INTO lyftr_schema (version) VALUES (3) if it was one of this release of Lyftr";
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug)]
@@ -94,16 +104,56 @@ pub(super) fn up(session: &Session<'_>) -> Result<usize, UpgradeError> {
         if found == 0 {
             provide_trigrams(session)?;
         }
-        for migration in missing {
-            session.run(migration)?;
+        for (n, migration) in MIGRATIONS.iter().enumerate().skip(MIGRATIONS.len() - missing.len()) {
+            if n < AS_A_WHOLE {
+                session.run(migration)?;
+            } else {
+                apply(session, migration, found > 0)?;
+            }
         }
         if !missing.is_empty() {
             session.query(NOTE, &[&VERSION])?;
         }
-        batch_sequence::advance(session, 0)?;
+        batch_sequence::advance(session, Layout::CURRENT, 0)?;
         Ok(Ok(missing.len()))
     });
     done.map_err(UpgradeError::Database)?.map_err(UpgradeError::Newer)
+}
+
+/// Carries out a migration statement by statement. If there may be messages, the log says of each how long it took, apart
+/// from those that take next to no time.
+fn apply(session: &Session<'_>, migration: &str, there_may_be_messages: bool) -> Result<(), PgError> {
+    const WORTH_TELLING: Duration = Duration::from_millis(200);
+    let statements: Vec<(&str, &str)> = statements(migration).collect();
+    let begin = Instant::now();
+    if there_may_be_messages {
+        let messages: i64 = session.row(ABOUT, &[])?.try_get(0)?;
+        tracing::info!(
+            messages,
+            steps = statements.len(),
+            "bringing the schema up to date; this takes a while"
+        );
+    }
+    for (n, (what, sql)) in (1..).zip(statements) {
+        let begin = Instant::now();
+        session.run(sql)?;
+        let took = begin.elapsed();
+        if there_may_be_messages && took >= WORTH_TELLING {
+            tracing::info!(step = n, what, seconds = took.as_secs(), "a step of the migration is done");
+        }
+    }
+    if there_may_be_messages {
+        tracing::info!(seconds = begin.elapsed().as_secs(), "all steps of the migration are done");
+    }
+    Ok(())
+}
+
+/// The statements of a migration, each with what its comment says of it. A paragraph of comments alone is no statement.
+fn statements(migration: &str) -> impl Iterator<Item = (&str, &str)> {
+    migration.split("\n\n").filter_map(|paragraph| {
+        let what = paragraph.trim_start().lines().next()?.strip_prefix("-- ")?;
+        paragraph.lines().any(|line| !line.starts_with("--") && !line.is_empty()).then_some((what, paragraph))
+    })
 }
 
 /// Makes the extension that the search index needs, or finds it in whichever schema it is.
@@ -126,4 +176,20 @@ fn provide_trigrams(session: &Session<'_>) -> Result<(), PgError> {
         session.query(FIND_TRIGRAMS, &[&schema])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_statement_of_a_migration_stands_alone_under_its_comment() {
+        let sql = "-- About it.\n-- More.\n\n-- one\nSELECT 1;\n\n-- two\nDO $$ BEGIN\n    -- three\n    PERFORM 1; END $$;\n";
+        let found: Vec<_> = statements(sql).map(|(what, _)| what).collect();
+        assert_eq!(found, ["one", "two"]);
+        for migration in MIGRATIONS.iter().skip(AS_A_WHOLE) {
+            // Every paragraph but the first one, which is about the whole.
+            assert_eq!(statements(migration).count(), migration.split("\n\n").count() - 1);
+        }
+    }
 }

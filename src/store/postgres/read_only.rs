@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::aggregates::Aggregates;
 use super::connection::{Connections, Session};
+use super::layout::Layout;
 use super::{Address, TAKE_TIME, batch_sequence, check, horizon, migrate, newer, refused, rows, unusable};
+use crate::event::Arrived;
 use crate::store::backup::{self, Progress};
 use crate::store::check::{Error as CheckError, Tell};
-use crate::store::{Arrived, Error, OpenError, ReadOnly, Settings, copy, create_backup};
+use crate::store::{Error, OpenError, ReadOnly, Settings, copy, create_backup};
 
 /// Longest time that batches under way may take to end, beyond the time that one of ours may take: other processes may
 /// have a longer timeout.
@@ -18,13 +19,16 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// Longest time that a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_hours(24);
 
-const COUNT_UPTO: &str = "SELECT count(*) FROM message WHERE seq <= $1";
+fn count_sql(layout: Layout) -> String {
+    format!("SELECT count(*) FROM {} WHERE seq <= $1", layout.events)
+}
 
 /// A [`ReadOnly`] database on a server.
 #[derive(Debug)]
 pub struct ReadOnlyPostgres {
     connections: Connections,
     timeout: Duration,
+    layout: Layout,
 }
 
 impl ReadOnlyPostgres {
@@ -38,22 +42,25 @@ impl ReadOnlyPostgres {
         match connections.lend(migrate::found).map_err(|failed| refused(address, failed))? {
             0 => Err(OpenError::Unmade { path: address.to_string() }),
             found if found > migrate::VERSION => Err(newer(address, found)),
-            _ => Ok(Self { connections, timeout: settings.timeout }),
+            found => {
+                let layout = Layout::of_version(found);
+                Ok(Self { connections, timeout: settings.timeout, layout })
+            }
         }
     }
 
-    /// An arrival number that is at least that of each message stored before this call, and up to which no message
+    /// An arrival number that is at least that of each event stored before this call, and up to which no event
     /// can still appear. Waits for the batches that are under way; `None` if `go_on` says to stop.
     ///
     /// # Errors
     /// [`Error`], also when they do not end.
     fn settled(&self, mut go_on: impl FnMut() -> bool) -> Result<Option<i64>, Error> {
         let latest = self.connections.lend(|session| {
-            batch_sequence::repair(session, 0)?;
-            horizon::latest(session)
+            batch_sequence::repair(session, self.layout, 0)?;
+            horizon::latest(session, self.layout)
         })?;
         let begin = Instant::now();
-        while self.connections.lend(horizon::horizon)? < latest {
+        while self.connections.lend(|session| horizon::horizon(session, self.layout))? < latest {
             if !go_on() {
                 return Ok(None);
             }
@@ -66,26 +73,22 @@ impl ReadOnlyPostgres {
         Ok(Some(latest))
     }
 
-    /// At most a batch of messages after an arrival number and up to one that is [`settled`](Self::settled), in order.
-    fn messages(&self, after: i64, upto: i64) -> Result<Vec<Arrived>, Error> {
-        Ok(self.connections.lend(|session| rows::arrived(session, after, upto, copy::BATCH))?)
+    /// At most a batch of events after an arrival number and up to one that is [`settled`](Self::settled), in order.
+    fn events(&self, after: i64, upto: i64) -> Result<Vec<Arrived>, Error> {
+        let read =
+            |session: &Session<'_>| rows::arrived_after(session, self.layout, after, upto, copy::BATCH);
+        Ok(self.connections.lend(read)?)
     }
 
-    /// The number of messages up to an arrival number, counted one by one.
+    /// The number of events up to an arrival number, counted one by one.
     fn count_upto(&self, upto: i64) -> Result<u64, Error> {
         let count = |session: &Session<'_>| {
             session.snapshot(|| {
                 session.run(TAKE_TIME)?;
-                rows::count(&session.row(COUNT_UPTO, &[&upto])?, 0)
+                rows::count(&session.row(&count_sql(self.layout), &[&upto])?, 0)
             })
         };
         Ok(self.connections.lend_for(CHECK_TIMEOUT, count)?)
-    }
-
-    /// The number of messages.
-    fn total(&self) -> Result<u64, Error> {
-        let total = |session: &Session<'_>| session.snapshot(|| Aggregates::read(session)?.total(session));
-        Ok(self.connections.lend(total)?)
     }
 }
 
@@ -102,16 +105,15 @@ impl ReadOnly for ReadOnlyPostgres {
     ) -> Result<Option<u64>, backup::Error> {
         let Some(upto) = self.settled(|| go_on(Progress::default()))? else { return Ok(None) };
         let mut target = create_backup(to)?;
-        // Without the total, which only serves the progress, the backup is as good.
-        let mut progress = Progress { done: 0, total: self.total().unwrap_or(0) };
+        let expected = self.count_upto(upto)?;
+        let mut progress = Progress { done: 0, total: expected };
         let mut goes_on = go_on(progress);
         copy::each_batch(
-            |after| self.messages(after, upto),
+            |after| self.events(after, upto),
             |batch| {
                 if goes_on {
                     target.add(batch)?;
                     progress.done += u64::try_from(batch.len()).unwrap_or(0);
-                    progress.total = progress.total.max(progress.done);
                     goes_on = go_on(progress);
                 }
                 Ok(goes_on)
@@ -120,7 +122,7 @@ impl ReadOnly for ReadOnlyPostgres {
         if !goes_on {
             return Ok(None);
         }
-        let (expected, found) = (self.count_upto(upto)?, progress.done);
+        let found = progress.done;
         if expected == found { Ok(Some(found)) } else { Err(backup::Error::Differs { expected, found }) }
     }
 }

@@ -3,10 +3,10 @@
 use tokio_postgres::Row;
 
 use super::aggregates::Aggregates;
+use super::conditions::Conditions;
 use super::connection::{PgError, Session};
-use super::plain::Conditions;
 use super::rows::{bigint, count, moment};
-use crate::query::{Filter, Page, Position, Search};
+use crate::query::{Filter, Page, Place, Search};
 use crate::store::matches::{Anchor, Entry};
 use crate::store::nearest::Nearest;
 
@@ -43,7 +43,7 @@ impl<'a> TextSearch<'a> {
         let mut conditions = Conditions::of(filter);
         let most = conditions.bind(bigint(self.few + 1));
         let sql = format!(
-            "SELECT count(*) FROM (SELECT FROM message WHERE {} LIMIT {most}) AS found",
+            "SELECT count(*) FROM (SELECT seq FROM message WHERE {} LIMIT {most}) AS found",
             conditions.sql()
         );
         Ok(count(&self.session.row(&sql, &conditions.parameters())?, 0)? <= self.few)
@@ -62,7 +62,11 @@ impl<'a> TextSearch<'a> {
         let upto = conditions.bind(self.aggregates.texts_upto);
         conditions.add(format!("seq <= {upto}"));
         let sql = format!(
-            "SELECT seq, ts_second, ts_nanosecond, message_id FROM message_text WHERE {}",
+            "SELECT seq, ts_second, ts_nanosecond, message_id, source FROM (
+                 SELECT seq, ts_second, ts_nanosecond, message_id, sender, recipient, folded,
+                        CASE source WHEN '' THEN 'webhook' ELSE source END AS source
+                 FROM message_text
+             ) AS message_text WHERE {}",
             conditions.sql()
         );
         self.session.each(&sql, &conditions.parameters(), found)
@@ -77,18 +81,21 @@ fn scan(
     mut found: impl FnMut(&Row) -> Result<(), PgError>,
 ) -> Result<(), PgError> {
     let sql = format!(
-        "SELECT seq, ts_second, ts_nanosecond, message_id, text FROM message WHERE {} AND text IS NOT NULL",
+        "SELECT seq, ts_second, ts_nanosecond, message_id, source, text FROM message WHERE {} AND text IS NOT NULL",
         conditions.sql()
     );
     session.each(&sql, &conditions.parameters(), |row| {
-        if search.is_in(row.try_get(4)?) { found(row) } else { Ok(()) }
+        if search.is_in(row.try_get(5)?) { found(row) } else { Ok(()) }
     })
 }
 
-fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Position>) -> Result<(), PgError> {
+fn offer(found: &mut Nearest<'_, Session<'_>>, row: &Row, anchor: Option<&Place>) -> Result<(), PgError> {
     let moment = moment(row, 1)?;
-    let id: &str = row.try_get(3)?;
-    let place = anchor.map(|anchor| (moment, id).cmp(&(anchor.moment, anchor.message_id.as_str())));
+    let (id, source): (&str, &str) = (row.try_get(3)?, row.try_get(4)?);
+    let of = |anchor: &Place| {
+        (moment, id, source).cmp(&(anchor.moment, anchor.message_id.as_str(), anchor.source.as_str()))
+    };
+    let place = anchor.map(of);
     found.offer(Entry { moment, seq: row.try_get(0)? }, place);
     Ok(())
 }

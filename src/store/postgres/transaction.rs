@@ -127,8 +127,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs `work` as a transaction of its own. It must be one statement, which is sent as soon as it is polled: the begin,
-    /// the statement and the commit then cost one round trip together.
+    /// Runs `work` as a transaction of its own. What it sends, it must send as soon as it is polled: the begin, its statements
+    /// and the commit then cost one round trip together.
     pub(super) async fn once<T>(&self, work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
         // They are polled, and so sent, in this order. If one fails, the later ones fail, and so the commit.
         let (begun, done, ended) = join3(self.begin(BEGIN), work, self.run(COMMIT)).await;

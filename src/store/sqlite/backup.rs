@@ -1,4 +1,4 @@
-//! Writes a backup: the pages of a database, or messages of another engine.
+//! Writes a backup: the pages of a database, or events of another engine.
 //!
 //! Nothing is synced here, since an incomplete file is deleted; the caller syncs the complete file once.
 
@@ -10,19 +10,17 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::connection::{self, explain};
 use super::existing::Existing;
 use super::location::Location;
-use super::migrate;
-use super::writer::{INSERT, insert_one};
+use super::{insert, migrate};
+use crate::event::Arrived;
 use crate::store::backup::{Error, Progress, Target};
-use crate::store::{Arrived, Error as StoreError, Outcome};
+use crate::store::{Error as StoreError, Outcome};
 
 /// Number of pages between two calls of `go_on`: 4 MiB.
 const PAGES_AT_ONCE: i32 = 1_024;
 /// Page cache of the new file: enough for the pages that random ids are spread over.
 const CACHE_KIB: u32 = 32 << 10;
 
-const COUNT: &str = "SELECT count(*) FROM message";
-
-/// Copies the database `from`, as it is now, into the empty file `to`. Returns the number of messages, or `None` if it was
+/// Copies the database `from`, as it is now, into the empty file `to`. Returns the number of events, or `None` if it was
 /// stopped.
 ///
 /// The snapshot is held all the while, so that writes of other processes do not make the copy start over.
@@ -32,6 +30,7 @@ pub(super) fn pages(
     go_on: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<u64>, Error> {
     let from = Existing::open(from)?;
+    let count = from.count();
     let mut target = open(to).map_err(explain)?;
     let copying = Backup::new(&from.conn, &mut target).map_err(explain)?;
     loop {
@@ -50,10 +49,10 @@ pub(super) fn pages(
     }
     drop(copying);
     drop(from);
-    finish(&target).map(Some).map_err(|error| explain(error).into())
+    finish(&target, count).map(Some).map_err(|error| explain(error).into())
 }
 
-/// A new database that messages are added to.
+/// A new database that events are added to.
 #[derive(Debug)]
 pub(in crate::store) struct NewDatabase(Connection);
 
@@ -73,14 +72,11 @@ impl Target for NewDatabase {
     fn add(&mut self, batch: &[Arrived]) -> Result<(), StoreError> {
         let transaction =
             self.0.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
-        let mut insert = transaction.prepare_cached(INSERT).map_err(explain)?;
-        for arrived in batch {
-            let outcome = insert_one(&transaction, &mut insert, &arrived.message).map_err(explain)?;
-            if !matches!(outcome, Outcome::Created { .. }) {
-                return Err(StoreError::Failed("a message was read twice".into()));
-            }
+        let events = batch.iter().map(|arrived| &arrived.event);
+        let (outcomes, _) = insert::insert(&transaction, events).map_err(explain)?;
+        if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Created { .. })) {
+            return Err(StoreError::Failed("an event was read twice".into()));
         }
-        drop(insert);
         transaction.commit().map_err(explain)
     }
 }
@@ -98,13 +94,13 @@ fn open(to: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Takes the copy out of WAL mode, in which even a reader makes files beside it; a service that starts on it puts it
-/// back. Counts the messages.
-fn finish(conn: &Connection) -> rusqlite::Result<u64> {
+/// back. Counts the events by the statement `count`.
+fn finish(conn: &Connection, count: &str) -> rusqlite::Result<u64> {
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get(0))?;
     if mode != "delete" {
         return Err(busy());
     }
-    conn.query_row(COUNT, (), |row| row.get(0))
+    conn.query_row(count, (), |row| row.get(0))
 }
 
 fn busy() -> rusqlite::Error {

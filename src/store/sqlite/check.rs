@@ -1,14 +1,17 @@
 //! Checks a database and the index beside it. Both are read from end to end in an order that they are stored in, so that
 //! nothing large is kept in memory.
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
 use super::connection::explain;
 use super::existing::Existing;
 use super::location::Location;
-use super::migrate;
 use super::phone_number::{ANY, PhoneNumber};
-use super::rows;
+use super::rows::{event, event_columns};
+use super::{cursors, log, migrate};
+use crate::event::{Arrived, Kind};
+use crate::message::Name;
 use crate::store::check::{Error, Event, Sum, Tell};
 
 mod index;
@@ -16,14 +19,18 @@ mod index;
 use index::Index;
 
 const INTEGRITY: &str = "PRAGMA integrity_check";
-const MESSAGES: &str = "\
-    SELECT message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, seq FROM message ORDER BY seq";
+const EVENTS: &str = concat!("SELECT ", event_columns!(), " FROM event ORDER BY seq");
+/// What is read of the schema of an older release.
+const OLD_MESSAGES: &str = "\
+    SELECT message_id, 0, NULL, sender, recipient, NULL, NULL, NULL, NULL, ts_second, ts_nanosecond, ts_digits,
+        NULL, text, NULL, seq
+    FROM message ORDER BY seq";
 
 /// The content that the index should have according to the messages.
 #[derive(Debug, Default)]
 struct Expected {
-    /// All messages.
-    messages: u64,
+    /// All events.
+    events: u64,
     /// Messages that the party index should have.
     indexed: u64,
     /// Entries of the party index.
@@ -32,29 +39,36 @@ struct Expected {
     texts: Sum,
 }
 
-/// Checks the database; returns the number of its messages.
+/// Checks the database; returns the number of its events.
 pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Error> {
     // Before the messages, so that the snapshot of the messages has all that the index has.
     let index = Index::open(location.path());
-    let Existing { conn: messages, version } = Existing::open(location)?;
+    let existing = Existing::open(location)?;
+    let Existing { conn: messages, version } = &existing;
     tell(Event::Part("pages of the database"));
-    part("database", tell, |tell| integrity(&messages, "database", tell))?;
-    part("database", tell, |tell| schema(&messages, version, tell))?;
+    part("database", tell, |tell| integrity(messages, "database", tell))?;
+    part("database", tell, |tell| schema(messages, *version, tell))?;
     let index = match index {
-        Ok(index) => index.of_these(&messages, tell),
+        Ok(index) => index.of_these(&existing, tell),
         Err(event) => {
             tell(event);
             None
         }
     };
     let (numbers_upto, texts_upto) = index.as_ref().map_or((0, 0), Index::upto);
-    tell(Event::Part("messages"));
+    tell(Event::Part("events"));
     let mut expected = Expected::default();
-    part("database", tell, |tell| read_messages(&messages, numbers_upto, texts_upto, &mut expected, tell))?;
-    if let Some(index) = index {
-        index.check(&messages, &expected, tell)?;
+    let sql = if existing.has_events() { EVENTS } else { OLD_MESSAGES };
+    part("database", tell, |tell| {
+        read_events(messages, sql, (numbers_upto, texts_upto), &mut expected, tell)
+    })?;
+    if existing.has_events() {
+        part("database", tell, |tell| check_cursors(messages, tell))?;
     }
-    Ok(expected.messages)
+    if let Some(index) = index {
+        index.check(messages, &expected, tell)?;
+    }
+    Ok(expected.events)
 }
 
 /// Does a part of the work. Damage that keeps SQLite from reading on is reported as a problem; another failure, such as a
@@ -123,44 +137,62 @@ fn adds_columns(expected: &str, found: &str) -> bool {
     added.any(|added| added.starts_with(", "))
 }
 
-fn read_messages(
-    messages: &Connection,
-    numbers_upto: i64,
-    texts_upto: i64,
+fn read_events(
+    events: &Connection,
+    sql: &str,
+    (numbers_upto, texts_upto): (i64, i64),
     expected: &mut Expected,
     tell: &mut Tell<'_>,
 ) -> rusqlite::Result<()> {
-    let mut statement = messages.prepare(MESSAGES)?;
+    let mut statement = events.prepare(sql)?;
     let mut rows = statement.query(())?;
     let (mut unreadable, mut groups) = (0_u64, Vec::new());
     while let Some(row) = rows.next()? {
-        expected.messages += 1;
-        let seq: i64 = row.get(7)?;
-        expected.indexed += u64::from(seq <= numbers_upto);
-        let read = expect(row, seq, numbers_upto, texts_upto, expected, &mut groups);
+        expected.events += 1;
+        let (kind, seq): (i64, i64) = (row.get(1)?, row.get(15)?);
+        expected.indexed += u64::from(kind == 0 && seq <= numbers_upto);
+        let read = expect(row, numbers_upto, texts_upto, expected, &mut groups);
         unreadable += u64::from(read.is_err());
     }
     if unreadable > 0 {
         tell(Event::Problem(format!(
-            "database: {unreadable} messages have an invalid id, phone number or timestamp"
+            "database: {unreadable} events have an invalid source, key, kind, name or timestamp"
         )));
     }
     Ok(())
 }
 
-/// Adds the entries of one message.
+/// Reads the name of the log and every cursor. An event at which a cursor stands may be gone.
+fn check_cursors(events: &Connection, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
+    let _is_there = log::id(events)?;
+    let mut astray = 0_u64;
+    for cursor in cursors::all(events)? {
+        astray += u64::from(!log::is_there(events, cursor.position)?);
+    }
+    if astray > 0 {
+        tell(Event::Remark(format!("database: {astray} cursors stand at events that are gone")));
+    }
+    Ok(())
+}
+
+/// Adds the entries of one event, if it is a message.
 fn expect(
     row: &Row<'_>,
-    seq: i64,
     numbers_upto: i64,
     texts_upto: i64,
     expected: &mut Expected,
     groups: &mut Vec<u64>,
 ) -> rusqlite::Result<()> {
-    let message = rows::message(row)?;
+    let Arrived { seq, event } = event(row)?;
+    if event.kind != Kind::Message {
+        return Ok(());
+    }
+    let Some(message) = event.message() else {
+        return Err(rusqlite::Error::InvalidColumnType(9, "ts_second".into(), Type::Null));
+    };
     if seq <= numbers_upto {
-        let (from, to) = (PhoneNumber::of(message.from.as_str()), PhoneNumber::of(message.to.as_str()));
-        let (sender, recipient) = (from.unwrap_or(ANY), to.unwrap_or(ANY));
+        let of = |name: &Option<Name>| PhoneNumber::of_party(name.as_ref().map(Name::as_str));
+        let (sender, recipient) = (of(&message.from), of(&message.to));
         let moment = message.ts.moment();
         for (sender, recipient) in [(sender, ANY), (ANY, recipient), (sender, recipient)] {
             let nanosecond = i64::from(moment.nanosecond);

@@ -10,10 +10,9 @@ use super::kept::Edition;
 use super::lock;
 use super::order::Order;
 use super::phone_number::PhoneNumber as Number;
+use super::rows::order_key;
 use crate::message::Moment;
 use crate::store::matches::Entry;
-
-const ID: &str = "SELECT message_id FROM message WHERE seq = ?1";
 
 /// With more messages than this at one moment, they are a crowd.
 pub(super) const CROWD: i64 = 256;
@@ -58,7 +57,7 @@ impl Crowds {
         }
         let mut arrived = Vec::new();
         order.at(of.moment, upto, i64::MAX, &mut |Entry { seq, .. }| {
-            arrived.push((id(messages, seq)?, seq));
+            arrived.push((order_key(messages, seq)?, seq));
             Ok(())
         })?;
         if let Some(upto) = arrived.iter().map(|(_, seq)| *seq).max() {
@@ -70,7 +69,7 @@ impl Crowds {
     }
 }
 
-/// How many of a crowd come before the message called `wanted`, or are it if `including`.
+/// How many of a crowd come before the message whose [`order_key`] is `wanted`, or are it if `including`.
 pub(super) fn before(
     messages: &Connection,
     sorted: &[i64],
@@ -81,8 +80,8 @@ pub(super) fn before(
     while low < high {
         let middle = usize::midpoint(low, high);
         let Some(seq) = sorted.get(middle) else { break };
-        let id = id(messages, *seq)?;
-        if *id < *wanted || including && *id == *wanted {
+        let key = order_key(messages, *seq)?;
+        if *key < *wanted || including && *key == *wanted {
             low = middle + 1;
         } else {
             high = middle;
@@ -91,22 +90,18 @@ pub(super) fn before(
     Ok(low)
 }
 
-/// Puts what has arrived, sorted by id, into its places.
+/// Puts what has arrived, sorted by [`order_key`], into its places.
 fn merge(messages: &Connection, sorted: &[i64], arrived: Vec<(Box<str>, i64)>) -> rusqlite::Result<Vec<i64>> {
     let mut merged = Vec::with_capacity(sorted.len() + arrived.len());
     let mut rest = sorted;
-    for (id, seq) in arrived {
-        let (earlier, later) = rest.split_at(before(messages, rest, &id, false)?);
+    for (key, seq) in arrived {
+        let (earlier, later) = rest.split_at(before(messages, rest, &key, false)?);
         merged.extend_from_slice(earlier);
         merged.push(seq);
         rest = later;
     }
     merged.extend_from_slice(rest);
     Ok(merged)
-}
-
-fn id(messages: &Connection, seq: i64) -> rusqlite::Result<Box<str>> {
-    messages.prepare_cached(ID)?.query_row([seq], |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -142,9 +137,10 @@ mod tests {
 
     fn messages(ids: &[&str]) -> Connection {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE message (seq INTEGER PRIMARY KEY, message_id TEXT)").unwrap();
+        conn.execute_batch("CREATE TABLE message (seq INTEGER PRIMARY KEY, message_id TEXT, source TEXT)")
+            .unwrap();
         for id in ids {
-            conn.execute("INSERT INTO message (message_id) VALUES (?1)", [id]).unwrap();
+            conn.execute("INSERT INTO message (message_id, source) VALUES (?1, 'webhook')", [id]).unwrap();
         }
         conn
     }
@@ -169,7 +165,9 @@ mod tests {
     #[test]
     fn a_place_in_a_crowd_is_before_a_message_or_behind_it() {
         let messages = messages(&["a", "c", "e"]);
-        let place = |wanted, including| before(&messages, &[1, 2, 3], wanted, including).unwrap();
+        let place = |wanted: &str, including| {
+            before(&messages, &[1, 2, 3], &format!("{wanted}\u{1f}webhook"), including).unwrap()
+        };
         for (wanted, at, past) in
             [("A", 0, 0), ("a", 0, 1), ("b", 1, 1), ("c", 1, 2), ("e", 2, 3), ("f", 3, 3)]
         {

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 use super::location::Location;
-use super::{connection, migrate};
+use super::{connection, kept, migrate};
 use crate::store::OpenError;
 
 /// Page cache of a connection that reads all of a database once.
@@ -20,6 +20,24 @@ pub(super) struct Existing {
 }
 
 impl Existing {
+    /// Whether it has the table `event`; an older release has made it otherwise.
+    pub(super) fn has_events(&self) -> bool {
+        migrate::has_events(self.version)
+    }
+
+    /// The statement that counts its events; in an older schema, its messages.
+    pub(super) fn count(&self) -> &'static str {
+        if self.has_events() { "SELECT count(*) FROM event" } else { "SELECT count(*) FROM message" }
+    }
+
+    /// The greatest arrival number that was ever given; 0 if there is none.
+    pub(super) fn latest(&self) -> rusqlite::Result<i64> {
+        if self.has_events() {
+            return kept::latest(&self.conn);
+        }
+        self.conn.query_row("SELECT coalesce(max(seq), 0) FROM message", (), |row| row.get(0))
+    }
+
     /// Opens the database, which must be one of Lyftr's.
     pub(super) fn open(place: &Location) -> Result<Self, OpenError> {
         let path = place.path();

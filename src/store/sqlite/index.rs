@@ -86,6 +86,8 @@ pub(super) struct State {
 /// Figures that are to be written.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// They are all that have arrived up to this number since the index was written.
+    pub(super) upto: i64,
     /// In order of arrival.
     pub(super) arrivals: Vec<Arrival>,
     /// The messages by time, these included.
@@ -176,8 +178,10 @@ impl Index {
         stop: &AtomicBool,
         expect: impl FnOnce(Numbers),
     ) -> rusqlite::Result<Option<()>> {
-        let Some(last) = batch.arrivals.last() else { return Ok(Some(())) };
-        let upto = last.entry.seq;
+        let upto = batch.upto;
+        if upto == batch.numbers.upto {
+            return Ok(Some(()));
+        }
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let Some(ranks) = write_numbers(&transaction, batch, self.tuning.step_size, stop)? else {
             return Ok(None);

@@ -37,7 +37,8 @@ const OPENING_MAX: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-const TEXTS: &str = "SELECT seq, text FROM message WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const TEXTS: &str =
+    "SELECT seq, CASE WHEN kind = 0 THEN text END FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 
 /// What readers and the thread share.
 #[derive(Debug)]
@@ -342,7 +343,8 @@ impl Worker {
             let Some(kept) = kept.as_ref() else { return Ok(()) };
             let recent = kept.recent().len();
             let time = !busy && self.written.elapsed() >= self.tuning.index_pause;
-            if recent < self.tuning.index_batch && (recent == 0 || !time) {
+            let is_current = kept.upto() == kept.indexed().upto;
+            if recent < self.tuning.index_batch && (is_current || !time) {
                 return Ok(());
             }
             batch(kept)
@@ -371,13 +373,21 @@ impl Worker {
         }
         let mut texts = Vec::new();
         {
-            let mut statement = open.messages.prepare_cached(TEXTS)?;
+            let snapshot = open.messages.unchecked_transaction()?;
+            let latest = latest(&snapshot)?;
+            let mut statement = snapshot.prepare_cached(TEXTS)?;
             let mut rows = statement.query((upto, TEXTS_AT_ONCE))?;
+            let mut left = TEXTS_AT_ONCE;
             while let Some(row) = rows.next()? {
+                left -= 1;
                 upto = row.get(0)?;
                 if let Some(text) = row.get(1)? {
                     texts.push((upto, text));
                 }
+            }
+            if left > 0 {
+                // Events that are gone may have had the last numbers.
+                upto = latest;
             }
         }
         if upto == open.index.texts_upto() {
@@ -394,5 +404,6 @@ impl Worker {
 
 /// What the index does not hold of the figures.
 fn batch(kept: &Kept) -> Batch {
-    Batch { arrivals: kept.recent().to_vec(), times: kept.times(), numbers: kept.indexed() }
+    let (upto, arrivals) = (kept.upto(), kept.recent().to_vec());
+    Batch { upto, arrivals, times: kept.times(), numbers: kept.indexed() }
 }

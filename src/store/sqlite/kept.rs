@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 
-use super::phone_number::{ANY, PhoneNumber as Number};
+use super::insert::LATEST;
+use super::phone_number::{ANY, OTHER, PhoneNumber as Number};
 use super::ranks::Ranks;
 use crate::message::Moment;
 use crate::query::{SenderCount, TOP_SENDERS};
 use crate::store::matches::Entry;
 
 const EDITION: &str = "SELECT name FROM edition";
-const LATEST: &str = "SELECT coalesce(max(seq), 0) FROM message";
 const ARRIVED: &str = "\
-    SELECT seq, sender, recipient, ts_second, ts_nanosecond FROM message WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    SELECT seq, sender, recipient, ts_second, ts_nanosecond, kind FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+/// The kind of events that are messages.
+const MESSAGE: i64 = 0;
 const MOMENTS: &str = "\
     SELECT ts_second, ts_nanosecond FROM message
     WHERE (ts_second, ts_nanosecond) >= (?1, ?2) AND (ts_second, ts_nanosecond) <= (?3, ?4)
@@ -112,7 +114,7 @@ impl Kept {
         }
     }
 
-    /// Brings the figures towards the snapshot that `conn` reads, over at most `most` messages.
+    /// Brings the figures towards the snapshot that `conn` reads, over at most `most` events.
     pub(super) fn advance(&mut self, conn: &Connection, most: i64) -> rusqlite::Result<Progress> {
         if edition(conn)? != self.edition || latest(conn)? < self.upto {
             return Ok(Progress::Other);
@@ -122,18 +124,24 @@ impl Kept {
         let mut statement = conn.prepare_cached(ARRIVED)?;
         let mut rows = statement.query((self.upto, most))?;
         while let Some(row) = rows.next()? {
+            self.upto = row.get(0)?;
+            arrived += 1;
+            if row.get::<_, i64>(5)? != MESSAGE {
+                continue;
+            }
             let arrival = arrival(row)?;
-            self.upto = arrival.entry.seq;
             times.add(arrival.entry.moment);
             let count = self.senders.entry(arrival.sender).or_default();
             *count += 1;
             rank_sender(&mut self.top, arrival.sender, *count);
             self.recent.push(arrival);
-            arrived += 1;
         }
-        if arrived == most && latest(conn)? > self.upto {
+        let latest = latest(conn)?;
+        if arrived == most && latest > self.upto {
             return Ok(Progress::More);
         }
+        // Events that are gone may have had the last numbers.
+        self.upto = latest;
         // Now that the figures are of this very snapshot, its index by time holds the same messages.
         times.cut(self.step_size, |range, each| moments(conn, range, each), Moment::MAX)?;
         Ok(Progress::Done)
@@ -143,9 +151,14 @@ impl Kept {
         self.edition
     }
 
-    /// The figures are true of every message up to this one.
+    /// The figures are true of every message up to this arrival number.
     pub(super) fn upto(&self) -> i64 {
         self.upto
+    }
+
+    /// Whether a message has a sender that is no phone number, or none. Then the senders are not told apart here.
+    pub(super) fn has_other_senders(&self) -> bool {
+        self.senders.contains_key(&OTHER)
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -213,20 +226,14 @@ pub(super) fn edition(conn: &Connection) -> rusqlite::Result<Edition> {
     conn.prepare_cached(EDITION)?.query_row((), |row| row.get(0))
 }
 
-/// The arrival number of the latest message; 0 if there is none.
+/// The greatest arrival number that was ever given; 0 if there is none.
 pub(super) fn latest(conn: &Connection) -> rusqlite::Result<i64> {
     conn.prepare_cached(LATEST)?.query_row((), |row| row.get(0))
 }
 
 fn arrival(row: &Row<'_>) -> rusqlite::Result<Arrival> {
-    let number = |column| -> rusqlite::Result<Number> {
-        let written = row.get_ref(column)?.as_str()?;
-        Number::of(written).ok_or(rusqlite::Error::InvalidColumnType(
-            column,
-            "phone number".into(),
-            rusqlite::types::Type::Text,
-        ))
-    };
+    let number =
+        |column| -> rusqlite::Result<Number> { Ok(Number::of_party(row.get_ref(column)?.as_str_or_null()?)) };
     Ok(Arrival {
         entry: Entry { moment: Moment { second: row.get(3)?, nanosecond: row.get(4)? }, seq: row.get(0)? },
         sender: number(1)?,
@@ -270,12 +277,14 @@ mod tests {
 
     /// Figures of nothing, and a database with five messages.
     fn five() -> (Kept, Connection) {
-        let conn = migrate::example(2).unwrap();
+        let conn = migrate::example(3).unwrap();
         let (times, ranks) = (Ranks::empty(Moment::MIN, 8), Ranks::empty(NumberKey::MIN, 8));
         let numbers = Numbers { upto: 0, ranks: ranks.into() };
         let kept = Kept::new(edition(&conn).unwrap(), HashMap::new(), times, numbers, 8);
         for seq in 1..=5 {
-            let sql = "INSERT INTO message VALUES (?1, ?1, '+1', '+2', ?1, 0, 0, NULL)";
+            let sql = "\
+                INSERT INTO event (seq, identity, sender, recipient, ts_second, ts_nanosecond, ts_digits)
+                VALUES (?1, ?1, '+1', '+2', ?1, 0, 0)";
             conn.execute(sql, [seq]).unwrap();
         }
         (kept, conn)

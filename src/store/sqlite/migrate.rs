@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -13,11 +14,12 @@ use crate::store::OpenError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_message.sql"),
     include_str!("../../../migrations/sqlite/0002_edition.sql"),
+    include_str!("../../../migrations/sqlite/0003_event.sql"),
 ];
 
 /// The schema version that this Lyftr works with.
-pub(super) const VERSION: i64 = 2;
-const _: () = assert!(MIGRATIONS.len() == 2, "VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 3;
+const _: () = assert!(MIGRATIONS.len() == 3, "VERSION is the number of migrations");
 
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
@@ -110,6 +112,11 @@ pub(super) fn is_current(migrations: usize) -> bool {
     migrations == MIGRATIONS.len()
 }
 
+/// Whether a database that has seen so many migrations has the table `event`.
+pub(super) fn has_events(migrations: usize) -> bool {
+    migrations >= 3
+}
+
 /// An empty database in memory with a version of the schema, to compare another one with.
 pub(super) fn example(version: usize) -> rusqlite::Result<Connection> {
     let conn = Connection::open_in_memory()?;
@@ -122,13 +129,19 @@ pub(super) fn example(version: usize) -> rusqlite::Result<Connection> {
 /// Applies the missing migrations in one transaction, which also proves that the database can be written: the version is
 /// written even when it stays the same. So after a start no read returns rows that were never synced.
 pub(super) fn up(conn: &mut Connection) -> Result<(), SchemaError> {
+    let begin = Instant::now();
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for migration in MIGRATIONS.iter().skip(check(&transaction)?) {
+    let done = check(&transaction)?;
+    for migration in MIGRATIONS.iter().skip(done) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
+    if done > 0 && !is_current(done) {
+        let milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(from = done, to = MIGRATIONS.len(), milliseconds, "the schema was brought up to date");
+    }
     Ok(())
 }
 
@@ -140,9 +153,9 @@ mod tests {
     fn an_empty_database_is_brought_up_to_date_and_then_left_alone() {
         let mut conn = Connection::open_in_memory().unwrap();
         up(&mut conn).unwrap();
-        conn.execute("INSERT INTO message VALUES (1, 'm', '+1', '+2', 0, 0, 0, NULL)", ()).unwrap();
+        conn.execute("INSERT INTO event (seq, identity) VALUES (1, 'm')", ()).unwrap();
         up(&mut conn).unwrap();
-        let rows: i64 = conn.query_row("SELECT count(*) FROM message", (), |row| row.get(0)).unwrap();
+        let rows: i64 = conn.query_row("SELECT count(*) FROM event", (), |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
     }
 
@@ -178,7 +191,9 @@ mod tests {
                 ("DROP INDEX message_by_instant", false),
             ] {
                 let mut conn = example(version).unwrap();
-                conn.execute_batch(more).unwrap();
+                let more =
+                    if has_events(version) { more.replace("message", "event") } else { more.to_owned() };
+                conn.execute_batch(&more).unwrap();
                 let refused = up(&mut conn).unwrap_err();
                 match refused {
                     SchemaError::Unmarked(found) => assert!(is_ours && found == version, "{more}: {found}"),

@@ -9,12 +9,14 @@ use rusqlite::{Connection, params_from_iter};
 use super::connection::CONTAINS;
 use super::failed::Failed;
 use super::rows::{self, COLUMNS, checked};
-use crate::message::{Message, Phone};
-use crate::query::{Filter, Position, SenderCount};
+use crate::message::{Message, Name};
+use crate::query::{Filter, Place, SenderCount};
 use crate::store::matches::Matches;
 
 const SENDERS: &str = "SELECT count(*), count(DISTINCT sender) FROM message";
-const TOP_SENDERS: &str = "SELECT sender, count(*) AS messages FROM message GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
+const TOP_SENDERS: &str = "\
+    SELECT sender, count(*) AS messages FROM message WHERE sender IS NOT NULL
+    GROUP BY sender ORDER BY messages DESC, sender LIMIT 10";
 
 /// The messages that match a filter.
 pub(super) struct Plain<'a> {
@@ -27,11 +29,15 @@ pub(super) struct Plain<'a> {
 impl<'a> Plain<'a> {
     pub(super) fn new(messages: &'a Connection, filter: &Filter) -> Self {
         let mut plain = Self { messages, conditions: vec!["TRUE".to_owned()], parameters: Vec::new() };
-        if let Some(from) = &filter.from {
-            plain.add("sender = ?", [from.clone().into()]);
-        }
-        if let Some(to) = &filter.to {
-            plain.add("recipient = ?", [to.clone().into()]);
+        for (column, wanted) in [
+            ("message_id", &filter.id),
+            ("source", &filter.source),
+            ("sender", &filter.from),
+            ("recipient", &filter.to),
+        ] {
+            if let Some(wanted) = wanted {
+                plain.add(&format!("{column} = ?"), [wanted.clone().into()]);
+            }
         }
         for (bound, comparison) in [(filter.since, ">="), (filter.until, "<")] {
             if let Some(bound) = bound {
@@ -54,6 +60,19 @@ impl<'a> Plain<'a> {
         self.conditions.join(" AND ")
     }
 
+    /// Hands over the second of each message that matches, in any order, until `each` returns false.
+    pub(super) fn each_second(&self, each: &mut dyn FnMut(i64) -> bool) -> Result<(), Failed> {
+        let sql = format!("SELECT ts_second FROM message WHERE {}", self.condition());
+        let mut statement = self.messages.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(self.parameters.iter()))?;
+        while let Some(row) = rows.next()? {
+            if !each(row.get(0)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The number of messages that match and meet one more condition.
     fn count(&self, more: &str, parameters: Vec<Value>) -> Result<u64, Failed> {
         let sql = format!("SELECT count(*) FROM message WHERE {}{more}", self.condition());
@@ -69,17 +88,19 @@ impl Matches for Plain<'_> {
         self.count("", Vec::new())
     }
 
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+    fn before(&self, position: &Place, including: bool) -> Result<u64, Failed> {
         let comparison = if including { "<=" } else { "<" };
-        let term = format!(" AND (ts_second, ts_nanosecond, message_id) {comparison} (?, ?, ?)");
-        let id = position.message_id.as_str().to_owned();
-        let (second, nanosecond) = (position.moment.second, i64::from(position.moment.nanosecond));
-        self.count(&term, vec![second.into(), nanosecond.into(), id.into()])
+        let term = format!(" AND (ts_second, ts_nanosecond, message_id, source) {comparison} (?, ?, ?, ?)");
+        let Place { moment, message_id, source } = position;
+        let (id, source) = (message_id.as_str().to_owned(), source.as_str().to_owned());
+        let (second, nanosecond) = (moment.second, i64::from(moment.nanosecond));
+        self.count(&term, vec![second.into(), nanosecond.into(), id.into(), source.into()])
     }
 
     fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM message WHERE {} ORDER BY ts_second, ts_nanosecond, message_id LIMIT ? OFFSET ?",
+            "SELECT {COLUMNS} FROM message WHERE {} ORDER BY ts_second, ts_nanosecond, message_id, source
+            LIMIT ? OFFSET ?",
             self.condition()
         );
         let integer = |n: u64| Value::from(i64::try_from(n).unwrap_or(i64::MAX));
@@ -96,7 +117,7 @@ pub(super) fn aggregates(messages: &Connection) -> rusqlite::Result<(u64, u64, V
         messages.prepare_cached(SENDERS)?.query_row((), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let top = messages
         .prepare_cached(TOP_SENDERS)?
-        .query_map((), |row| Ok(SenderCount { from: checked(row, 0, Phone::new)?, count: row.get(1)? }))?
+        .query_map((), |row| Ok(SenderCount { from: checked(row, 0, Name::new)?, count: row.get(1)? }))?
         .collect::<Result<_, _>>()?;
     Ok((total, senders, top))
 }

@@ -11,7 +11,7 @@ use super::order::Order;
 use super::phone_number::PhoneNumber as Number;
 use super::rows;
 use crate::message::{Message, Moment};
-use crate::query::Position;
+use crate::query::Place;
 use crate::store::matches::{Entry, Matches, to_u64, to_usize};
 
 /// The messages of a range of time in an order.
@@ -82,20 +82,19 @@ impl Matches for Ranked<'_> {
         Ok(self.order.rank(self.range.end)?.saturating_sub(self.order.rank(self.range.start)?))
     }
 
-    fn before(&self, position: &Position, including: bool) -> Result<u64, Failed> {
+    fn before(&self, position: &Place, including: bool) -> Result<u64, Failed> {
         let moment = position.moment.clamp(self.range.start, self.range.end);
         let earlier = self.order.rank(moment)? - self.order.rank(self.range.start)?;
         if moment != position.moment || moment == self.range.end {
             return Ok(earlier);
         }
         let Some(same) = self.at(moment)? else {
-            let (sorted, id) = (self.crowd(moment)?, position.message_id.as_str());
-            return Ok(earlier + to_u64(crowd::before(self.messages, &sorted, id, including)?));
+            let (sorted, key) = (self.crowd(moment)?, rows::order_key_of(position));
+            return Ok(earlier + to_u64(crowd::before(self.messages, &sorted, &key, including)?));
         };
         let same = rows::fetch(self.messages, &same)?;
-        let before = same.iter().filter(|message| {
-            message.message_id < position.message_id || including && message.message_id == position.message_id
-        });
+        let before =
+            same.iter().map(Place::of).filter(|place| place < position || including && place == position);
         Ok(earlier + to_u64(before.count()))
     }
 

@@ -1,6 +1,7 @@
 //! The connections that read, and the choice for each query: by derived data, or by a scan of the messages while derived
 //! data is missing.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,25 +12,29 @@ use super::connection::{self, explain};
 use super::failed::Failed;
 use super::index::IndexView;
 use super::indexer::Shared;
+use super::kept::Edition;
+use super::named::{self, Named, Share};
 use super::order::{ByNumber, ByTime, Order};
-use super::phone_number::{ANY, PhoneNumber};
+use super::phone_number::{ANY, OTHER, PhoneNumber};
 use super::plain::{self, Plain};
 use super::ranked::Ranked;
 use super::rows::{self, timestamp};
 use super::search::Search;
-use super::{Tuning, lock};
-use crate::message::{Message, MessageId, Moment, Timestamp};
-use crate::query::{Filter, Listing, Page, Stats};
+use super::{Tuning, cursors, lock, log, volume};
+use crate::cursor::{Cursor, CursorName};
+use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
+use crate::message::{Moment, Name, Timestamp};
+use crate::query::{Filter, Listing, Page, Stats, Volume};
+use crate::store::Error;
 use crate::store::matches::{listing, to_u64};
-use crate::store::{Arrived, Error};
 use crate::telemetry::chain;
 
 /// Instructions of SQLite's virtual machine between two checks of the deadline.
 const STEPS_BETWEEN_CHECKS: i32 = 10_000;
-/// Maximum number of messages in the tail that a reader adds to the aggregates itself.
+/// Maximum number of messages above the watermark that a reader adds to the aggregates itself.
 const TAIL_MAX: i64 = 50_000;
 
-const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
+const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM event LIMIT 1)";
 const FIRST: &str =
     "SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond LIMIT 1";
 const LAST: &str = "\
@@ -70,16 +75,23 @@ impl Readers {
     }
 
     pub(super) fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
-        self.run(|session| match session.list(filter, page) {
-            Ok(Some(listing)) => Ok(listing),
-            Ok(None) => session.list_by_scan(filter, page),
-            Err(Failed::Index(error)) if !interrupted(&error) => {
-                tracing::warn!(error = chain(&error), "the index cannot be read");
-                session.shared.distrust();
-                session.connections.index = None;
-                session.list_by_scan(filter, page)
-            }
-            Err(failed) => Err(failed),
+        self.run(|session| {
+            let listed = session.list(filter, page);
+            session.or_by_scan(listed, filter, |messages| listing(messages, page))
+        })
+    }
+
+    pub(super) fn volume(&self, filter: &Filter, step_seconds: u32) -> Result<Option<Volume>, Error> {
+        let step = i64::from(step_seconds.max(1));
+        self.run(|session| {
+            let counted = if filter.id.is_none() && filter.search.is_none() {
+                session.ordered(filter, |ordered| {
+                    volume::in_order(ordered.order, &ordered.range, step).map(Some)
+                })
+            } else {
+                Ok(None)
+            };
+            session.or_by_scan(counted, filter, |messages| volume::by_scan(messages, step))
         })
     }
 
@@ -97,10 +109,42 @@ impl Readers {
         })
     }
 
-    pub(super) fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
+    pub(super) fn find(&self, keys: &[(Source, Name)]) -> Result<Vec<Event>, Error> {
         self.run(|session| {
             let messages = session.messages()?;
-            Ok(rows::with_ids(&messages, ids)?)
+            Ok(rows::with_keys(&messages, keys)?)
+        })
+    }
+
+    pub(super) fn read_log(
+        &self,
+        read: &LogRead,
+        each: &mut dyn FnMut(Recorded) -> bool,
+    ) -> Result<Option<Reached>, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(log::read(&events, read, self.tuning.log_window.into(), each)?)
+        })
+    }
+
+    pub(super) fn event_at(&self, position: Position) -> Result<Option<Recorded>, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(log::event_at(&events, position)?)
+        })
+    }
+
+    pub(super) fn cursors(&self) -> Result<Vec<Cursor>, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(cursors::all(&events)?)
+        })
+    }
+
+    pub(super) fn cursor(&self, name: &CursorName) -> Result<Option<Cursor>, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(cursors::one(&events, name)?)
         })
     }
 
@@ -144,17 +188,62 @@ impl ReadSession<'_> {
         self.connections.messages.transaction_with_behavior(TransactionBehavior::Deferred)
     }
 
-    /// Lists by a scan of the messages.
-    fn list_by_scan(&mut self, filter: &Filter, page: &Page) -> Result<Listing, Failed> {
+    /// The result that derived data has given; without one, that of a scan of the messages.
+    fn or_by_scan<T>(
+        &mut self,
+        derived: Result<Option<T>, Failed>,
+        filter: &Filter,
+        scan: impl FnOnce(&Plain<'_>) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        match derived {
+            Ok(Some(result)) => return Ok(result),
+            Ok(None) => {}
+            Err(Failed::Index(error)) if !interrupted(&error) => {
+                tracing::warn!(error = chain(&error), "the index cannot be read");
+                self.shared.distrust();
+                self.connections.index = None;
+            }
+            Err(failed) => return Err(failed),
+        }
         let messages = self.messages()?;
-        listing(&Plain::new(&messages, filter), page)
+        scan(&Plain::new(&messages, filter))
     }
 
-    /// Lists by derived data; none if that is not available.
+    /// Lists by derived data; none if that is not available, or does not know the filter.
     fn list(&mut self, filter: &Filter, page: &Page) -> Result<Option<Listing>, Failed> {
-        let phone_number = |written: &Option<String>| written.as_deref().map_or(Some(ANY), PhoneNumber::of);
-        let pair = phone_number(&filter.from).zip(phone_number(&filter.to));
-        let of_pair = pair.is_some_and(|pair| pair != (ANY, ANY));
+        if let Some(id) = &filter.id {
+            let messages = self.messages()?;
+            return listing(&Named::find(&messages, id, filter)?, page).map(Some);
+        }
+        let crowds = &self.shared.crowds;
+        self.ordered(filter, |ordered| {
+            let Ordered { messages, order, range, .. } = ordered;
+            let Some(search) = &filter.search else {
+                let Ordered { dataset_id: edition, pair, latest, .. } = *ordered;
+                let range = range.clone();
+                let ranked = Ranked { messages, order: *order, range, crowds, edition, pair, latest };
+                return listing(&ranked, page).map(Some);
+            };
+            let Some(index) = ordered.index else { return Ok(None) };
+            let narrowed = ordered.is_narrowed(filter);
+            let search_for =
+                Search { messages, index, filter, order: *order, range: range.clone(), narrowed };
+            listing(&search_for.run(search, page)?, page).map(Some)
+        })
+    }
+
+    /// Calls `work` with the messages that the parties, the source and the times of a filter leave, in order; none if derived
+    /// data is not available, or does not tell these messages from others.
+    fn ordered<T>(
+        &mut self,
+        filter: &Filter,
+        work: impl FnOnce(&Ordered<'_>) -> Result<Option<T>, Failed>,
+    ) -> Result<Option<T>, Failed> {
+        let number = |party: &Option<String>| {
+            party.as_deref().map_or(ANY, |written| PhoneNumber::of_party(Some(written)))
+        };
+        let pair = (number(&filter.from), number(&filter.to));
+        let of_pair = pair != (ANY, ANY);
         if of_pair || filter.search.is_some() {
             self.open_index()?;
         }
@@ -163,7 +252,6 @@ impl ReadSession<'_> {
 
         let mut derived = self.shared.derived();
         let Some(aggregates) = derived.up_to_date(&messages, TAIL_MAX)? else { return Ok(None) };
-        let Some(pair) = pair else { return Ok(Some(Listing::new(page, Vec::new(), 0, false, false))) };
         let (times, dataset_id, latest) = (aggregates.times(), aggregates.edition(), aggregates.upto());
         // The snapshot of the index is taken while the aggregates are locked, so that the two belong together.
         let index = match index {
@@ -179,9 +267,11 @@ impl ReadSession<'_> {
         };
         drop(derived);
 
-        let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
-        let until = filter.until.map_or(Moment::MAX, Timestamp::moment).max(since);
-        let range = since..until;
+        let range = match named::of_source(&messages, filter.source.as_deref())? {
+            Share::All => range(filter),
+            Share::None => Moment::MIN..Moment::MIN,
+            Share::Some => return Ok(None),
+        };
         let by_time = ByTime { messages: &messages, ranks: times };
         let by_number = match (&index, numbers) {
             (Some(index), Some(numbers)) if of_pair => Some(ByNumber { index, numbers, pair, recent }),
@@ -192,16 +282,13 @@ impl ReadSession<'_> {
             None if of_pair => return Ok(None),
             None => &by_time,
         };
-        let Some(search) = &filter.search else {
-            let crowds = &self.shared.crowds;
-            let ranked =
-                Ranked { messages: &messages, order, range, crowds, edition: dataset_id, pair, latest };
-            return listing(&ranked, page).map(Some);
-        };
-        let Some(index) = &index else { return Ok(None) };
-        let narrowed = of_pair || filter.since.is_some() || filter.until.is_some();
-        let search_for = Search { messages: &messages, index, filter, order, range, narrowed };
-        listing(&search_for.run(search, page)?, page).map(Some)
+        let ordered =
+            Ordered { messages: &messages, index: index.as_ref(), order, range, pair, dataset_id, latest };
+        // All parties that are no phone number count as one, so that only their absence says something.
+        if (pair.0 == OTHER || pair.1 == OTHER) && ordered.total()? > 0 {
+            return Ok(None);
+        }
+        work(&ordered)
     }
 
     /// Opens a connection to the current index file, if there is one and it is not open yet.
@@ -225,10 +312,39 @@ impl ReadSession<'_> {
     }
 }
 
+/// Messages in order, by derived data, of one snapshot.
+struct Ordered<'a> {
+    messages: &'a Connection,
+    index: Option<&'a IndexView<'a>>,
+    order: &'a dyn Order,
+    range: Range<Moment>,
+    pair: (PhoneNumber, PhoneNumber),
+    dataset_id: Edition,
+    latest: i64,
+}
+
+impl Ordered<'_> {
+    fn total(&self) -> Result<u64, Failed> {
+        Ok(self.order.rank(self.range.end)?.saturating_sub(self.order.rank(self.range.start)?))
+    }
+
+    /// Whether the filter leaves some messages out, whatever their texts.
+    fn is_narrowed(&self, filter: &Filter) -> bool {
+        self.pair != (ANY, ANY) || filter.since.is_some() || filter.until.is_some() || self.range.is_empty()
+    }
+}
+
+/// The moments that a filter lets through.
+fn range(filter: &Filter) -> Range<Moment> {
+    let since = filter.since.map_or(Moment::MIN, Timestamp::moment);
+    since..filter.until.map_or(Moment::MAX, Timestamp::moment).max(since)
+}
+
 fn stats(messages: &Transaction<'_>, shared: &Shared) -> Result<Stats, Failed> {
     let mut derived = shared.derived();
     let aggregates = derived
         .up_to_date(messages, TAIL_MAX)?
+        .filter(|aggregates| !aggregates.has_other_senders())
         .map(|aggregates| (aggregates.total(), to_u64(aggregates.senders()), aggregates.top()));
     drop(derived);
     let (total_messages, senders_count, messages_per_sender) = match aggregates {

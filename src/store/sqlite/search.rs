@@ -9,14 +9,15 @@ use super::index::IndexView;
 use super::kept::latest;
 use super::order::Order;
 use crate::message::Moment;
-use crate::query::{Filter, Page, Position, Search as Text};
+use crate::query::{Filter, Page, Place, Search as Text};
 use crate::store::matches::{Anchor, Entry};
 use crate::store::nearest::Nearest;
 
 const CANDIDATE: &str = "\
-    SELECT seq, ts_second, ts_nanosecond, message_id, sender, recipient, text FROM message WHERE seq = ?1";
+    SELECT seq, ts_second, ts_nanosecond, message_id, source, sender, recipient, text FROM message WHERE seq = ?1";
 const CANDIDATES_AFTER: &str = "\
-    SELECT seq, ts_second, ts_nanosecond, message_id, sender, recipient, text FROM message WHERE seq > ?1 ORDER BY seq";
+    SELECT seq, ts_second, ts_nanosecond, message_id, source, sender, recipient, text FROM message
+    WHERE seq > ?1 ORDER BY seq";
 
 /// So few candidates are looked at without asking for better ones.
 const FEW: u64 = 500;
@@ -121,7 +122,7 @@ impl<'s, 'a> Pass<'s, 'a> {
 struct Sieve<'s, 'a> {
     filter: &'s Filter,
     text: &'s Text,
-    anchor: Option<&'a Position>,
+    anchor: Option<&'a Place>,
     found: Nearest<'a, Connection>,
 }
 
@@ -131,25 +132,28 @@ impl Sieve<'_, '_> {
         if !self.matches(moment, row)? {
             return Ok(());
         }
-        let id = row.get_ref(3)?.as_str()?;
-        let place = self.anchor.map(|anchor| (moment, id).cmp(&(anchor.moment, anchor.message_id.as_str())));
+        let place = (moment, row.get_ref(3)?.as_str()?, row.get_ref(4)?.as_str()?);
+        let place = self
+            .anchor
+            .map(|anchor| place.cmp(&(anchor.moment, anchor.message_id.as_str(), anchor.source.as_str())));
         self.found.offer(Entry { moment, seq: row.get(0)? }, place);
         Ok(())
     }
 
     fn matches(&self, moment: Moment, row: &Row<'_>) -> rusqlite::Result<bool> {
-        let Filter { from, to, since, until, search: _ } = self.filter;
+        // The order is of the source already, and an id is not searched for here.
+        let Filter { from, to, since, until, search: _, id: _, source: _ } = self.filter;
         let is = |number: &Option<String>, column| -> rusqlite::Result<bool> {
             Ok(match number {
-                Some(number) => row.get_ref(column)?.as_str()? == number,
+                Some(number) => row.get_ref(column)?.as_str_or_null()? == Some(number.as_str()),
                 None => true,
             })
         };
         Ok(since.is_none_or(|since| moment >= since.moment())
             && until.is_none_or(|until| moment < until.moment())
-            && is(from, 4)?
-            && is(to, 5)?
-            && row.get_ref(6)?.as_str_or_null()?.is_some_and(|text| self.text.is_in(text)))
+            && is(from, 5)?
+            && is(to, 6)?
+            && row.get_ref(7)?.as_str_or_null()?.is_some_and(|text| self.text.is_in(text)))
     }
 }
 

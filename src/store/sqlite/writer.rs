@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::Connection;
 
 use super::Tuning;
 use super::checkpoint::{self, Checkpoint, Steps, Worker};
@@ -12,9 +12,10 @@ use super::connection::{self, BUSY_TIMEOUT, explain};
 use super::files::{FileId, Files, Owner, REMOVED};
 use super::indexer::Shared;
 use super::location::Location;
-use super::migrate;
 use super::recovery::{self, Doubt};
-use crate::message::Message;
+use super::{cursors, insert, migrate};
+use crate::cursor::{CursorName, Move, Moved};
+use crate::event::Event;
 use crate::store::{Error, Outcome};
 use crate::telemetry::chain;
 
@@ -30,13 +31,7 @@ const IDLE_AFTER: Duration = Duration::from_millis(20);
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
-pub(super) const INSERT: &str = "\
-    INSERT INTO message (message_id, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (message_id) DO NOTHING";
-const IS_SAME: &str = "\
-    SELECT sender = ?2 AND recipient = ?3 AND ts_second = ?4 AND ts_nanosecond = ?5 AND ts_digits = ?6 AND text IS ?7
-    FROM message WHERE message_id = ?1";
-const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)";
+const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM event LIMIT 1)";
 
 /// Owns the write connection. After a failure other than a lock it has none, and opens another one for the next batch.
 #[derive(Debug)]
@@ -114,7 +109,7 @@ impl Writer {
     }
 
     /// [`Store::insert`](crate::store::Store::insert): one transaction, synced. A checkpoint that is due comes before it.
-    pub(super) fn insert(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+    pub(super) fn insert(&mut self, batch: &[Event]) -> Result<Vec<Outcome>, Error> {
         // A batch of one message shows that none gathered while the batch before was stored.
         self.checkpoint(batch.len() <= 1);
         let result = self.store(batch);
@@ -122,15 +117,20 @@ impl Writer {
         result
     }
 
-    fn store(&mut self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
-        let (outcomes, latest) = self.write(self.patience(), |conn| {
-            let mut insert = conn.prepare_cached(INSERT)?;
-            let outcomes: rusqlite::Result<_> =
-                batch.iter().map(|message| insert_one(conn, &mut insert, message)).collect();
-            Ok((outcomes?, conn.last_insert_rowid()))
-        })?;
+    fn store(&mut self, batch: &[Event]) -> Result<Vec<Outcome>, Error> {
+        let (outcomes, latest) = self.write(self.patience(), |conn| insert::insert(conn, batch))?;
         self.shared.stored(latest);
         Ok(outcomes)
+    }
+
+    /// [`Store::move_cursor`](crate::store::Store::move_cursor)
+    pub(super) fn move_cursor(&mut self, to: &Move) -> Result<Moved, Error> {
+        self.write(self.patience(), |conn| cursors::to_move(conn, to))
+    }
+
+    /// [`Store::delete_cursor`](crate::store::Store::delete_cursor)
+    pub(super) fn delete_cursor(&mut self, name: &CursorName) -> Result<bool, Error> {
+        self.write(self.patience(), |conn| cursors::delete(conn, name))
     }
 
     /// [`Store::ready`](crate::store::Store::ready): reads a row, and writes the schema version as it is.
@@ -314,28 +314,6 @@ fn transaction<T>(
         conn.execute(ROLLBACK, ())?;
     }
     done
-}
-
-/// Stores one message, unless another one is stored under its id. `insert` is [`INSERT`].
-pub(super) fn insert_one(
-    conn: &Connection,
-    insert: &mut CachedStatement<'_>,
-    message: &Message,
-) -> rusqlite::Result<Outcome> {
-    let row = params![
-        message.message_id.as_str(),
-        message.from.as_str(),
-        message.to.as_str(),
-        message.ts.second(),
-        message.ts.nanosecond(),
-        message.ts.digits(),
-        message.text.as_deref(),
-    ];
-    if insert.execute(row)? == 1 {
-        return Ok(Outcome::Created { seq: conn.last_insert_rowid() });
-    }
-    let same = conn.prepare_cached(IS_SAME)?.query_row(row, |row| row.get(0))?;
-    Ok(if same { Outcome::Duplicate } else { Outcome::Conflict })
 }
 
 fn page_bytes(conn: &Connection) -> Result<u64, Error> {

@@ -53,11 +53,11 @@ fn a_dump_that_was_read_in_is_refused_with_the_words_that_mend_it() {
     let line: serde_json::Value = serde_json::from_str(served.stdout.lines().last().unwrap()).unwrap();
     words.push(mend_by(line["error"].as_str().unwrap()));
     words.dedup();
-    assert_eq!(words, ["PRAGMA application_id = 1283024500; PRAGMA user_version = 2;"]);
+    assert_eq!(words, ["PRAGMA application_id = 1283024500; PRAGMA user_version = 3;"]);
 
     Database::open(&path).unwrap().execute_batch(&words[0]).unwrap();
     let checked = Process::builder().folder(restored.path()).args(&["check"]).run();
-    assert!(checked.stdout.ends_with("sound: 30 messages\n"), "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.ends_with("sound: 30 events\n"), "{}{}", checked.stdout, checked.stderr);
     let process = Process::builder().folder(restored.path()).start();
     let mut client = process.client();
     assert_eq!(client.json("/messages?limit=100"), expected);

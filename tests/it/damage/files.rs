@@ -211,7 +211,7 @@ fn a_backup_is_read_under_each_of_its_names_and_not_served() {
             continue;
         }
         let checked = run(path, &["check"]);
-        assert!(checked.stdout.ends_with("sound: 1 messages\n"), "{}{}", checked.stdout, checked.stderr);
+        assert!(checked.stdout.ends_with("sound: 1 events\n"), "{}{}", checked.stdout, checked.stderr);
         let copied = out.path().join(format!("copy {nth}"));
         let copied = run(path, &["backup", copied.to_str().unwrap()]);
         assert_eq!(copied.code(), Some(0), "{}", copied.stderr);
@@ -266,7 +266,7 @@ fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
             assert!(said.contains(&format!("another process ({}) has the database", process.id())), "{said}");
         }
         let checked = Process::builder().env("DATABASE_URL", &sqlite_url(path)).args(&["check"]).run();
-        assert!(checked.stdout.ends_with("sound: 2 messages\n"), "{}{}", checked.stdout, checked.stderr);
+        assert!(checked.stdout.ends_with("sound: 2 events\n"), "{}{}", checked.stdout, checked.stderr);
         assert!(!checked.stdout.contains("index: missing"), "{}", checked.stdout);
         let same = ["copy", "--from", &sqlite_url(&moved.data.join("app.db")), "--to", &sqlite_url(path)];
         let same = Process::builder().args(&same).run();
@@ -275,7 +275,7 @@ fn a_database_behind_a_link_has_its_files_beside_itself_and_one_owner() {
     let backup = moved.data.join("backup.db");
     let made = Process::builder().folder(&moved.data).args(&["backup", "backup.db"]).run();
     assert_eq!(made.code(), Some(0), "{}", made.stderr);
-    assert!(made.stdout.contains("2 messages"), "{}", made.stdout);
+    assert!(made.stdout.contains("2 events"), "{}", made.stdout);
     std::fs::remove_file(backup).unwrap();
 
     process.kill9();

@@ -3,6 +3,7 @@
 use lyftr::store::{Behind, Store as _};
 
 use super::{message, open};
+use crate::support::Messages as _;
 use crate::support::postgres::Database;
 use crate::support::settle;
 
@@ -16,7 +17,7 @@ fn a_process_tells_from_its_start_on_whether_derived_data_is_behind() {
     let session = database.session();
     // Nothing is derived meanwhile.
     session.run(&format!("SELECT pg_advisory_lock({INDEXER})"));
-    first.insert(&[message("a"), message("b")]).unwrap();
+    first.insert_messages(&[message("a"), message("b")]).unwrap();
     for _ in 0..5 {
         let Behind { index, search } = open(&database).backlog().behind;
         assert!(index > 0 && search > 0, "{index}, {search}");

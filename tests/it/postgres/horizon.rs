@@ -4,21 +4,21 @@ use lyftr::store::Store;
 
 use super::{message, open};
 use crate::support::postgres::Database;
-use crate::support::{Fate, fates};
+use crate::support::{Fate, Messages as _, fates};
 
 #[test]
 fn a_batch_that_waits_holds_the_horizon_back_until_it_is_done() {
     let database = Database::new();
     let (slow, quick) = (open(&database), open(&database));
     let seq = |id: &str| database.number(&format!("SELECT seq FROM message WHERE message_id = '{id}'"));
-    slow.insert(&[message("before")]).unwrap();
+    slow.insert_messages(&[message("before")]).unwrap();
     assert!(slow.horizon().unwrap() >= seq("before"));
     let other = database.session_that_stores("both");
     std::thread::scope(|scope| {
         // It has its number, and waits to see what becomes of the other's message.
-        let waiting = scope.spawn(|| slow.insert(&[message("both"), message("slow")]).unwrap());
+        let waiting = scope.spawn(|| slow.insert_messages(&[message("both"), message("slow")]).unwrap());
         database.until_a_batch_waits();
-        quick.insert(&[message("quick")]).unwrap();
+        quick.insert_messages(&[message("quick")]).unwrap();
         let horizon = quick.horizon().unwrap();
         assert!(seq("before") <= horizon && horizon < seq("quick"), "{horizon}");
         let arrived = quick.arrived(0, 10).unwrap();
@@ -40,16 +40,16 @@ fn horizon_is_past(database: &Database, ids: &[&str], horizon: i64) -> bool {
 fn a_batch_that_begins_while_the_horizon_is_looked_for_does_not_throw_it_back() {
     let database = Database::new();
     let store = open(&database);
-    store.insert(&[message("before")]).unwrap();
+    store.insert_messages(&[message("before")]).unwrap();
     let before = store.horizon().unwrap();
     let other = database.session();
     other.run(
-        "SELECT pg_advisory_lock_shared(x'4c796674'::integer, (last_value + 5)::integer) FROM message_batch",
+        "SELECT pg_advisory_lock_shared(x'4c796674'::integer, (last_value + 5)::integer) FROM event_batch",
     );
     assert_eq!(store.horizon().unwrap(), before);
     assert_eq!(store.arrived(0, 10).unwrap().len(), 1);
     other.run(
-        "SELECT pg_advisory_lock_shared(x'4c796674'::integer, (last_value - 1)::integer) FROM message_batch",
+        "SELECT pg_advisory_lock_shared(x'4c796674'::integer, (last_value - 1)::integer) FROM event_batch",
     );
     assert!(store.horizon().unwrap() < before, "while the lock of one that began earlier does");
 }

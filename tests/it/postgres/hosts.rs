@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use lyftr::store::postgres::{CONNECT_TIMEOUT, Postgres, Tuning};
-use lyftr::store::{Error, Settings, Store};
+use lyftr::store::{Error, Settings};
 use rustix::process::Signal;
 
 use super::{address, message};
 use crate::support::postgres::{Cluster, Database};
 use crate::support::process::Process;
-use crate::support::{Fate, eventually, fates};
+use crate::support::{Fate, Messages as _, eventually, fates};
 
 /// Takes connections and never says a word.
 struct Silent(TcpListener);
@@ -114,7 +114,7 @@ fn a_server_is_passed_over_whatever_way_it_does_not_answer_in() {
     for first in [full.to_string(), silent.address().to_string(), refusing.to_string(), no_name] {
         let database = Database::new();
         let store = Postgres::open(&address(&url(&first, &database)), Tuning::default()).expect(&first);
-        assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created], "{first}");
+        assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created], "{first}");
     }
     // All of them, and little time.
     let database = Database::new();
@@ -124,7 +124,7 @@ fn a_server_is_passed_over_whatever_way_it_does_not_answer_in() {
         ..Tuning::default()
     };
     let store = Postgres::open(&address(&url(&all, &database)), tuning).unwrap();
-    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 /// One of the `connect_timeout` that platforms put into their URLs.
@@ -134,7 +134,7 @@ fn a_long_connect_timeout_does_not_keep_from_the_next_server() {
     let database = Database::new();
     let url = url(&silent.address().to_string(), &database) + "?connect_timeout=600";
     let store = Postgres::open(&address(&url), Tuning::default()).unwrap();
-    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_server_that_falls_silent_costs_one_batch_and_not_one_for_each_connection() 
     std::thread::scope(|scope| {
         for n in 0..6 {
             let store = &store;
-            scope.spawn(move || store.insert(&[message(&format!("of many {n}"))]).unwrap());
+            scope.spawn(move || store.insert_messages(&[message(&format!("of many {n}"))]).unwrap());
         }
         eventually("there are many connections", || {
             (one.number("SELECT count(*) FROM pg_locks WHERE NOT granted") >= 6).then_some(())
@@ -161,9 +161,9 @@ fn a_server_that_falls_silent_costs_one_batch_and_not_one_for_each_connection() 
         locked.run("ROLLBACK");
     });
     let _silent = Stopped::new(&first);
-    let Err(Error::Unavailable { reason, .. }) = store.insert(&[message("lost")]) else { panic!() };
+    let Err(Error::Unavailable { reason, .. }) = store.insert_messages(&[message("lost")]) else { panic!() };
     assert_eq!(reason, "the database did not respond in time");
-    assert_eq!(fates(&store.insert(&[message("next")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("next")]).unwrap()), [Fate::Created]);
     assert_eq!(second.number("SELECT count(*) FROM message"), 1);
 }
 
@@ -177,9 +177,9 @@ fn a_url_may_ask_for_a_server_that_can_be_written() {
     };
     let store =
         Postgres::open(&address(&both("?target_session_attrs=read-write")), Tuning::default()).unwrap();
-    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created]);
     assert_eq!(writing.number("SELECT count(*) FROM message"), 1);
     let random = both("?target_session_attrs=read-write&load_balance_hosts=random");
     let store = Postgres::open(&address(&random), Tuning::default()).unwrap();
-    assert_eq!(fates(&store.insert(&[message("b")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("b")]).unwrap()), [Fate::Created]);
 }

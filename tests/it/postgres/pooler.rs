@@ -10,7 +10,7 @@ use lyftr::store::{Error, Settings, Store};
 use super::{address, message, refusal};
 use crate::support::pooler::{Pooler, with_prepared_and_without};
 use crate::support::postgres::{Database, Session};
-use crate::support::{Fate, eventually, fates, settle};
+use crate::support::{Fate, Messages as _, eventually, fates, settle};
 
 fn open(url: &str, tuning: Tuning) -> Postgres {
     Postgres::open(&address(url), tuning).unwrap()
@@ -27,7 +27,7 @@ fn watch(database: &Database) {
                  current_setting('transaction_isolation'), current_setting('jit'));
              RETURN NULL;
          END $$;
-         CREATE TRIGGER see AFTER INSERT ON message FOR EACH STATEMENT EXECUTE FUNCTION see()",
+         CREATE TRIGGER see AFTER INSERT ON event FOR EACH STATEMENT EXECUTE FUNCTION see()",
     );
 }
 
@@ -56,11 +56,11 @@ fn each_batch_brings_what_it_rests_on_also_where_the_next_one_meets_another_sess
         // The pooler needs two while another client has one.
         let other = Session::open(&pooler.url(&database));
         other.run("BEGIN");
-        store.insert(&[message("while another one waits")]).unwrap();
+        store.insert_messages(&[message("while another one waits")]).unwrap();
         other.run("COMMIT");
         for n in 0..20 {
             let batch = [message(&n.to_string()), message("of all")];
-            assert_eq!(fates(&store.insert(&batch).unwrap())[0], Fate::Created);
+            assert_eq!(fates(&store.insert_messages(&batch).unwrap())[0], Fate::Created);
             store.stats().unwrap();
         }
         settle(&store);
@@ -83,7 +83,7 @@ fn a_session_is_used_whatever_others_left_in_it_and_is_left_as_it_was() {
     other.run("SET statement_timeout = '7s'; SET synchronous_commit = off; SET search_path = nowhere");
     let store = open(&pooler.url(&database), Tuning::default());
     watch(&database);
-    store.insert(&[message("a")]).unwrap();
+    store.insert_messages(&[message("a")]).unwrap();
     settle(&store);
     assert_eq!(store.stats().unwrap().total_messages, 1);
     assert_eq!(settings_seen(&database), ["on 10s 10s 0 \"$user\", public read committed off"]);
@@ -109,7 +109,7 @@ fn a_batch_that_takes_too_long_is_ended_behind_a_pooler_too() {
     let other = database.session();
     other.run("BEGIN; LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
     for _ in 0..4 {
-        match store.insert(&[message("a")]) {
+        match store.insert_messages(&[message("a")]) {
             Err(Error::Unavailable { reason, .. }) => {
                 assert_eq!(reason, "query timed out");
             }
@@ -120,7 +120,7 @@ fn a_batch_that_takes_too_long_is_ended_behind_a_pooler_too() {
         (database.number("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0).then_some(())
     });
     other.run("ROLLBACK");
-    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created]);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_pooler_by_session_works() {
         &pooler.url(&database),
         Tuning { settings: Settings { connections: 3, ..Settings::default() }, ..Tuning::default() },
     );
-    assert_eq!(fates(&store.insert(&[message("a")]).unwrap()), [Fate::Created]);
+    assert_eq!(fates(&store.insert_messages(&[message("a")]).unwrap()), [Fate::Created]);
     settle(&store);
     assert_eq!(store.stats().unwrap().total_messages, 1);
 }
@@ -152,7 +152,7 @@ fn options_that_a_pooler_keeps_back_are_refused_in_words() {
     database.query("CREATE SCHEMA inbox", &[]);
     let options = "?options=-c%20search_path=inbox,public";
     let store = open(&(database.url() + options), Tuning::default());
-    store.insert(&[message("a")]).unwrap();
+    store.insert_messages(&[message("a")]).unwrap();
     assert_eq!(database.number("SELECT count(*) FROM inbox.message"), 1);
     drop(store);
     let Some(pooler) = Pooler::start(&["pool_mode = transaction", "ignore_startup_parameters = options"])

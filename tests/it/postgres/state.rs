@@ -13,9 +13,10 @@ use lyftr::store::{Error, OpenError, Settings, Store, backup};
 
 use super::address;
 use crate::support::postgres::{Cluster, Database};
-use crate::support::{Fate, eventually, fates, message_with, parsed, settle};
+use crate::support::{Fate, Messages as _, eventually, fates, message_with, parsed, settle};
 
 mod manual_changes;
+mod release_before;
 mod schemas;
 mod upgrade;
 
@@ -62,7 +63,7 @@ fn try_open(database: &Database) -> Result<Postgres, OpenError> {
 #[track_caller]
 fn store(store: &Postgres, numbers: impl IntoIterator<Item = u32>) {
     let batch: Vec<Message> = numbers.into_iter().map(made).collect();
-    assert_eq!(fates(&store.insert(&batch).unwrap()), vec![Fate::Created; batch.len()]);
+    assert_eq!(fates(&store.insert_messages(&batch).unwrap()), vec![Fate::Created; batch.len()]);
 }
 
 /// Compares each kind of answer with what should be there.
@@ -80,7 +81,7 @@ fn assert_answers(store: &Postgres, expected: &Numbers) {
     assert_listed(&Filter::default(), &|_| true);
     for from in ["+1", "+2", "+3"] {
         let filter = Filter { from: Some(from.to_owned()), ..Filter::default() };
-        assert_listed(&filter, &|message| message.from.as_str() == from);
+        assert_listed(&filter, &|message| message.from.as_ref().unwrap().as_str() == from);
     }
     for text in ["text 1", "of 6", "the text"] {
         let filter = Filter { search: Some(Search::new(text)), ..Filter::default() };
@@ -104,7 +105,7 @@ fn assert_right(store: &Postgres, database: &Database, expected: &Numbers) {
     store.ready().unwrap();
     eventually("everything is derived", || {
         let derived = "SELECT count(*) FROM derived WHERE NOT is_void AND messages = (SELECT count(*) FROM message) \
-                       AND texts_upto >= (SELECT max(seq) FROM message)";
+                       AND change = (SELECT last_value FROM event_change) AND texts_upto >= (SELECT max(seq) FROM message)";
         (database.number(derived) == 1).then_some(())
     });
     settle(store);
@@ -121,22 +122,23 @@ fn backed_up(database: &Database) -> Result<u64, backup::Error> {
     let folder = tempfile::tempdir().unwrap();
     let url = database.url().parse().unwrap();
     backup::backup(&url, Settings::default(), &folder.path().join("backup.db"), |_| true)
-        .map(|done| done.messages)
+        .map(|done| done.events)
 }
 
 /// The triggers as Lyftr makes them, after somebody has turned them off.
 const ENABLE_TRIGGERS: &str = "\
-    ALTER TABLE message ENABLE ALWAYS TRIGGER message_was_added;
-    ALTER TABLE message ENABLE ALWAYS TRIGGER message_was_touched;
-    ALTER TABLE message ENABLE REPLICA TRIGGER message_was_changed;
-    ALTER TABLE message ENABLE REPLICA TRIGGER message_was_replicated";
+    ALTER TABLE event ENABLE ALWAYS TRIGGER event_was_added;
+    ALTER TABLE event ENABLE ALWAYS TRIGGER event_was_renamed;
+    ALTER TABLE event ENABLE ALWAYS TRIGGER event_was_touched;
+    ALTER TABLE event ENABLE REPLICA TRIGGER event_was_changed;
+    ALTER TABLE event ENABLE REPLICA TRIGGER event_was_replicated";
 
 fn numbers(all: impl IntoIterator<Item = u32>) -> Numbers {
     all.into_iter().collect()
 }
 
 /// Sets the sequence back, as `pg_dump --schema-only` and replication leave it.
-const SET_BACK: &str = "ALTER SEQUENCE message_batch RESTART";
+const SET_BACK: &str = "ALTER SEQUENCE event_batch RESTART";
 
 #[test]
 fn a_sequence_that_stayed_behind_is_moved_on_at_the_start() {
@@ -164,10 +166,10 @@ fn a_sequence_that_is_set_back_under_the_service_gives_no_number_twice() {
     // To its beginning, to numbers that messages have, and to the latest one.
     for back in [
         SET_BACK,
-        "ALTER SEQUENCE message_batch RESTART WITH 5",
-        "SELECT setval('message_batch', 7)",
-        "SELECT setval('message_batch', (SELECT max(seq) >> 16 FROM message))",
-        "SELECT setval('message_batch', (SELECT max(seq) >> 16 FROM message), false)",
+        "ALTER SEQUENCE event_batch RESTART WITH 5",
+        "SELECT setval('event_batch', 7)",
+        "SELECT setval('event_batch', (SELECT max(seq) >> 22 FROM message))",
+        "SELECT setval('event_batch', (SELECT max(seq) >> 22 FROM message), false)",
     ] {
         for _ in 0..5 {
             store(&service, [there]);
@@ -191,8 +193,7 @@ fn a_sequence_that_is_set_back_under_the_service_gives_no_number_twice() {
 
 #[test]
 fn readiness_and_the_thread_that_derives_move_the_sequence_on() {
-    let behind =
-        "SELECT count(*) FROM message_batch WHERE last_value <= (SELECT max(seq) >> 16 FROM message)";
+    let behind = "SELECT count(*) FROM event_batch WHERE last_value <= (SELECT max(seq) >> 22 FROM message)";
     for by_itself in [false, true] {
         let database = Database::new();
         let index_pause = if by_itself { Duration::from_millis(20) } else { Duration::from_hours(1) };
@@ -219,8 +220,9 @@ fn a_role_that_may_not_move_the_sequence_on_is_told_what_to_do() {
     let role = format!("{}_service", database.name());
     let session = database.session();
     session.run(&format!(
-        "CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT ON message TO {role};
-         GRANT SELECT, USAGE ON SEQUENCE message_batch TO {role}; GRANT SELECT ON lyftr_schema TO {role};
+        "CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT ON event TO {role};
+         GRANT SELECT ON message, log, event_change TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON cursor TO {role};
+         GRANT SELECT, USAGE ON SEQUENCE event_batch TO {role}; GRANT SELECT ON lyftr_schema TO {role};
          GRANT SELECT, UPDATE ON derived TO {role};
          GRANT SELECT, INSERT, UPDATE, DELETE ON
              sender_total, recipient_total, day_total, minute_total, message_text TO {role}"
@@ -230,11 +232,14 @@ fn a_role_that_may_not_move_the_sequence_on_is_told_what_to_do() {
     store(&service, 5..9);
     database.query(SET_BACK, &[]);
     let Err(Error::Unavailable { reason, .. }) = service.ready() else { panic!("ready") };
-    assert!(reason.contains("GRANT UPDATE ON SEQUENCE message_batch"), "{reason}");
-    assert!(service.insert(&[made(9)]).is_err(), "nothing is stored under a number that was given before");
+    assert!(reason.contains("GRANT UPDATE ON SEQUENCE event_batch"), "{reason}");
+    assert!(
+        service.insert_messages(&[made(9)]).is_err(),
+        "nothing is stored under a number that was given before"
+    );
     let Err(refused) = Postgres::open(&address(&url), Tuning::default()) else { panic!("it starts") };
     assert!(refused.to_string().contains("GRANT UPDATE"), "{refused}");
-    session.run(&format!("GRANT UPDATE ON SEQUENCE message_batch TO {role}"));
+    session.run(&format!("GRANT UPDATE ON SEQUENCE event_batch TO {role}"));
     eventually("it is moved on", || service.ready().ok());
     store(&service, 9..12);
     assert_right(&service, &database, &numbers(0..12));
@@ -253,7 +258,7 @@ fn a_copy_of_the_database_by_the_server_goes_on_by_itself() {
     drop(service);
     let copy = database.copy();
     let of_copy = open(&copy);
-    let void = "SELECT count(*) FROM derived WHERE is_void";
+    let void = "SELECT count(*) FROM derived, event_change WHERE is_void OR change <> last_value";
     assert_eq!(copy.number(void), 0, "nothing is made anew");
     store(&of_copy, 40..50);
     assert_right(&of_copy, &copy, &numbers(0..50));
@@ -282,7 +287,7 @@ fn an_older_dump_that_is_restored_under_the_service_is_gone_on_from() {
         cluster.try_tool("pg_restore", &database, &restore, None).ok()
     });
     assert_answers(&service, &numbers(0..40));
-    eventually("it is stored", || service.insert(&[made(100)]).ok());
+    eventually("it is stored", || service.insert_messages(&[made(100)]).ok());
     store(&service, 101..110);
     assert_right(&service, &database, &numbers((0..40).chain(100..110)));
     let given_again = format!(
@@ -309,7 +314,7 @@ fn messages_that_are_restored_without_the_rest_are_numbered_anew() {
         let service = open(&other);
         store(&service, 200..210);
         settle(&service);
-        let restore = [&["--data-only", "--table=message"], arguments, &[dump]].concat();
+        let restore = [&["--data-only", "--table=event"], arguments, &[dump]].concat();
         if arguments.is_empty() {
             cluster.tool("pg_restore", &other, &restore, None);
             assert_right(&service, &other, &numbers((0..40).chain(200..210)));
@@ -320,7 +325,7 @@ fn messages_that_are_restored_without_the_rest_are_numbered_anew() {
             let mut told = Vec::new();
             let url = other.url().parse().unwrap();
             check::check(&url, Settings::default(), &mut |event| told.push(event)).unwrap();
-            let problem = |event: &Event| matches!(event, Event::Problem(told) if told.contains("ENABLE ALWAYS TRIGGER message_was_added"));
+            let problem = |event: &Event| matches!(event, Event::Problem(told) if told.contains("ENABLE ALWAYS TRIGGER event_was_added"));
             assert!(told.iter().any(problem), "{told:?}");
             other.session().run(&format!("{ENABLE_TRIGGERS}; UPDATE derived SET is_void = true"));
             assert_right(&service, &other, &numbers(0..40));
@@ -343,7 +348,7 @@ fn a_server_that_comes_back_without_its_latest_transactions_is_gone_on_from() {
     cluster.stop();
     assert!(Command::new("cp").arg("-a").args([&data, &older]).status().unwrap().success());
     cluster.run();
-    eventually("it is stored", || service.insert(&[made(40)]).ok());
+    eventually("it is stored", || service.insert_messages(&[made(40)]).ok());
     (41..90).for_each(|n| store(&service, [n]));
     settle(&service);
     let latest = database.number("SELECT max(seq) FROM message");
@@ -363,7 +368,7 @@ fn a_server_that_comes_back_without_its_latest_transactions_is_gone_on_from() {
 }
 
 fn replicate(source: &Database, target: &Database) {
-    source.session().run("CREATE PUBLICATION move FOR TABLE message");
+    source.session().run("CREATE PUBLICATION move FOR TABLE event");
     let from = source.connection_string();
     target.session().run(&format!("CREATE SUBSCRIPTION move CONNECTION '{from}' PUBLICATION move"));
 }
@@ -402,7 +407,7 @@ fn messages_that_are_replicated_under_the_service_are_in_every_answer() {
     store(&new, 300..310);
     let expected: Numbers = expected.into_iter().chain(300..310).collect();
     assert_right(&new, &target, &expected);
-    source.query("TRUNCATE message", &[]);
+    source.query("TRUNCATE event", &[]);
     until_replicated(&target, 0);
     assert_answers(&new, &Numbers::new());
     target.session().run("ALTER SUBSCRIPTION move DISABLE");

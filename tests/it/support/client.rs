@@ -178,7 +178,7 @@ impl Connection {
 
     /// Reads once more; `false` at the end.
     #[track_caller]
-    fn fill(&mut self) -> bool {
+    pub(super) fn fill(&mut self) -> bool {
         if self.ended {
             return false;
         }
@@ -196,9 +196,14 @@ impl Connection {
         !self.ended
     }
 
+    /// What was read and not used yet.
+    pub(super) fn waiting(&mut self) -> &mut Vec<u8> {
+        &mut self.waiting
+    }
+
     /// The bytes up to and with the next blank line.
     #[track_caller]
-    fn head(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn head(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(end) = self.waiting.windows(4).position(|window| window == b"\r\n\r\n") {
                 return Some(self.waiting.drain(..end + 4).collect());
@@ -225,7 +230,7 @@ impl Connection {
 }
 
 #[track_caller]
-fn parse_head(head: &[u8]) -> (u16, Vec<(String, String)>) {
+pub(super) fn parse_head(head: &[u8]) -> (u16, Vec<(String, String)>) {
     let text = std::str::from_utf8(head).expect("the header is UTF-8").trim_end_matches("\r\n");
     let mut lines = text.split("\r\n");
     let status_line = lines.next().unwrap();

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use lyftr::event::Event;
 use lyftr::message::{self, Message};
 use lyftr::store::{self, Outcome, Settings, Store, Url};
 use serde_json::{Value, json};
@@ -58,9 +59,33 @@ pub(crate) fn open_store(url: &str) -> Arc<dyn Store> {
 pub(crate) fn filled_store(url: &str, messages: &[Message]) -> Arc<dyn Store> {
     let store = open_store(url);
     for batch in messages.chunks(500) {
-        store.insert(batch).unwrap();
+        store.insert_messages(batch).unwrap();
     }
     store
+}
+
+/// Messages of the built-in source, in and out of a store of events.
+pub(crate) trait Messages {
+    /// [`Store::insert`], of messages that were received at no known time.
+    fn insert_messages(&self, batch: &[Message]) -> Result<Vec<Outcome>, store::Error>;
+    /// [`Store::arrived`], with each event as a message.
+    fn arrived_messages(&self, after: i64, limit: u32) -> Result<Vec<(i64, Message)>, store::Error>;
+}
+
+impl<S: Store + ?Sized> Messages for S {
+    fn insert_messages(&self, batch: &[Message]) -> Result<Vec<Outcome>, store::Error> {
+        self.insert(&events(batch))
+    }
+
+    fn arrived_messages(&self, after: i64, limit: u32) -> Result<Vec<(i64, Message)>, store::Error> {
+        let arrived = self.arrived(after, limit)?;
+        Ok(arrived.into_iter().map(|arrived| (arrived.seq, arrived.event.message().unwrap())).collect())
+    }
+}
+
+/// The events of messages that were received at no known time.
+pub(crate) fn events(messages: &[Message]) -> Vec<Event> {
+    messages.iter().map(|message| Event::of_message(message.clone(), None, None)).collect()
 }
 
 /// An [`Outcome`] without the arrival number.

@@ -5,12 +5,14 @@
 //!   ([`client::Connection`]).
 //! - [`openapi`]: is this answer a documented one? Called by the client for whatever it reads.
 //! - [`messages`]: messages to send and to store; [`reference`]: a store that is a plain map.
+//! - [`fake`]: a service that is nothing but its answers.
 //! - [`service`]: the whole service on a port of its own, with a store that can be told to fail
 //!   ([`service::Faulty`]).
 //! - [`postgres`]: a server of PostgreSQL's; [`pooler`]: PgBouncer in front of it.
 //! - [`certificates`]: what a server needs for TLS.
 //! - [`process`]: the binary as a child, to be killed, stopped and read from.
 //! - [`sandbox`]: the binary without some system calls.
+//! - [`stream`]: the log as Server-Sent Events.
 //! - [`senders`]: senders that go on whatever happens, and what they were promised.
 //!
 //! Nothing here sleeps until something is ready: [`eventually`] asks again until it is, for at most
@@ -26,6 +28,7 @@ use lyftr::store::{Behind, Store};
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod fake;
 mod messages;
 pub(crate) mod openapi;
 pub(crate) mod pooler;
@@ -35,10 +38,11 @@ pub(crate) mod reference;
 pub(crate) mod sandbox;
 pub(crate) mod senders;
 pub(crate) mod service;
+pub(crate) mod stream;
 mod wait;
 
 pub(crate) use messages::{
-    Fate, fates, filled_store, message, message_with, mixed, open_store, parsed, sqlite_url,
+    Fate, Messages, events, fates, filled_store, message, message_with, mixed, open_store, parsed, sqlite_url,
 };
 pub(crate) use wait::{Answer, DEADLINE, eventually};
 

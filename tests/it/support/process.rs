@@ -204,7 +204,7 @@ impl Process {
     /// Brings the store into trouble from which it does not come back.
     pub(crate) fn break_store(&self) {
         match &self.database {
-            Some(database) => drop(database.query("DROP TABLE message", &[])),
+            Some(database) => drop(database.query("DROP TABLE event CASCADE", &[])),
             None => std::fs::remove_file(self.database()).unwrap(),
         }
     }

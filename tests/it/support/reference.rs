@@ -7,19 +7,19 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use lyftr::message::{Message, Timestamp};
-use lyftr::query::{Cursor, Filter, Listing, Page, Position, Search};
+use lyftr::query::{Filter, Listing, Page, PageCursor, Place, Search};
 use lyftr::store::Store;
 
 use super::Fate;
 
 /// An instant and an id: the place of a message in the order of listings.
-type Place = (String, String);
+type Spot = (String, String);
 
 /// Messages in the order of listings.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    rows: BTreeMap<Place, Message>,
-    places: HashMap<String, Place>,
+    rows: BTreeMap<Spot, Message>,
+    places: HashMap<String, Spot>,
 }
 
 /// A filter as a test writes it.
@@ -49,6 +49,7 @@ impl Wanted {
             since: self.since.as_ref().map(timestamp),
             until: self.until.as_ref().map(timestamp),
             search: self.search.as_deref().map(Search::new),
+            ..Filter::default()
         }
     }
 
@@ -58,8 +59,8 @@ impl Wanted {
             let (text, search) = (message.text.as_deref().map(fold), fold(search));
             text.is_some_and(|text| text.contains(&search))
         };
-        self.from.as_ref().is_none_or(|from| message.from.as_str() == from)
-            && self.to.as_ref().is_none_or(|to| message.to.as_str() == to)
+        self.from.as_ref().is_none_or(|from| message.from.as_ref().unwrap().as_str() == from)
+            && self.to.as_ref().is_none_or(|to| message.to.as_ref().unwrap().as_str() == to)
             && self.since.as_ref().is_none_or(|since| ts() >= instant(since))
             && self.until.as_ref().is_none_or(|until| ts() < instant(until))
             && self.search.as_ref().is_none_or(holds)
@@ -94,18 +95,18 @@ impl Reference {
         if page.descending {
             matching.reverse();
         }
-        let precedes = |message: &Message, position: &Position| {
-            let (one, other) = (place(&Position::of(message)), place(position));
+        let precedes = |message: &Message, position: &Place| {
+            let (one, other) = (spot(&Place::of(message)), spot(position));
             if page.descending { one > other } else { one < other }
         };
         let limit = usize::try_from(page.limit).unwrap();
         let after = |begin: usize| (begin, matching.len().min(begin + limit));
         let (begin, end) = match &page.cursor {
             None => after(usize::try_from(page.offset).unwrap_or(usize::MAX).min(matching.len())),
-            Some(Cursor::After(position)) => {
-                after(matching.partition_point(|m| precedes(m, position) || Position::of(m) == *position))
+            Some(PageCursor::After(position)) => {
+                after(matching.partition_point(|m| precedes(m, position) || Place::of(m) == *position))
             }
-            Some(Cursor::Before(position)) => {
+            Some(PageCursor::Before(position)) => {
                 let end = matching.partition_point(|m| precedes(m, position));
                 (end.saturating_sub(limit), end)
             }
@@ -122,7 +123,7 @@ impl Reference {
     pub(crate) fn assert_stats(&self, store: &dyn Store) {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for message in self.rows.values() {
-            *counts.entry(message.from.as_str()).or_default() += 1;
+            *counts.entry(message.from.as_ref().unwrap().as_str()).or_default() += 1;
         }
         let mut top: Vec<_> = counts.iter().map(|(from, count)| (*from, *count)).collect();
         // The map has the senders by their phone number, and the sort is stable.
@@ -158,9 +159,9 @@ fn instant(ts: &str) -> String {
     format!("{second}{:0<9}", fraction.trim_start_matches('.'))
 }
 
-fn place(position: &Position) -> Place {
-    let ts = Timestamp::from_parts(position.moment.second, position.moment.nanosecond, 9).unwrap();
-    (instant(&ts.to_string()), position.message_id.as_str().to_owned())
+fn spot(place: &Place) -> Spot {
+    let ts = Timestamp::from_parts(place.moment.second, place.moment.nanosecond, 9).unwrap();
+    (instant(&ts.to_string()), place.message_id.as_str().to_owned())
 }
 
 /// Without the differences of case, as far as the tests' texts have any.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use lyftr::config::Secret;
 use lyftr::http;
@@ -43,6 +44,7 @@ pub(crate) struct Builder {
     one_writer: bool,
     limits: Limits,
     queue_max: usize,
+    followers_max: usize,
     max_body_bytes: usize,
     previous_secrets: Vec<String>,
     read_token: Option<String>,
@@ -70,6 +72,11 @@ impl Builder {
 
     pub(crate) fn queue_max(mut self, queue_max: usize) -> Self {
         self.queue_max = queue_max;
+        self
+    }
+
+    pub(crate) fn followers_max(mut self, followers_max: usize) -> Self {
+        self.followers_max = followers_max;
         self
     }
 
@@ -108,6 +115,7 @@ impl Builder {
         let open = || store::open(&url, store::Settings::default()).unwrap();
         let inner = self.store.clone().unwrap_or_else(open);
         let writers = if self.one_writer { 1 } else { store::writers(&url) };
+        let follow_pause = store::follow_pause(&url);
         let faulty = Arc::new(Faulty::new(inner));
         let store: Arc<dyn Store> = Arc::clone(&faulty) as Arc<dyn Store>;
         let lines = Lines::default();
@@ -115,7 +123,7 @@ impl Builder {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let thread = {
             let (store, lines) = (Arc::clone(&store), lines.clone());
-            std::thread::spawn(move || self.run(&store, writers, lines, &tell, stopped))
+            std::thread::spawn(move || self.run(&store, (writers, follow_pause), lines, &tell, stopped))
         };
         let address = told.recv().expect("the service starts");
         Service { address, folder, database, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
@@ -124,7 +132,7 @@ impl Builder {
     fn run(
         self,
         store: &Arc<dyn Store>,
-        writers: usize,
+        (writers, follow_pause): (usize, Option<Duration>),
         lines: Lines,
         tell: &std::sync::mpsc::SyncSender<SocketAddr>,
         stopped: oneshot::Receiver<()>,
@@ -138,9 +146,11 @@ impl Builder {
                 read_token: self.read_token.map(Secret::new),
                 max_body_bytes: self.max_body_bytes,
                 queue_max: self.queue_max,
+                followers_max: self.followers_max,
             },
             limits: self.limits,
             writers,
+            follow_pause,
         };
         let runtime = service::runtime().unwrap();
         let listener = runtime.block_on(server::bind("127.0.0.1", 0)).unwrap();
@@ -162,6 +172,7 @@ impl Service {
             one_writer: false,
             limits: Limits::default(),
             queue_max: 4096,
+            followers_max: 1000,
             max_body_bytes: 256 << 10,
             previous_secrets: Vec::new(),
             read_token: None,

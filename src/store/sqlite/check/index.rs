@@ -8,7 +8,7 @@ use super::{Expected, integrity, part};
 use crate::message::Moment;
 use crate::store::check::{Error, Event, Sum, Tell, compare};
 use crate::store::sqlite::connection;
-use crate::store::sqlite::existing::CACHE_KIB;
+use crate::store::sqlite::existing::{CACHE_KIB, Existing};
 use crate::store::sqlite::files::beside;
 use crate::store::sqlite::index::{NUMBER_STEPS, State, TIME_STEPS, VERSION, moment, number_key, state};
 use crate::store::sqlite::kept::{self, NumberKey};
@@ -65,11 +65,11 @@ impl Index {
     }
 
     /// The same, if it is that of these messages.
-    pub(super) fn of_these(self, messages: &Connection, tell: &mut Tell<'_>) -> Option<Self> {
+    pub(super) fn of_these(self, existing: &Existing, tell: &mut Tell<'_>) -> Option<Self> {
         let is =
             |edition, latest| edition == self.state.edition && self.upto().0.max(self.upto().1) <= latest;
         // If the messages cannot be read, that has been reported.
-        match (kept::edition(messages), kept::latest(messages)) {
+        match (kept::edition(&existing.conn), existing.latest()) {
             (Ok(edition), Ok(latest)) if is(edition, latest) => Some(self),
             _ => {
                 let remark =

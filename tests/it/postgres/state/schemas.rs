@@ -30,7 +30,7 @@ fn a_manual_change_on_another_search_path_is_noticed_and_touches_nothing_else() 
     session.run(
         "CREATE SCHEMA postgres; CREATE TABLE postgres.derived (is_void boolean);
          INSERT INTO postgres.derived VALUES (false);
-         CREATE SEQUENCE postgres.message_batch;
+         CREATE SEQUENCE postgres.event_batch; CREATE SEQUENCE postgres.event_change;
          CREATE FUNCTION postgres.format(text, name) RETURNS text LANGUAGE sql AS 'SELECT ''DROP TABLE mine''';
          SET search_path = '$user'",
     );
@@ -47,7 +47,7 @@ fn a_manual_change_on_another_search_path_is_noticed_and_touches_nothing_else() 
     let left: Numbers = (0..40).filter(|n| ![7, 8].contains(n)).collect();
     assert_right(&service, &database, &left);
     assert_eq!(database.number("SELECT count(*) FROM postgres.derived WHERE is_void"), 0);
-    assert_eq!(database.number("SELECT last_value FROM postgres.message_batch"), 1);
+    assert_eq!(database.number("SELECT last_value FROM postgres.event_batch"), 1);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn an_inbox_that_the_search_path_no_longer_leads_to_is_not_taken_for_an_empty_on
     database.query(&format!("ALTER DATABASE {} RESET search_path", database.name()), &[]);
     let refused = try_open(&database).unwrap_err().to_string();
     assert!(refused.contains("search_path"), "{refused}");
-    assert_eq!(database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'message'"), 1);
+    assert_eq!(database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'event'"), 1);
     lead_to(&database, "inbox");
     assert_right(&open(&database), &database, &numbers(0..10));
 }
@@ -106,8 +106,8 @@ fn a_schema_without_its_content_is_refused_in_words() {
     service.close();
     database.query("DELETE FROM lyftr_schema", &[]);
     let refused = try_open(&database).unwrap_err().to_string();
-    assert!(refused.contains("INSERT INTO lyftr_schema (version) VALUES (2)"), "{refused}");
-    database.query("INSERT INTO lyftr_schema (version) VALUES (2)", &[]);
+    assert!(refused.contains("INSERT INTO lyftr_schema (version) VALUES (3)"), "{refused}");
+    database.query("INSERT INTO lyftr_schema (version) VALUES (3)", &[]);
     database.query("DELETE FROM derived", &[]);
     let service = open(&database);
     store(&service, 0..10);
@@ -122,8 +122,7 @@ fn an_extension_in_a_schema_of_its_own_is_found() {
     store(&service, 0..40);
     assert_right(&service, &database, &numbers(0..40));
     assert_eq!(
-        database
-            .number("SELECT count(*) FROM pg_tables WHERE tablename = 'message' AND schemaname = 'public'"),
+        database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'event' AND schemaname = 'public'"),
         1
     );
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lyftr::message::{Message, MessageId};
-use lyftr::query::{Filter, Listing, Page, Stats};
-use lyftr::store::{Arrived, Backlog, Error, Outcome, Space, Store};
+use lyftr::cursor::{Cursor, CursorName, Move, Moved};
+use lyftr::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
+use lyftr::message::Name;
+use lyftr::query::{Filter, Listing, Page, Stats, Volume};
+use lyftr::store::{Backlog, Error, Outcome, Space, Store};
 
 use crate::support::DEADLINE;
 
@@ -147,6 +149,10 @@ pub(crate) struct Faulty {
     pub(crate) inserts: Calls,
     /// Calls of `list` and `stats`.
     pub(crate) reads: Calls,
+    /// Calls of `read_log` and `event_at`.
+    pub(crate) logs: Calls,
+    /// Calls of `cursors`, which the page of metrics makes, too.
+    pub(crate) cursors: Calls,
     /// Calls of `ready`.
     pub(crate) checks: Calls,
     /// Calls of `space`.
@@ -159,6 +165,8 @@ impl Faulty {
             inner,
             inserts: Calls::default(),
             reads: Calls::default(),
+            logs: Calls::default(),
+            cursors: Calls::default(),
             checks: Calls::default(),
             spaces: Calls::default(),
         }
@@ -168,13 +176,15 @@ impl Faulty {
     pub(crate) fn heal(&self) {
         self.inserts.heal();
         self.reads.heal();
+        self.logs.heal();
+        self.cursors.heal();
         self.checks.heal();
         self.spaces.heal();
     }
 }
 
 impl Store for Faulty {
-    fn insert(&self, batch: &[Message]) -> Result<Vec<Outcome>, Error> {
+    fn insert(&self, batch: &[Event]) -> Result<Vec<Outcome>, Error> {
         self.inserts.call(|| self.inner.insert(batch))
     }
 
@@ -190,8 +200,40 @@ impl Store for Faulty {
         self.reads.call(|| self.inner.arrived(after, limit))
     }
 
-    fn find(&self, ids: &[MessageId]) -> Result<Vec<Message>, Error> {
-        self.reads.call(|| self.inner.find(ids))
+    fn find(&self, keys: &[(Source, Name)]) -> Result<Vec<Event>, Error> {
+        self.reads.call(|| self.inner.find(keys))
+    }
+
+    fn volume(&self, filter: &Filter, step_seconds: u32) -> Result<Option<Volume>, Error> {
+        self.reads.call(|| self.inner.volume(filter, step_seconds))
+    }
+
+    fn read_log(
+        &self,
+        read: &LogRead,
+        each: &mut dyn FnMut(Recorded) -> bool,
+    ) -> Result<Option<Reached>, Error> {
+        self.logs.call(|| self.inner.read_log(read, each))
+    }
+
+    fn event_at(&self, position: Position) -> Result<Option<Recorded>, Error> {
+        self.logs.call(|| self.inner.event_at(position))
+    }
+
+    fn cursors(&self) -> Result<Vec<Cursor>, Error> {
+        self.cursors.call(|| self.inner.cursors())
+    }
+
+    fn cursor(&self, name: &CursorName) -> Result<Option<Cursor>, Error> {
+        self.reads.call(|| self.inner.cursor(name))
+    }
+
+    fn move_cursor(&self, to: &Move) -> Result<Moved, Error> {
+        self.inserts.call(|| self.inner.move_cursor(to))
+    }
+
+    fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error> {
+        self.inserts.call(|| self.inner.delete_cursor(name))
     }
 
     fn ready(&self) -> Result<(), Error> {

@@ -1,0 +1,226 @@
+//! The log: events in the order of arrival, and the positions by which clients know their places in it.
+//!
+//! A position that a client has seen names an event for ever, for it names one that was read, and so was committed:
+//! - A commit is visible only after the server has synced it, unless somebody has told it not to. What is in the
+//!   write-ahead log before that is synced with it, among it the number that the batch took from its sequence. So a server
+//!   that crashes comes back with the event, and with a sequence that has passed its number.
+//! - The numbers of batches that were not committed may come back after a crash. No client has seen one of those: the
+//!   horizon, which may be such a number, is never handed out.
+//! - A server that comes back from an older time, or another database, gives numbers that a client has seen to other events,
+//!   or to the same ones received anew. Their positions differ in the tag.
+
+use super::conditions::Conditions;
+use super::connection::{PgError, Session};
+use super::layout::Layout;
+use super::rows::{self, Portion};
+use crate::event::{Arrived, Event, Kind, LogFilter, LogId, LogRead, Position, Reached, Recorded, Start};
+use crate::message::Name;
+
+/// Maximum number of events that a read looks at, let through or not.
+const LOOKED_AT_MAX: i64 = 20_000;
+/// Size of the texts and data that a read fetches at once, in bytes: those of a page that is as large as it may be.
+const PORTION_BYTES: i64 = 1 << 20;
+
+const LOG: &str = "SELECT uuid_send(id) FROM log";
+/// What a position says of an event.
+const SAID: &str = "SELECT seq, source, key, received_ms FROM event";
+
+/// The log of this database.
+fn log_id(session: &Session<'_>) -> Result<LogId, PgError> {
+    let rows = session.query(LOG, &[])?;
+    let row = rows.first().ok_or_else(|| PgError::UnexpectedResponse("the table log has no row".into()))?;
+    let id: &[u8] = row.try_get(0)?;
+    id.try_into().map_err(|_| PgError::UnexpectedResponse("the log has no id of 16 bytes".into()))
+}
+
+/// The event at a position, if the position names one, with the log's id.
+pub(super) fn event_at(session: &Session<'_>, position: Position) -> Result<Option<Recorded>, PgError> {
+    let log = log_id(session)?;
+    let sql = format!("SELECT {} FROM event WHERE seq = $1", rows::EVENT_COLUMNS);
+    for row in session.query(&sql, &[&position.seq])? {
+        let recorded = Recorded::new(&log, rows::arrived(&row)?);
+        if recorded.position == position {
+            return Ok(Some(recorded));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a position names an event of this log.
+pub(super) fn names_an_event(session: &Session<'_>, position: Position) -> Result<bool, PgError> {
+    Walk { session, log: log_id(session)?, backwards: false, horizon: i64::MAX }.names_an_event(position)
+}
+
+/// [`Store::read_log`](crate::store::Store::read_log), in one snapshot that was taken after the horizon.
+pub(super) fn read(
+    session: &Session<'_>,
+    horizon: i64,
+    read: &LogRead,
+    each: &mut dyn FnMut(Recorded) -> bool,
+) -> Result<Option<Reached>, PgError> {
+    let walk = Walk { session, log: log_id(session)?, backwards: read.start.is_backwards(), horizon };
+    let (from, began) = match read.start {
+        Start::Beginning => (0, None),
+        Start::Latest => (horizon.saturating_add(1), None),
+        Start::Now => {
+            let next = walk.said(&format!("{SAID} WHERE seq <= $1 ORDER BY seq DESC LIMIT 1"), horizon)?;
+            return Ok(Some(Reached { next, end: true }));
+        }
+        Start::After(position) | Start::Before(position) => {
+            if !walk.names_an_event(position)? {
+                return Ok(None);
+            }
+            (position.seq, Some(position))
+        }
+    };
+    let reached = if read.filter == LogFilter::default() {
+        walk.all(from, read.limit, each)?
+    } else {
+        walk.filtered(from, read, each)?
+    };
+    Ok(Some(Reached { next: reached.next.or(began), ..reached }))
+}
+
+/// A walk through the log in one direction.
+struct Walk<'a> {
+    session: &'a Session<'a>,
+    log: LogId,
+    backwards: bool,
+    /// No event above this is looked at.
+    horizon: i64,
+}
+
+/// Where the events that were let through have ended.
+struct Passed {
+    last: Option<Position>,
+    /// The caller wanted no more of them, or the limit is reached.
+    is_enough: bool,
+}
+
+impl Walk<'_> {
+    fn names_an_event(&self, position: Position) -> Result<bool, PgError> {
+        let said = self.said(&format!("{SAID} WHERE seq = $1"), position.seq)?;
+        Ok(said == Some(position))
+    }
+
+    /// The position of the event that a statement finds.
+    fn said(&self, sql: &str, seq: i64) -> Result<Option<Position>, PgError> {
+        let rows = self.session.query(sql, &[&seq])?;
+        let said = |row: &tokio_postgres::Row| {
+            let event = Event {
+                source: rows::source(row.try_get(1)?)?,
+                key: rows::checked(row, 2, Name::new)?,
+                received_at: row.try_get::<_, Option<i64>>(3)?.map(rows::from_milliseconds).transpose()?,
+                // Nothing else makes a difference.
+                kind: Kind::Event,
+                r#type: None,
+                from: None,
+                to: None,
+                user_id: None,
+                thread: None,
+                r#ref: None,
+                account: None,
+                ts: None,
+                text: None,
+                data: None,
+            };
+            Ok(Position::of(&self.log, &Arrived { seq: row.try_get(0)?, event }))
+        };
+        rows.first().map(said).transpose()
+    }
+
+    /// The condition that an event comes after an arrival number in the direction of the walk, and is not beyond the horizon.
+    fn beyond(&self, from: i64) -> Conditions {
+        let mut conditions = Conditions::default();
+        let (from, horizon) = (conditions.bind(from), conditions.bind(self.horizon));
+        let comparison = if self.backwards { "<" } else { ">" };
+        conditions.add(format!("seq {comparison} {from} AND seq <= {horizon}"));
+        conditions
+    }
+
+    /// Every event from an arrival number on.
+    fn all(&self, from: i64, limit: u32, each: &mut dyn FnMut(Recorded) -> bool) -> Result<Reached, PgError> {
+        let passed = self.pass(limit, each, from, |from| self.beyond(from))?;
+        let end = match passed.last {
+            Some(last) if passed.is_enough => {
+                let conditions = self.beyond(last.seq);
+                let sql = format!("SELECT seq FROM event WHERE {} LIMIT 1", conditions.sql());
+                self.session.query(&sql, &conditions.parameters())?.is_empty()
+            }
+            _ => true,
+        };
+        Ok(Reached { next: passed.last, end })
+    }
+
+    /// The events that a filter lets through, among the next ones from an arrival number on.
+    fn filtered(
+        &self,
+        from: i64,
+        read: &LogRead,
+        each: &mut dyn FnMut(Recorded) -> bool,
+    ) -> Result<Reached, PgError> {
+        let Some((last, count)) = self.last_looked_at(from)? else {
+            return Ok(Reached { next: None, end: true });
+        };
+        let is_all = count < LOOKED_AT_MAX;
+        let passed = self.pass(read.limit, each, from, |from| {
+            let mut conditions = self.beyond(from);
+            let last = conditions.bind(last);
+            let comparison = if self.backwards { ">=" } else { "<=" };
+            conditions.add(format!("seq {comparison} {last}"));
+            conditions.add_log_filter(&read.filter);
+            conditions
+        })?;
+        if passed.is_enough {
+            let is_last = passed.last.is_some_and(|passed| passed.seq == last);
+            return Ok(Reached { next: passed.last, end: is_all && is_last });
+        }
+        let next = match passed.last.filter(|passed| passed.seq == last) {
+            Some(passed) => Some(passed),
+            None => self.said(&format!("{SAID} WHERE seq = $1"), last)?,
+        };
+        Ok(Reached { next, end: is_all })
+    }
+
+    /// The last event that the read looks at, and their number.
+    fn last_looked_at(&self, from: i64) -> Result<Option<(i64, i64)>, PgError> {
+        let mut conditions = self.beyond(from);
+        let most = conditions.bind(LOOKED_AT_MAX);
+        let (furthest, order) = if self.backwards { ("min", "DESC") } else { ("max", "ASC") };
+        let sql = format!(
+            "SELECT {furthest}(seq), count(*) FROM (SELECT seq FROM event WHERE {} ORDER BY seq {order} LIMIT {most}) AS found",
+            conditions.sql()
+        );
+        let row = self.session.row(&sql, &conditions.parameters())?;
+        let count = row.try_get(1)?;
+        Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, count)))
+    }
+
+    /// Passes events to `each`, portion by portion.
+    fn pass(
+        &self,
+        limit: u32,
+        each: &mut dyn FnMut(Recorded) -> bool,
+        mut from: i64,
+        conditions: impl Fn(i64) -> Conditions,
+    ) -> Result<Passed, PgError> {
+        let mut passed = Passed { last: None, is_enough: false };
+        let mut left = limit;
+        loop {
+            let portion = Portion { backwards: self.backwards, limit: left.into(), bytes: PORTION_BYTES };
+            let more = portion.read(self.session, Layout::CURRENT, conditions(from), |arrived| {
+                // What comes after it in this portion is read in vain, and is no more than a portion.
+                if !passed.is_enough {
+                    let recorded = Recorded::new(&self.log, arrived);
+                    (from, left) = (recorded.position.seq, left.saturating_sub(1));
+                    passed.last = Some(recorded.position);
+                    passed.is_enough = !each(recorded) || left == 0;
+                }
+                Ok(())
+            })?;
+            if passed.is_enough || !more {
+                return Ok(passed);
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Adds messages to the aggregates: they are counted here, and the counts go to the server by their values.
+
+use std::collections::HashMap;
+
+use super::connection::{PgError, Session};
+use super::rows;
+
+/// Messages by what they are counted by.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    messages: i64,
+    senders: HashMap<String, i64>,
+    recipients: HashMap<String, i64>,
+    days: HashMap<i64, i64>,
+    minutes: HashMap<i64, i64>,
+}
+
+const ARRIVED: &str = "SELECT sender, recipient, ts_second FROM message WHERE seq > $1 AND seq <= $2";
+const LATEST_KEY: &str = "SELECT key FROM event WHERE seq = $1";
+/// With the number of senders that are new.
+const ADD_SENDERS: &str = "\
+    WITH added AS (
+        INSERT INTO sender_total AS kept (number, messages)
+        SELECT number, messages FROM unnest($1::text[], $2::bigint[]) AS arrived (number, messages)
+        ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages
+        RETURNING xmax = 0 AS is_new
+    ) SELECT count(*) FROM added WHERE is_new";
+const ADD_RECIPIENTS: &str = "\
+    INSERT INTO recipient_total AS kept (number, messages)
+    SELECT number, messages FROM unnest($1::text[], $2::bigint[]) AS arrived (number, messages)
+    ON CONFLICT (number) DO UPDATE SET messages = kept.messages + excluded.messages";
+const ADD_DAYS: &str = "\
+    INSERT INTO day_total AS kept (day, messages)
+    SELECT day, messages FROM unnest($1::bigint[], $2::bigint[]) AS arrived (day, messages)
+    ON CONFLICT (day) DO UPDATE SET messages = kept.messages + excluded.messages";
+const ADD_MINUTES: &str = "\
+    INSERT INTO minute_total AS kept (minute, messages)
+    SELECT minute, messages FROM unnest($1::bigint[], $2::bigint[]) AS arrived (minute, messages)
+    ON CONFLICT (minute) DO UPDATE SET messages = kept.messages + excluded.messages";
+const ADDED: &str = "\
+    UPDATE derived SET figures_upto = $1, messages = messages + $2, senders = senders + $3, latest_seq = $1, latest_key = $4
+    WHERE NOT is_void RETURNING true";
+
+/// Adds the messages among the events after an arrival number and up to another one, which an event has.
+pub(super) fn add(session: &Session<'_>, after: i64, upto: i64) -> Result<(), PgError> {
+    let mut totals = Totals::default();
+    session.each(ARRIVED, &[&after, &upto], |row| {
+        let (sender, recipient): (Option<&str>, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
+        let second: i64 = row.try_get(2)?;
+        totals.messages += 1;
+        count(&mut totals.senders, sender);
+        count(&mut totals.recipients, recipient);
+        *totals.days.entry(second.div_euclid(86_400)).or_default() += 1;
+        *totals.minutes.entry(second.div_euclid(60)).or_default() += 1;
+        Ok(())
+    })?;
+    let Totals { messages, senders, recipients, days, minutes } = totals;
+    let (numbers, counts) = columns(senders);
+    let new = rows::count(&session.row(ADD_SENDERS, &[&numbers, &counts])?, 0)?;
+    let (numbers, counts) = columns(recipients);
+    session.query(ADD_RECIPIENTS, &[&numbers, &counts])?;
+    for (sql, counted) in [(ADD_DAYS, days), (ADD_MINUTES, minutes)] {
+        let (times, counts) = columns(counted);
+        session.query(sql, &[&times, &counts])?;
+    }
+    let latest = session.row(LATEST_KEY, &[&upto])?;
+    let key: &str = latest.try_get(0)?;
+    must_be_updated(&session.query(ADDED, &[&upto, &messages, &rows::bigint(new), &key])?)
+}
+
+/// Fails if the state was not updated, since somebody has voided it meanwhile.
+pub(super) fn must_be_updated(updated: &[tokio_postgres::Row]) -> Result<(), PgError> {
+    if updated.is_empty() {
+        Err(PgError::UnexpectedResponse("messages were changed meanwhile".into()))
+    } else {
+        Ok(())
+    }
+}
+
+fn count(counted: &mut HashMap<String, i64>, name: Option<&str>) {
+    let Some(name) = name else { return };
+    match counted.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counted.insert(name.to_owned(), 1)),
+    }
+}
+
+/// The keys and their counts, in the order of the keys.
+fn columns<K: Ord>(counted: HashMap<K, i64>) -> (Vec<K>, Vec<i64>) {
+    let mut counted: Vec<(K, i64)> = counted.into_iter().collect();
+    counted.sort_unstable();
+    counted.into_iter().unzip()
+}

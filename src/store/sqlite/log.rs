@@ -1,0 +1,201 @@
+//! Reads of the log: the events in the order of arrival, each read in one snapshot that ends with the call.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use super::identity::{AFTER_SEPARATOR, SEPARATOR};
+use super::rows::{event, event_columns};
+use crate::event::{Arrived, LogFilter, LogId, LogRead, Position, Reached, Recorded, Source, Start};
+
+const ID: &str = "SELECT id FROM log";
+const AT: &str = concat!("SELECT ", event_columns!(), " FROM event WHERE seq = ?1");
+/// What a position is made of, without the rest of the event.
+const PLACE: &str = "\
+    SELECT identity, kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, received_ms, NULL, NULL, seq
+    FROM event WHERE seq = ?1";
+const LATEST: &str = "SELECT max(seq) FROM event";
+const COUNT_AFTER: &str = "SELECT count(*) FROM (SELECT 1 FROM event WHERE seq > ?1 LIMIT ?2)";
+/// Events are counted one by one up to this number.
+const COUNTED_MAX: u64 = 1_000;
+
+/// One direction through the log. Arrival numbers are compared with a bound that is excluded, `?1`, and one that is included.
+#[derive(Debug)]
+struct Direction {
+    /// The next arrival number after a bound.
+    next: &'static str,
+    /// The last arrival number after a bound and up to another one.
+    last: &'static str,
+    events: &'static str,
+    order: &'static str,
+    sign: i64,
+}
+
+const FORWARDS: Direction = Direction {
+    next: "SELECT min(seq) FROM event WHERE seq > ?1",
+    last: "SELECT max(seq) FROM event WHERE seq > ?1 AND seq <= ?2",
+    events: concat!("SELECT ", event_columns!(), " FROM event WHERE seq > ?1 AND seq <= ?2"),
+    order: " ORDER BY seq LIMIT ?3",
+    sign: 1,
+};
+const BACKWARDS: Direction = Direction {
+    next: "SELECT max(seq) FROM event WHERE seq < ?1",
+    last: "SELECT min(seq) FROM event WHERE seq < ?1 AND seq >= ?2",
+    events: concat!("SELECT ", event_columns!(), " FROM event WHERE seq < ?1 AND seq >= ?2"),
+    order: " ORDER BY seq DESC LIMIT ?3",
+    sign: -1,
+};
+
+/// [`Store::event_at`](crate::store::Store::event_at)
+pub(super) fn event_at(events: &Connection, position: Position) -> rusqlite::Result<Option<Recorded>> {
+    let log = id(events)?;
+    let found = events.prepare_cached(AT)?.query_row([position.seq], event).optional()?;
+    Ok(found.map(|arrived| Recorded::new(&log, arrived)).filter(|recorded| recorded.position == position))
+}
+
+/// Whether a position names an event of this log.
+pub(super) fn is_there(events: &Connection, position: Position) -> rusqlite::Result<bool> {
+    Ok(position_at(events, &id(events)?, position.seq)? == Some(position))
+}
+
+/// [`Store::read_log`](crate::store::Store::read_log); looks at `window` events at most.
+pub(super) fn read(
+    events: &Connection,
+    read: &LogRead,
+    window: i64,
+    each: &mut dyn FnMut(Recorded) -> bool,
+) -> rusqlite::Result<Option<Reached>> {
+    let log = id(events)?;
+    let (start, begin) = match read.start {
+        Start::After(position) | Start::Before(position) => {
+            if position_at(events, &log, position.seq)? != Some(position) {
+                return Ok(None);
+            }
+            (position.seq, Some(position))
+        }
+        Start::Beginning => (0, None),
+        Start::Latest => (i64::MAX, None),
+        Start::Now => {
+            let next = latest(events)?.map(|seq| position_at(events, &log, seq)).transpose()?.flatten();
+            return Ok(Some(Reached { next, end: true }));
+        }
+    };
+    let direction = if read.start.is_backwards() { BACKWARDS } else { FORWARDS };
+    let Some(first) = direction.after(events, start)? else {
+        return Ok(Some(Reached { next: begin, end: true }));
+    };
+    let upto = first.saturating_add(direction.sign * (window - 1));
+    let (let_through, is_full) = direction.read(events, (start, upto), read, &mut |arrived| {
+        let recorded = Recorded::new(&log, arrived);
+        let position = recorded.position;
+        (position, each(recorded))
+    })?;
+    let last = match let_through {
+        Some(position) if is_full => Some(position),
+        // The filter may have left out what comes after that in the window.
+        _ => match events.prepare_cached(direction.last)?.query_row((start, upto), |row| row.get(0))? {
+            Some(seq) => position_at(events, &log, seq)?,
+            None => None,
+        },
+    };
+    let end = match last {
+        Some(position) => direction.after(events, position.seq)?.is_none(),
+        None => true,
+    };
+    Ok(Some(Reached { next: last.or(begin), end }))
+}
+
+impl Direction {
+    /// The arrival number that follows another one.
+    fn after(&self, events: &Connection, seq: i64) -> rusqlite::Result<Option<i64>> {
+        events.prepare_cached(self.next)?.query_row([seq], |row| row.get(0))
+    }
+
+    /// Hands over the events after one number and up to another one that the filter lets through. Returns the position of
+    /// the last of them, and whether there may be more of them.
+    fn read(
+        &self,
+        events: &Connection,
+        (after, upto): (i64, i64),
+        read: &LogRead,
+        each: &mut dyn FnMut(Arrived) -> (Position, bool),
+    ) -> rusqlite::Result<(Option<Position>, bool)> {
+        let mut given = vec![after.into(), upto.into(), i64::from(read.limit).into()];
+        let sql = format!("{}{}{}", self.events, conditions(&read.filter, &mut given), self.order);
+        let mut statement = events.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(given))?;
+        let (mut last, mut count) = (None, 0);
+        while let Some(row) = rows.next()? {
+            let (position, go_on) = each(event(row)?);
+            last = Some(position);
+            count += 1;
+            if !go_on || count == read.limit {
+                return Ok((last, true));
+            }
+        }
+        Ok((last, false))
+    }
+}
+
+/// The conditions of a filter, whose values are added to those that are given. The plus keeps SQLite from an index in another
+/// order.
+fn conditions(filter: &LogFilter, given: &mut Vec<Value>) -> String {
+    let LogFilter { source, kind, from, to, thread, r#ref } = filter;
+    let mut conditions = String::new();
+    let mut add = |condition: &str, value: Value| {
+        given.push(value);
+        conditions.push_str(" AND ");
+        conditions.push_str(&condition.replace('?', &format!("?{}", given.len())));
+    };
+    match source {
+        Some(source) if *source == Source::WEBHOOK.as_str() => {
+            add("+identity >= ?", AFTER_SEPARATOR.to_string().into());
+        }
+        Some(source) => {
+            add("+identity >= ?", format!("{SEPARATOR}{source}{SEPARATOR}").into());
+            add("+identity < ?", format!("{SEPARATOR}{source}{AFTER_SEPARATOR}").into());
+        }
+        None => {}
+    }
+    if let Some(kind) = kind {
+        add("+kind = ?", i64::from(kind.number()).into());
+    }
+    for (condition, value) in [
+        ("sender = ?", from),
+        ("recipient = ?", to),
+        // The built-in source has no threads of its own.
+        ("CASE WHEN identity >= ' ' THEN sender ELSE thread END = ?", thread),
+        ("ref = ?", r#ref),
+    ] {
+        if let Some(value) = value {
+            add(condition, value.clone().into());
+        }
+    }
+    conditions
+}
+
+/// The number of events after an arrival number, `most` at most. Many of them are not counted one by one: then those that are
+/// gone are in the number too.
+pub(super) fn count_after(events: &Connection, seq: i64, most: u64) -> rusqlite::Result<u64> {
+    let count: u64 = events.prepare_cached(COUNT_AFTER)?.query_row((seq, COUNTED_MAX), |row| row.get(0))?;
+    if count < COUNTED_MAX {
+        return Ok(count.min(most));
+    }
+    let difference = latest(events)?.unwrap_or(seq).saturating_sub(seq);
+    Ok(u64::try_from(difference).unwrap_or(0).min(most))
+}
+
+/// The name of the log.
+pub(super) fn id(events: &Connection) -> rusqlite::Result<LogId> {
+    events.prepare_cached(ID)?.query_row((), |row| row.get(0))
+}
+
+/// The greatest arrival number of an event that is there.
+pub(super) fn latest(events: &Connection) -> rusqlite::Result<Option<i64>> {
+    events.prepare_cached(LATEST)?.query_row((), |row| row.get(0))
+}
+
+/// The position of the event with this arrival number.
+fn position_at(events: &Connection, log: &LogId, seq: i64) -> rusqlite::Result<Option<Position>> {
+    let place = |row: &Row<'_>| event(row).map(|arrived| Position::of(log, &arrived));
+    events.prepare_cached(PLACE)?.query_row([seq], place).optional()
+}
