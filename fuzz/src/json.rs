@@ -34,6 +34,14 @@ pub fn members(text: &str) -> Option<Vec<(String, Value)>> {
     reader.rest.is_empty().then_some(members)
 }
 
+/// Whether this is one JSON value.
+pub fn is_json(text: &str) -> bool {
+    let mut reader = Reader { rest: text.as_bytes() };
+    let is_value = reader.anything().is_some();
+    reader.space();
+    is_value && reader.rest.is_empty()
+}
+
 struct Reader<'a> {
     rest: &'a [u8],
 }

@@ -38,7 +38,7 @@ pub fn signature(data: &[u8]) {
 }
 
 /// The bytes with one bit changed: each bit of at most some sixteen bytes.
-fn changes(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+pub(super) fn changes(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let step = bytes.len().div_ceil(16).max(1);
     (0..bytes.len()).step_by(step).flat_map(|at| (0..8).map(move |bit| (at, bit))).map(move |(at, bit)| {
         let mut changed = bytes.to_vec();

@@ -52,6 +52,36 @@ fn every_query_of_the_corpus_holds() {
 }
 
 #[test]
+fn every_position_of_the_corpus_holds() {
+    replay("position", properties::position);
+    for (name, data) in kept("position") {
+        let is_good =
+            std::str::from_utf8(&data).is_ok_and(|text| text.parse::<lyftr::event::Position>().is_ok());
+        assert_eq!(is_good, name.starts_with("good"), "{name}");
+    }
+}
+
+#[test]
+fn every_event_of_the_corpus_holds() {
+    replay("event", properties::event);
+}
+
+#[test]
+fn every_configuration_of_sources_of_the_corpus_holds() {
+    replay("sources", properties::sources);
+}
+
+#[test]
+fn every_delivery_of_the_corpus_holds() {
+    replay("delivery", properties::delivery);
+}
+
+#[test]
+fn every_delivery_of_whatsapp_of_the_corpus_holds() {
+    replay("whatsapp", properties::whatsapp);
+}
+
+#[test]
 fn every_message_of_the_corpus_is_as_good_as_its_name_says() {
     for (name, data) in kept("message") {
         let is_good = lyftr::message::parse(&data).is_ok();
@@ -118,6 +148,28 @@ fn body() -> impl Strategy<Value = String> {
     })
 }
 
+/// Bodies with the members that some provider looks for, of any kind.
+fn delivered() -> impl Strategy<Value = String> {
+    const FIELD: &str = "(MessageSid|CallSid|MessageStatus|CallStatus|From|Body|payload|id|text|a)=([a-z0-9+]|%[0-9A-F]{2}){0,8}";
+    let word = "(id|type|event|event_id|event_time|data|object|user|channel|ts|text|message|item|sender|login|repository|payload|entry|changes|value|messages|statuses|MessageSid|CallSid|MessageStatus|From|Body)";
+    let leaf = prop_oneof![
+        value(),
+        "\"[a-z_]{0,12}\"",
+        "[0-9]{1,20}",
+        "\"message_changed\"|\"message\"|\"reaction_added\""
+    ];
+    let json = leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            2 => proptest::collection::vec((word, inner.clone()), 0..5).prop_map(|members| {
+                let members: Vec<_> = members.into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+                format!("{{{}}}", members.join(","))
+            }),
+            1 => proptest::collection::vec(inner, 0..3).prop_map(|items| format!("[{}]", items.join(","))),
+        ]
+    });
+    prop_oneof![4 => json, 1 => proptest::collection::vec(FIELD, 0..6).prop_map(|fields| fields.join("&")), 1 => "\\PC{0,20}"]
+}
+
 fn query() -> impl Strategy<Value = String> {
     let number = "-?0{0,3}[0-9]{1,3}|-?1844674407370955161[0-9]|-?[0-9]{0,45}|%3[0-9]|[0-9][.+e][0-9]";
     let pair = prop_oneof![
@@ -127,6 +179,18 @@ fn query() -> impl Strategy<Value = String> {
         "[a-z]{0,6}=?[0-9&=%]{0,6}",
     ];
     proptest::collection::vec(pair, 0..6).prop_map(|pairs| pairs.join("&"))
+}
+
+/// What becomes an event: its fields, a zero byte between two, and its data last.
+fn event() -> impl Strategy<Value = String> {
+    let field = "[a-z-]{1,3}|[^\\x00]{0,4}|é{254,257}|2025-01-15T10:00:00(\\.[0-9]{1,9})?Z";
+    let data = prop_oneof![
+        value(),
+        body(),
+        ("[ \\t\\r\\n]{0,3}", value(), "[ \\r\\n,]{0,3}", value())
+            .prop_map(|(space, one, between, two)| { format!("{space}[{one}{between},{two}]{space}") }),
+    ];
+    (proptest::collection::vec(field, 12), data).prop_map(|(fields, data)| fields.join("\0") + "\0" + &data)
 }
 
 proptest! {
@@ -140,6 +204,21 @@ proptest! {
     #[test]
     fn nearly_good_bodies_hold(body in body()) {
         properties::message(body.as_bytes());
+    }
+
+    #[test]
+    fn nearly_good_positions_hold(text in "[0-9a-f]{31,33}|[0-9a-fA-FgG+: ]{32}|[078f]0{14}[01][0-9a-f]{16}|\\PC{0,32}") {
+        properties::position(text.as_bytes());
+    }
+
+    #[test]
+    fn events_of_any_fields_hold(event in event()) {
+        properties::event(event.as_bytes());
+    }
+
+    #[test]
+    fn nearly_good_deliveries_hold(choice in 0..16_u8, header in "[ -~]{0,40}", body in delivered()) {
+        properties::delivery(&[&[choice], header.as_bytes(), b"\n", body.as_bytes()].concat());
     }
 
     #[test]
