@@ -23,6 +23,8 @@ mod migrate;
 mod send;
 mod serve;
 mod sign;
+mod tail;
+mod target;
 mod usage;
 
 /// The failure of a command, with a text for the person at the terminal.
@@ -105,6 +107,9 @@ enum Command {
     /// Sign messages and post them to a service
     #[command(after_help = SIGNING_SECRET)]
     Send(send::Options),
+    /// Follow the events of a service, and print them
+    #[command(after_help = tail::HINTS)]
+    Tail(tail::Options),
 }
 
 /// Runs the program on the arguments and the environment of the process.
@@ -138,6 +143,7 @@ pub fn run() -> ExitCode {
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
         Command::Send(options) => finish(send::run(&options, environment)),
+        Command::Tail(options) => finish(tail::run(&options, environment)),
     }
 }
 

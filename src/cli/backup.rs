@@ -1,4 +1,4 @@
-//! `lyftr backup`: writes all messages into a new file, while the service runs.
+//! `lyftr backup`: writes all events into a new file, while the service runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,14 +25,14 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
         Err(errors) => return Ok(invalid_settings("go to the database", &errors)),
     };
     let stop = stop_flag()?;
-    let bar = progress_bar(0, if matches!(database.url, Url::Sqlite(_)) { "pages" } else { "messages" });
+    let bar = progress_bar(0, if matches!(database.url, Url::Sqlite(_)) { "pages" } else { "events" });
     let done = backup::backup(&database.url, database.settings, &options.file, |Progress { done, total }| {
         bar.set_length(total);
         bar.set_position(done);
         !stop.load(Ordering::Relaxed)
     });
     bar.finish_and_clear();
-    let backup::Done { messages, bytes } = done?;
-    print(&format!("{}: {messages} messages, {bytes} bytes", options.file.display()));
+    let backup::Done { events, bytes } = done?;
+    print(&format!("{}: {events} events, {bytes} bytes", options.file.display()));
     Ok(ExitCode::SUCCESS)
 }

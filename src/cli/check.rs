@@ -32,11 +32,11 @@ pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> Result<ExitC
         }
     });
     bar.finish_and_clear();
-    let messages = checked?;
+    let events = checked?;
     if problems > 0 {
         print(&format!("{problems} {}", if problems == 1 { "problem" } else { "problems" }));
         return Ok(ExitCode::FAILURE);
     }
-    print(&format!("sound: {messages} messages"));
+    print(&format!("sound: {events} events"));
     Ok(ExitCode::SUCCESS)
 }

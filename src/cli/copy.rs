@@ -1,4 +1,4 @@
-//! `lyftr copy`: copies all messages from one store to another, and compares the two.
+//! `lyftr copy`: copies all events from one store to another, and compares the two.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub(super) struct Options {
     /// The target: a URL as for `DATABASE_URL`
     #[arg(long, env = "COPY_TO", value_name = "URL", hide_env_values = true)]
     to: String,
-    /// Copy even if the target has other messages, which stay
+    /// Copy even if the target has other events, which stay
     #[arg(long)]
     merge: bool,
 }
@@ -58,17 +58,17 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
 }
 
 fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure> {
+    // Of events that are no messages the number is not known before.
     let total = from.stats()?.total_messages;
-    let there = to.stats()?.total_messages;
-    if there > 0 && !way.merge {
-        say(&format!("the target has {there} messages; checking whether they come from an earlier run"));
+    if !way.merge && !to.arrived(0, 1)?.is_empty() {
+        say("the target is not empty; checking whether all that it has comes from an earlier run");
         if let Some(id) = copy::foreign(from, to)? {
             return Err(format!(
-                "{} has messages that {} has not, {:?} for one; nothing was copied; with --merge all is copied, \
+                "{} has events that {} has not, {:?} for one; nothing was copied; with --merge all is copied, \
                  and those stay as they are",
                 way.to,
                 way.from,
-                id.as_str()
+                id.1.as_str()
             )
             .into());
         }
@@ -83,11 +83,13 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
     bar.finish();
     let (source, target) = compared?;
     let copy::Copied { created, duplicates, conflicts, .. } = copied;
-    print(&format!("copied {created} messages; {duplicates} were there already"));
+    print(&format!("copied {created} events; {duplicates} were there already"));
     print(&format!("{}: {}", way.from, told(source)));
     print(&format!("{}: {}", way.to, told(target)));
     if conflicts > 0 {
-        say(&format!("{conflicts} messages were not copied: the target has other messages under their ids"));
+        say(&format!(
+            "{conflicts} events were not copied: the target has other events under their sources and keys"
+        ));
     }
     if source != target {
         say("the two differ");
@@ -97,9 +99,14 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
 }
 
 fn told(checksum: Checksum) -> String {
-    format!("{} messages, checksum {:032x}", checksum.messages, checksum.sum)
+    format!("{} events, checksum {:032x}", checksum.events, checksum.sum)
 }
 
 fn advance(bar: &ProgressBar, count: usize) {
     bar.inc(u64::try_from(count).unwrap_or(0));
+    bar.update(|state| {
+        if state.pos() > state.len().unwrap_or(0) {
+            state.set_len(state.pos());
+        }
+    });
 }

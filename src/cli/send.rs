@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -12,8 +11,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ureq::http::Uri;
 
+use super::target::Target;
 use super::{Failure, print, say, signing_key};
 use crate::clock;
 use crate::config::Environment;
@@ -23,6 +22,8 @@ use crate::signature::Key;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the second try; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// What `--url` should look like.
+const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org/webhook";
 /// Maximum number of refused messages that are reported one by one.
 const REFUSALS_SHOWN_MAX: u64 = 20;
 
@@ -39,10 +40,10 @@ pub(super) struct Options {
     /// Id of the message [default: made from the time]
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// Phone number of the sender
+    /// Name number of the sender
     #[arg(long, value_name = "NUMBER", default_value = "+919876543210")]
     from: String,
-    /// Phone number of the recipient
+    /// Name number of the recipient
     #[arg(long, value_name = "NUMBER", default_value = "+14155550100")]
     to: String,
     /// Time of the message, for example 2025-01-15T10:00:00Z [default: now]
@@ -60,19 +61,12 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
-    let target = Target::parse(&options.url)?;
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        // A redirect would post the message elsewhere, or turn the POST into a GET.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_global(Some(TIMEOUT));
-    let config = if target.is_local { config.proxy(None) } else { config };
+    let target = Target::parse(&webhook_url(&options.url), FORM)?;
     let sender = Sender {
         key: signing_key(environment)?,
+        agent: target.config().timeout_global(Some(TIMEOUT)).build().into(),
         target,
         retries: options.retries,
-        agent: config.build().into(),
     };
     match &options.file {
         None => send_one(&sender, options),
@@ -175,42 +169,6 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// The address of the service.
-struct Target {
-    url: Uri,
-    /// Whether it is on this machine, so that no proxy leads there.
-    is_local: bool,
-}
-
-impl Target {
-    /// Checks a URL.
-    ///
-    /// # Errors
-    /// In words and without the URL, which may hold a password.
-    fn parse(given: &str) -> Result<Self, &'static str> {
-        const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org/webhook";
-        let url: Uri = webhook_url(given).parse().map_err(|_| FORM)?;
-        let (Some("http" | "https"), Some(authority)) = (url.scheme_str(), url.authority()) else {
-            return Err(FORM);
-        };
-        let host = authority.host();
-        if host.is_empty() || (authority.port_u16().is_none() && !authority.as_str().ends_with(host)) {
-            return Err(FORM);
-        }
-        let is_local = is_local(host);
-        Ok(Self { url, is_local })
-    }
-}
-
-/// Whether a host is this machine: a loopback address, or the unspecified address.
-fn is_local(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address.map(|address| address.to_canonical()) {
-        Ok(address) => address.is_loopback() || address.is_unspecified(),
-        Err(_) => host.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-    }
-}
-
 fn webhook_url(given: &str) -> String {
     let after_scheme = given.split_once("://").map_or(given, |(_, rest)| rest);
     match after_scheme.split_once('/') {
@@ -276,49 +234,6 @@ mod tests {
             ("https://example.org/in/webhook", "https://example.org/in/webhook"),
         ] {
             assert_eq!(webhook_url(given), url);
-        }
-    }
-    #[test]
-    fn no_proxy_leads_to_this_machine() {
-        for here in [
-            "127.0.0.1",
-            "127.255.1.2",
-            "[::1]",
-            "localhost",
-            "LocalHost.",
-            "[::ffff:127.0.0.1]",
-            "0.0.0.0",
-            "[::]",
-        ] {
-            assert!(
-                Target::parse(&format!("http://{here}:8000")).is_ok_and(|target| target.is_local),
-                "{here}"
-            );
-        }
-        for elsewhere in ["10.0.0.1", "[fe80::1]", "localhost.example", "api", "128.0.0.1"] {
-            assert!(
-                Target::parse(&format!("https://{elsewhere}/x")).is_ok_and(|target| !target.is_local),
-                "{elsewhere}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_url_is_told_without_it() {
-        for bad in [
-            "",
-            "hunter2",
-            "hunter2:8000",
-            "ftp://hunter2",
-            "http://",
-            "http://hunter2:port/",
-            "http:// hunter2",
-        ] {
-            let why = Target::parse(bad).map(|target| target.url).unwrap_err();
-            assert!(!why.contains("hunter2"), "{why}");
-        }
-        for good in ["http://a", "http://a:80", "https://user:hunter2@example.org/x?y", "http://[::1]:8000"] {
-            assert!(Target::parse(good).is_ok(), "{good}");
         }
     }
 }

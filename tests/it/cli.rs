@@ -67,6 +67,7 @@ fn help_mentions_every_setting() {
         (&["healthcheck", "--help"], vec!["HOST", "PORT"]),
         (&["sign", "--help"], vec!["WEBHOOK_SECRET", "NAME_FILE"]),
         (&["send", "--help"], vec!["WEBHOOK_SECRET", "NAME_FILE"]),
+        (&["tail", "--help"], vec!["READ_TOKEN", "READ_TOKEN_FILE"]),
     ] {
         let (code, help, said) = run(command, b"");
         assert_eq!((code, said.as_str()), (0, ""), "{command:?}");
@@ -77,7 +78,10 @@ fn help_mentions_every_setting() {
     }
     let (code, help, _) = run(&["--help"], b"");
     assert_eq!(code, 0);
-    assert!(["serve", "healthcheck", "sign", "send"].iter().all(|command| help.contains(command)), "{help}");
+    assert!(
+        ["serve", "healthcheck", "sign", "send", "tail"].iter().all(|command| help.contains(command)),
+        "{help}"
+    );
     assert_eq!(
         run(&["--version"], b""),
         (0, format!("lyftr {}\n", env!("CARGO_PKG_VERSION")), String::new())
@@ -86,9 +90,13 @@ fn help_mentions_every_setting() {
 
 #[test]
 fn an_unknown_command_or_flag_is_an_error_of_the_caller() {
-    for arguments in
-        [&["unknown"][..], &["--unknown"], &["send", "--connections", "0"], &["sign", "one", "two"]]
-    {
+    for arguments in [
+        &["unknown"][..],
+        &["--unknown"],
+        &["send", "--connections", "0"],
+        &["sign", "one", "two"],
+        &["tail", "-n", "0"],
+    ] {
         assert_eq!(run(arguments, b"").0, 2, "{arguments:?}");
     }
 }

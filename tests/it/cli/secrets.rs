@@ -47,7 +47,7 @@ fn assert_not_repeated(arguments: &[&OsStr], environment: &[(&str, &OsStr)]) {
 }
 
 /// Flags and arguments in the place of whose values the secret stands.
-const ARGUMENTS: [&[&str]; 33] = [
+const ARGUMENTS: [&[&str]; 39] = [
     &["?"],
     &["-?"],
     &["--?"],
@@ -81,6 +81,12 @@ const ARGUMENTS: [&[&str]; 33] = [
     &["healthcheck", "--host", "?"],
     &["copy", "--from", "?", "--to=?"],
     &["check", "--database-connections=?", "--database-url=?"],
+    &["tail", "?"],
+    &["tail", "--url", "http://user:?@127.0.0.1:1/", "--retries=0"],
+    &["tail", "--url", "?", "--retries=0"],
+    &["tail", "--from", "?", "--url=?", "--retries=0"],
+    &["tail", "--kind", "?", "--retries=0"],
+    &["tail", "--cursor", "?", "--url", "http://127.0.0.1:1", "--retries=0"],
 ];
 
 proptest! {
