@@ -1,6 +1,6 @@
 # What can be done here; `make` alone says so.
 
-.PHONY: help run test test-all check schemathesis fuzz bench bench-scale bench-postgres torture mutants test-containers up restart down logs
+.PHONY: help run test test-all check schemathesis fuzz bench bench-scale bench-postgres bench-follow torture mutants test-containers up restart down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -34,6 +34,10 @@ bench-scale: ## Measure reads, ingestion and restarts at ten thousand to ten mil
 bench-postgres: ## Measure the service on PostgreSQL, next to one INSERT a request, and at ten million messages; ARGS=--quick for a short run
 	cargo build --release --workspace
 	target/release/lyftr-bench postgres $(ARGS)
+
+bench-follow: ## Measure what followers cost the messages that are being stored; ARGS=--quick for a short run
+	cargo build --release --workspace
+	target/release/lyftr-bench follow $(ARGS)
 
 torture: ## Kill, cut, fail, lock, slow down and flood the service, and its PostgreSQL; ROUNDS=30, SEED=… and MODES="kill power" choose how
 	scripts/torture

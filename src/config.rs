@@ -39,6 +39,9 @@ pub struct Args {
     /// Maximum queue length, in messages; a message beyond it is answered 503
     #[arg(long, env = "QUEUE_MAX", value_name = "NUMBER", default_value = "4096")]
     pub queue_max: String,
+    /// Maximum number of followers that wait for events at once, streams included; one beyond it is answered 503
+    #[arg(long, env = "FOLLOWERS_MAX", value_name = "NUMBER", default_value = "1000")]
+    pub followers_max: String,
     /// Maximum number of open connections; for a connection beyond it, the one that waits longest without a request is closed
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value = "12000")]
     pub max_connections: String,
@@ -134,6 +137,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Maximum queue length, in messages.
     pub queue_max: usize,
+    /// Maximum number of followers that wait at once.
+    pub followers_max: usize,
     /// Maximum number of open connections.
     pub max_connections: usize,
     /// Time to keep an idle connection open.
@@ -224,6 +229,7 @@ impl Config {
         let port = note(&mut errors, number("PORT", &args.port, 0, u16::MAX));
         let max_body_bytes = note(&mut errors, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
         let queue_max = note(&mut errors, number("QUEUE_MAX", &args.queue_max, 1, 1_000_000));
+        let followers_max = note(&mut errors, number("FOLLOWERS_MAX", &args.followers_max, 0, 1_000_000));
         let max_connections =
             note(&mut errors, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
         let keep_alive = note(&mut errors, number("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1, 86_400));
@@ -241,6 +247,7 @@ impl Config {
                 port: port?,
                 max_body_bytes: max_body_bytes?,
                 queue_max: queue_max?,
+                followers_max: followers_max?,
                 max_connections: max_connections?,
                 keep_alive: Duration::from_secs(keep_alive?),
                 webhook_secret: webhook_secret?,

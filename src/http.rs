@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
@@ -15,10 +16,13 @@ use crate::metrics::{Gauges, Metrics, Process};
 use crate::server::{Handler, Registry, RequestBody};
 use crate::signature::Keys;
 use crate::store::{Backlog, Space, Store};
+use crate::tail::{Seat, Tail};
 use crate::telemetry::Log;
 
 mod body;
+mod cursors;
 mod error;
+mod events;
 mod framing;
 mod health;
 mod messages;
@@ -26,15 +30,27 @@ mod metrics;
 mod observe;
 mod reads;
 mod stats;
+mod volume;
 mod webhook;
 
-use reads::{Limiter, Reads};
+use reads::{
+    Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, LOG_READS_MAX, Limiter, MOVES_MAX, OWN_CHUNKS_KIB_MAX, Reads,
+};
 
 /// The shared state of the routes, one for each running service.
 #[derive(Debug)]
 pub struct App {
     inbox: Arc<Inbox>,
+    tail: Arc<Tail>,
     reads: Reads,
+    /// Pages of the log.
+    log_reads: Reads,
+    /// What followers who are behind read of the log.
+    follower_reads: Reads,
+    /// The memory for that.
+    own_chunks: Budget,
+    /// Changes of cursors.
+    cursor_moves: Reads,
     store: Arc<dyn Store>,
     keys: Keys,
     settings: Settings,
@@ -46,6 +62,8 @@ pub struct App {
     readiness: Limiter,
     /// One measurement of the disk at a time.
     measuring: Limiter,
+    /// One read of the cursors' lags at a time.
+    lags: Limiter,
     draining: AtomicBool,
 }
 
@@ -60,7 +78,13 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Maximum queue length, in messages.
     pub queue_max: usize,
+    /// Maximum number of followers that wait at once.
+    pub followers_max: usize,
 }
+
+/// The part of a response's latency that is a wait for events, and no work. An extension of the response.
+#[derive(Debug, Clone, Copy)]
+struct Waited(Duration);
 
 impl App {
     /// The state of a service that begins.
@@ -68,13 +92,20 @@ impl App {
         settings: Settings,
         store: Arc<dyn Store>,
         inbox: Arc<Inbox>,
+        tail: Arc<Tail>,
         metrics: Arc<Metrics>,
         connections: Arc<Registry>,
         log: Log,
     ) -> Self {
+        let reads = |concurrent_max| Reads::new(Arc::clone(&store), Arc::clone(&metrics), concurrent_max);
         Self {
             inbox,
-            reads: Reads::new(Arc::clone(&store), Arc::clone(&metrics)),
+            tail,
+            reads: reads(CONCURRENT_MAX),
+            log_reads: reads(LOG_READS_MAX),
+            follower_reads: reads(FOLLOWER_READS_MAX),
+            own_chunks: Budget::new(OWN_CHUNKS_KIB_MAX),
+            cursor_moves: reads(MOVES_MAX),
             store,
             keys: Keys::new(settings.webhook_secrets.iter().map(|forms| forms.iter().map(Secret::expose))),
             settings,
@@ -84,13 +115,24 @@ impl App {
             request_ids: observe::RequestIds::default(),
             readiness: Limiter::new(1),
             measuring: Limiter::new(1),
+            lags: Limiter::new(1),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// Makes `/health/ready` say from now on that the service is stopping.
+    /// Makes `/health/ready` say from now on that the service is stopping, and lets nobody wait for events any more.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
+        self.tail.stop();
+    }
+
+    /// Takes a seat for a follower; `None` if all are taken, which is counted.
+    fn follow(&self) -> Option<Seat> {
+        let seat = self.tail.follow();
+        if seat.is_none() {
+            self.metrics.followers_refused.increment();
+        }
+        seat
     }
 
     /// The gauges of this moment. Does not touch the disk: `space` holds its measurement.
@@ -101,6 +143,8 @@ impl App {
             queue_messages: count(self.inbox.waiting()),
             queue_messages_max: count(self.settings.queue_max),
             connections_open: count(self.connections.len()),
+            followers: count(self.tail.followers()),
+            followers_max: count(self.settings.followers_max),
             wal_bytes,
             store_bytes: space.map(|space| space.used),
             disk_free_bytes: space.map(|space| space.free),
@@ -108,6 +152,7 @@ impl App {
             search_behind: behind.search,
             log_lines_dropped: self.log.dropped(),
             process: Process::read(),
+            cursor_lags: Vec::new(),
         }
     }
 }
@@ -117,6 +162,11 @@ fn router(app: Arc<App>) -> Router {
     let reads = Router::new()
         .route("/messages", get(messages::list))
         .route("/stats", get(stats::show))
+        .route("/stats/volume", get(volume::show))
+        .route("/events", get(events::read))
+        .route("/events/{position}", get(events::one))
+        .route("/cursors", get(cursors::list))
+        .route("/cursors/{name}", get(cursors::show).put(cursors::put).delete(cursors::delete))
         .route("/metrics", get(metrics::show))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), reads::authorize));
     Router::new()
@@ -128,6 +178,12 @@ fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe::observe))
         .with_state(app)
+}
+
+/// The last segment of a path, decoded. Bytes that are not UTF-8 become U+FFFD, which is in no name and in no position.
+fn last_segment(path: &str) -> String {
+    let segment = path.rsplit('/').next().unwrap_or_default();
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 /// Every route over one [`App`], as the handler that the server calls.

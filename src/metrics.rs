@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::cursor::CursorName;
+
 mod histogram;
 mod labels;
 mod page;
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub store_errors: Counter,
     /// Connections accepted.
     pub connections: Counter,
+    /// Followers that found no seat.
+    pub followers_refused: Counter,
 }
 
 /// The requests of one method to one path.
@@ -56,7 +60,7 @@ impl Default for Route {
 }
 
 /// Values that are read at the moment of the scrape.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Gauges {
     /// Messages in the queue.
     pub queue_messages: u64,
@@ -64,6 +68,12 @@ pub struct Gauges {
     pub queue_messages_max: u64,
     /// Open connections.
     pub connections_open: u64,
+    /// Followers that wait.
+    pub followers: u64,
+    /// Maximum number of followers that wait.
+    pub followers_max: u64,
+    /// The lag of each cursor, by name; empty if it could not be read.
+    pub cursor_lags: Vec<(CursorName, u64)>,
     /// Bytes in the store's write-ahead log.
     pub wal_bytes: u64,
     /// Bytes in all files of the store; absent from the page if unknown.
@@ -112,6 +122,7 @@ impl Metrics {
             batch_messages: Histogram::new(BATCH, 0),
             store_errors: Counter::default(),
             connections: Counter::default(),
+            followers_refused: Counter::default(),
         }
     }
 }

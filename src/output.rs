@@ -6,9 +6,13 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+/// A pipe that has any room has room for so many bytes: a page.
+pub(crate) const PIPE_BYTES: usize = 4096;
 
 /// An output of the process.
 #[derive(Debug)]
@@ -33,6 +37,49 @@ impl Output {
 
     fn of(output: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(File::from(output.try_clone_to_owned()?)))
+    }
+
+    /// Waits until a write of [`PIPE_BYTES`] does not have to wait, or fails since the reader is gone, but no longer than
+    /// `limit`. Returns whether that is so.
+    ///
+    /// # Errors
+    /// When the operating system cannot tell.
+    pub(crate) fn has_room(&self, limit: Duration) -> io::Result<bool> {
+        Ok(!self.ready(PollFlags::OUT, limit)?.is_empty())
+    }
+
+    /// Whether nobody can read any more what is written: the pipe's reader, or the terminal, is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        self.ready(PollFlags::empty(), Duration::ZERO).is_ok_and(|ready| ready.intersects(gone))
+    }
+
+    fn ready(&self, wanted: PollFlags, limit: Duration) -> io::Result<PollFlags> {
+        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+        let mut output = [PollFd::new(&self.0, wanted)];
+        match poll(&mut output, Some(&limit)) {
+            Ok(_) => Ok(output.iter().fold(PollFlags::empty(), |all, one| all | one.revents())),
+            Err(Errno::INTR) => Ok(PollFlags::empty()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until what was written is on stable storage, where it goes to a file.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match self.0.sync_data() {
+            // A pipe, a terminal and the like have nothing to sync.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+            synced => synced,
+        }
+    }
+
+    /// The number of columns, if it is a terminal that says so.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(&self.0).ok()?;
+        (size.ws_col > 0).then_some(size.ws_col.into())
     }
 
     /// Waits until the reader may have made room, or is gone.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
-use axum::http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,11 +20,14 @@ use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 mod body;
 mod listener;
+mod presence;
 mod registry;
 mod wire;
 
 pub use body::RequestBody;
+use body::StreamBody;
 pub use listener::{BindError, Listener, bind};
+pub use presence::Presence;
 pub use registry::Registry;
 use registry::{Guard, Phase, TICK};
 use wire::{RefusalEncoder, Wire};
@@ -72,6 +75,8 @@ const HEADER_BUFFER_BYTES: usize = 32 << 10;
 const ARRIVED: Duration = Duration::from_millis(200);
 /// Connections that wait already are still accepted after the stop, until none has come for this time.
 const LAST_ACCEPT_WAIT: Duration = Duration::from_millis(20);
+/// How long a stream may take to end after the stop. It loses nothing: its client goes on from where it was.
+const STREAMS_DRAIN: Duration = Duration::from_millis(600);
 /// How long connections are accepted after the stop at most.
 const LAST_ACCEPTS_MAX: Duration = Duration::from_millis(300);
 /// Pause after the operating system refused a connection, mostly because file descriptors are used up.
@@ -190,12 +195,15 @@ impl<H: Handler> Server<H> {
                 }
             }
         }
-        let ambiguous = wire.ambiguous();
+        let (ambiguous, presence) = (wire.ambiguous(), wire.presence());
         let unread = Arc::<AtomicBool>::default();
         let service = service_fn(|mut request: Request<Incoming>| {
             entry.enter(Phase::Serving);
             if ambiguous.load(Relaxed) {
                 request.extensions_mut().insert(AmbiguousLength);
+            }
+            if request.method() == Method::GET {
+                request.extensions_mut().insert(presence.clone());
             }
             // Programs have disagreed on where a chunked body ends and the next request begins, so such a request is the
             // last one of its connection.
@@ -206,6 +214,9 @@ impl<H: Handler> Server<H> {
                 let mut response = answer.await;
                 if last || unread.load(Relaxed) || closing.load(Relaxed) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                if response.body().size_hint().exact().is_none() {
+                    return Ok(response.map(|body| Body::new(StreamBody::new(body, entry))));
                 }
                 entry.enter(Phase::Idle);
                 Ok::<_, Infallible>(response)
@@ -244,6 +255,9 @@ impl<H: Handler> Server<H> {
             let waited = begin.elapsed();
             self.stopping.store(waited >= ARRIVED, Relaxed);
             self.closing.store(waited >= self.registry.limits().pipelined_timeout, Relaxed);
+            if waited >= STREAMS_DRAIN {
+                self.registry.abort_streams();
+            }
             if waited >= self.registry.limits().drain_timeout {
                 self.registry.abort_all();
                 break;

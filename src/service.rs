@@ -13,6 +13,7 @@ use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::server::{self, Limits, Listener, Registry};
 use crate::store::{self, Store};
+use crate::tail::{self, Tail};
 use crate::telemetry::Log;
 
 /// A thread of the blocking pool is kept when it is idle, since the operating system may give no other one later.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Threads that store batches at the same time; [`store::writers`] says how many the engine has use for.
     pub writers: usize,
+    /// Pause between two looks for events that other processes have stored; [`store::follow_pause`] says what the engine needs.
+    pub follow_pause: Option<Duration>,
 }
 
 impl From<&Config> for Settings {
@@ -40,6 +43,7 @@ impl From<&Config> for Settings {
                 read_token: config.read_token.clone(),
                 max_body_bytes: config.max_body_bytes,
                 queue_max: config.queue_max,
+                followers_max: config.followers_max,
             },
             limits: Limits {
                 max_connections: config.max_connections,
@@ -47,6 +51,7 @@ impl From<&Config> for Settings {
                 ..Limits::default()
             },
             writers: store::writers(&config.database.url),
+            follow_pause: store::follow_pause(&config.database.url),
         }
     }
 }
@@ -82,11 +87,18 @@ pub fn run(
     let inbox = Inbox::start(store, settings.writers, settings.http.queue_max, &metrics)
         .inspect_err(|_| store.close())
         .map(Arc::new)?;
+    let following =
+        tail::Settings { pause: settings.follow_pause, followers_max: settings.http.followers_max };
+    let tail = Tail::start(store, inbox.commits(), following).inspect_err(|_| {
+        inbox.close();
+        store.close();
+    })?;
     let registry = Registry::new(settings.limits, Arc::clone(&metrics));
     let app = Arc::new(App::new(
         settings.http,
         Arc::clone(store),
         Arc::clone(&inbox),
+        Arc::clone(&tail),
         metrics,
         Arc::clone(&registry),
         log,
@@ -103,6 +115,7 @@ pub fn run(
     // A request that still runs has lost its connection, and must not keep the program from ending.
     runtime.shutdown_background();
     inbox.close();
+    tail.close();
     store.close();
     tracing::info!("stopped");
     Ok(())

@@ -61,7 +61,7 @@ impl Secret {
     }
 
     /// Describes characters that hardly belong to the secret: "begins with a quotation mark", for example.
-    pub(super) fn oddity(&self) -> Option<String> {
+    pub(crate) fn oddity(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.0);
         let mut first = named(text.chars());
         if matches!(self.0.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {

@@ -1,9 +1,12 @@
 //! Reading a body, within a limit of its size and of its pace.
 
 use axum::body::{Body, Bytes};
+use axum::http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+
+use super::error;
 
 /// In each window a body must end or bring [`WINDOW_BYTES`] more. A client that stops in the middle is noticed after at
 /// most two windows.
@@ -21,6 +24,32 @@ pub(super) enum BodyError {
     /// The chunks are malformed, or the connection broke off.
     Malformed,
 }
+
+impl BodyError {
+    /// The status for it.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The response for it, on a route whose bodies are limited by a constant.
+    pub(super) fn response(self) -> Response<Body> {
+        let detail = match self {
+            Self::TooLarge => "request body is too large",
+            Self::TooSlow => TOO_SLOW,
+            Self::Malformed => MALFORMED,
+        };
+        error::closing(error::detail(self.status(), detail))
+    }
+}
+
+/// The text of [`BodyError::TooSlow`] for a client.
+pub(super) const TOO_SLOW: &str = "request body came too slowly";
+/// The text of [`BodyError::Malformed`] for a client.
+pub(super) const MALFORMED: &str = "request body is malformed";
 
 /// Reads a body of at most `max` bytes.
 pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, BodyError> {

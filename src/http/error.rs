@@ -27,6 +27,11 @@ pub(super) fn unavailable(text: &str) -> Response<Body> {
     response
 }
 
+/// 503 for a follower that finds no seat.
+pub(super) fn too_many_followers() -> Response<Body> {
+    unavailable("too many followers are waiting for events")
+}
+
 /// 422, with every validation error; `part` is the part of the request that they are about.
 pub(super) fn unprocessable(part: &'static str, errors: &[ValidationError]) -> Response<Body> {
     #[derive(Serialize)]

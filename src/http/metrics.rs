@@ -1,5 +1,5 @@
-//! `GET /metrics`: the page that Prometheus reads. It works while the store fails, since it reads no stored data. If the
-//! disk cannot be measured, the page comes without the disk's metrics.
+//! `GET /metrics`: the page that Prometheus reads. It works while the store fails: if the disk cannot be measured, or the
+//! cursors cannot be read, it comes without their metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,24 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response};
 
 use super::{App, error};
-use crate::metrics;
+use crate::metrics::{self, Gauges};
 
-/// Maximum time for measuring the disk.
-const SPACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum time for measuring the disk and, at the same time, for reading the cursors.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Handles the route.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
     // Measuring takes microseconds, unless the disk hangs.
     let space = async { app.measuring.permit().await.run(&app.store, |store| store.space()).await.flatten() };
-    let space = tokio::time::timeout(SPACE_TIMEOUT, space).await.ok().flatten();
-    let mut response = Response::new(Body::from(app.metrics.page(&app.gauges(space))));
+    let cursors = async { app.lags.permit().await.run(&app.store, |store| store.cursors()).await };
+    let (space, cursors) =
+        tokio::join!(tokio::time::timeout(TIMEOUT, space), tokio::time::timeout(TIMEOUT, cursors));
+    let cursors = cursors.ok().flatten().and_then(Result::ok).unwrap_or_default();
+    let gauges = Gauges {
+        cursor_lags: cursors.into_iter().map(|cursor| (cursor.name, cursor.lag)).collect(),
+        ..app.gauges(space.ok().flatten())
+    };
+    let mut response = Response::new(Body::from(app.metrics.page(&gauges)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     error::private(response)
 }

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -11,10 +11,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCod
 use axum::middleware::Next;
 use tracing::Level;
 
-use super::App;
 use super::webhook::Record;
+use super::{App, Waited};
 use super::{error, framing};
-use crate::message::MessageId;
+use crate::message::Name;
 use crate::metrics::{METHODS, PATHS};
 use crate::telemetry::{RequestLine, WebhookFields};
 
@@ -103,7 +103,8 @@ impl Observed {
         self.finished = true;
         let record = response.extensions_mut().remove::<Record>();
         let record = record.or_else(|| self.is_webhook().then(Record::refused_header));
-        self.record(response.status().as_u16(), record.as_ref());
+        let waited = response.extensions_mut().remove::<Waited>().map_or(Duration::ZERO, |Waited(time)| time);
+        self.record(response.status().as_u16(), waited, record.as_ref());
         if let Ok(id) = HeaderValue::try_from(std::mem::take(&mut self.id)) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -115,9 +116,10 @@ impl Observed {
         self.path == "/webhook" && self.method == Method::POST.as_str()
     }
 
-    fn record(&self, status: u16, record: Option<&Record>) {
+    /// `waited` is the time that the request waited for events: the log has it, and the metrics have not.
+    fn record(&self, status: u16, waited: Duration, record: Option<&Record>) {
         let latency = self.begin.elapsed();
-        self.app.metrics.request(self.method, self.path, status, latency);
+        self.app.metrics.request(self.method, self.path, status, latency.saturating_sub(waited));
         if let Some(record) = record {
             self.app.metrics.webhook(record.result);
         }
@@ -129,7 +131,7 @@ impl Observed {
             status,
             latency,
             webhook: record.map(|record| WebhookFields {
-                message_id: record.message_id.as_ref().map(MessageId::as_str),
+                message_id: record.message_id.as_ref().map(Name::as_str),
                 result: record.result,
             }),
         });
@@ -139,7 +141,7 @@ impl Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if !self.finished {
-            self.record(CLIENT_LEFT, self.is_webhook().then(Record::client_left).as_ref());
+            self.record(CLIENT_LEFT, Duration::ZERO, self.is_webhook().then(Record::client_left).as_ref());
         }
     }
 }

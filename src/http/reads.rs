@@ -18,7 +18,15 @@ use crate::store::{self, Store};
 use crate::telemetry::chain;
 
 /// Maximum number of concurrent reads.
-const CONCURRENT_MAX: usize = 4;
+pub(super) const CONCURRENT_MAX: usize = 4;
+/// Maximum number of concurrent reads of the log, beside the other ones.
+pub(super) const LOG_READS_MAX: usize = 4;
+/// Maximum number of concurrent reads of the log for followers who are behind, beside these.
+pub(super) const FOLLOWER_READS_MAX: usize = 2;
+/// Maximum memory for what those have read and not sent yet, in KiB.
+pub(super) const OWN_CHUNKS_KIB_MAX: u32 = 64 << 10;
+/// Maximum number of concurrent changes of cursors.
+pub(super) const MOVES_MAX: usize = 2;
 /// Maximum time that a read waits for its permit.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,8 +39,9 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        Self { store, limiter: Limiter::new(CONCURRENT_MAX), metrics }
+    /// At most `concurrent_max` calls at once.
+    pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, concurrent_max: usize) -> Self {
+        Self { store, limiter: Limiter::new(concurrent_max), metrics }
     }
 
     /// Runs a read on the blocking pool.
@@ -43,9 +52,33 @@ impl Reads {
         &self,
         read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Response<Body>> {
-        let Ok(permit) = tokio::time::timeout(PERMIT_TIMEOUT, self.limiter.permit()).await else {
-            return Err(error::unavailable("too many reads are under way"));
-        };
+        let permit = self.permit().await?;
+        self.run_with(permit, read).await
+    }
+
+    /// Waits for the right to one read.
+    ///
+    /// # Errors
+    /// The response to send instead, if that takes too long.
+    pub(super) async fn permit(&self) -> Result<Permit, Response<Body>> {
+        let permit = tokio::time::timeout(PERMIT_TIMEOUT, self.limiter.permit()).await;
+        permit.map_err(|_| error::unavailable("too many reads are under way"))
+    }
+
+    /// Waits for the right to one read for as long as that takes, for who can wait.
+    pub(super) async fn patient_permit(&self) -> Permit {
+        self.limiter.permit().await
+    }
+
+    /// Runs a read on the blocking pool.
+    ///
+    /// # Errors
+    /// The response to send instead.
+    pub(super) async fn run_with<T: Send + 'static>(
+        &self,
+        permit: Permit,
+        read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Response<Body>> {
         match permit.run(&self.store, read).await {
             Some(Ok(value)) => Ok(value),
             Some(Err(failure)) => {
@@ -76,6 +109,31 @@ impl Limiter {
     pub(super) async fn permit(&self) -> Permit {
         // It fails only for a semaphore that is closed, which this one never is.
         Permit(Arc::clone(&self.0).acquire_owned().await.ok())
+    }
+}
+
+/// Bounds the memory that calls of one kind hold after they have ended.
+#[derive(Debug)]
+pub(super) struct Budget {
+    kib: Arc<Semaphore>,
+    kib_max: u32,
+}
+
+/// A part of a [`Budget`].
+#[derive(Debug)]
+pub(super) struct Room(#[expect(dead_code, reason = "it is held")] Option<OwnedSemaphorePermit>);
+
+impl Budget {
+    /// A budget of so many KiB.
+    pub(super) fn new(kib_max: u32) -> Self {
+        Self { kib: Arc::new(Semaphore::new(usize::try_from(kib_max).unwrap_or(usize::MAX))), kib_max }
+    }
+
+    /// Waits for room. What is larger than the whole budget gets that.
+    pub(super) async fn room(&self, bytes: usize) -> Room {
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(self.kib_max);
+        // It fails only for a semaphore that is closed, which this one never is.
+        Room(Arc::clone(&self.kib).acquire_many_owned(kib).await.ok())
     }
 }
 

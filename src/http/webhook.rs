@@ -11,9 +11,10 @@ use tracing::Level;
 
 use super::body::{self, BodyError};
 use super::{App, error};
-use crate::clock::unix_seconds;
+use crate::clock::{received_at, unix_seconds};
+use crate::event::Event;
 use crate::inbox;
-use crate::message::{self, Invalid, MessageId};
+use crate::message::{self, Invalid, Name};
 use crate::metrics::WebhookResult;
 use crate::signature::{InvalidSignature, Signature};
 use crate::store::Outcome;
@@ -25,7 +26,7 @@ const OK: &str = r#"{"status":"ok"}"#;
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// The `message_id` is stored, now or before.
-    Accepted(MessageId, Outcome),
+    Accepted(Name, Outcome),
     /// The signature is missing, malformed or wrong.
     InvalidSignature,
     /// The body is not a message, or breaks a rule.
@@ -33,7 +34,7 @@ pub(super) enum Verdict {
     /// The body could not be read.
     Unread(BodyError),
     /// The message was not acknowledged, and may be stored all the same; the sender should try again.
-    NotStored(MessageId, inbox::Refused),
+    NotStored(Name, inbox::Refused),
 }
 
 /// The fields of a request for log and metrics, which travel with the response to [`observe`](super::observe).
@@ -41,7 +42,7 @@ pub(super) enum Verdict {
 pub(super) struct Record {
     pub(super) level: Level,
     pub(super) result: WebhookResult,
-    pub(super) message_id: Option<MessageId>,
+    pub(super) message_id: Option<Name>,
 }
 
 /// Handles the route.
@@ -62,12 +63,13 @@ async fn judge(app: &App, request: Request) -> Result<Verdict, Verdict> {
     let body = body::read(body, max).await.map_err(Verdict::Unread)?;
     let key = app.keys.verify(&body, &signature).map_err(|_| Verdict::InvalidSignature)?;
     app.metrics.verified(key, unix_seconds());
-    let message = message::parse(&body).map_err(Verdict::Invalid)?;
+    let (message, data) = message::parse_with_data(&body).map_err(Verdict::Invalid)?;
     // The message may wait in the queue for a while, and no longer needs the body.
     drop(body);
     let id = message.message_id.clone();
-    match app.inbox.accept(message).await {
-        Ok(outcome) => Ok(Verdict::Accepted(id, outcome)),
+    let delivery = vec![Event::of_message(message, Some(received_at()), data)];
+    match app.inbox.accept(delivery).await {
+        Ok(outcomes) => Ok(Verdict::Accepted(id, outcomes.first().copied().unwrap_or(Outcome::Duplicate))),
         Err(refused) => Err(Verdict::NotStored(id, refused)),
     }
 }
@@ -136,8 +138,8 @@ impl Verdict {
                 status,
                 match cause {
                     BodyError::TooLarge => "request body is larger than MAX_BODY_BYTES",
-                    BodyError::TooSlow => "request body came too slowly",
-                    BodyError::Malformed => "request body is malformed",
+                    BodyError::TooSlow => body::TOO_SLOW,
+                    BodyError::Malformed => body::MALFORMED,
                 },
             )),
             Self::NotStored(_, refused) => error::unavailable(&refused.to_string()),

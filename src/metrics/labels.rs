@@ -5,10 +5,23 @@ use super::Counter;
 /// Values of the label `method`; any other method counts as `other`.
 pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 /// Values of the label `path`: the routes' templates; any other path counts as `other`.
-pub const PATHS: [&str; 7] =
-    ["/webhook", "/messages", "/stats", "/metrics", "/health/live", "/health/ready", "other"];
+pub const PATHS: [&str; 12] = [
+    "/webhook",
+    "/messages",
+    "/stats",
+    "/stats/volume",
+    "/events",
+    "/events/{position}",
+    "/cursors",
+    "/cursors/{name}",
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+    "other",
+];
 /// Values of the label `status`; any other status counts as `other`. 499 means that the client left before the response.
-pub const STATUSES: [u16; 14] = [200, 400, 401, 404, 405, 408, 413, 414, 422, 431, 499, 500, 503, 505];
+pub const STATUSES: [u16; 19] =
+    [200, 204, 400, 401, 404, 405, 408, 409, 410, 412, 413, 414, 422, 428, 431, 499, 500, 503, 505];
 
 /// How a `POST /webhook` ended: the label `result` of its metric, and the same word in its line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ impl Metrics {
         self.write_requests(&mut page);
         self.write_webhook(&mut page);
         self.write_store(&mut page, gauges);
+        self.write_followers(&mut page, gauges);
         self.write_connections(&mut page, gauges);
         let help = "Log lines dropped because standard output did not take them.";
         page.counter("log_lines_dropped_total", help, gauges.log_lines_dropped);
@@ -90,6 +91,19 @@ impl Metrics {
         page.gauge("store_search_behind_messages", help, gauges.search_behind);
     }
 
+    fn write_followers(&self, page: &mut Page, gauges: &Gauges) {
+        let help = "Followers of the log: streams, and requests that wait for an event.";
+        page.gauge("followers_open", help, gauges.followers);
+        let help = "Maximum number of followers; one beyond it is answered 503.";
+        page.gauge("followers_max", help, gauges.followers_max);
+        let help = "Followers answered 503 because all seats were taken.";
+        page.counter("followers_refused_total", help, self.followers_refused.get());
+        page.head("event_cursor_lag", "gauge", "Events after each cursor, counted up to a million.");
+        for (name, lag) in &gauges.cursor_lags {
+            page.line("event_cursor_lag", &format!("{{cursor=\"{}\"}}", name.as_str()), *lag);
+        }
+    }
+
     fn write_connections(&self, page: &mut Page, gauges: &Gauges) {
         page.gauge("connections_open", "Open connections.", gauges.connections_open);
         page.counter("connections_total", "Connections accepted.", self.connections.get());
@@ -113,7 +127,7 @@ fn expected(method: &str, path: &str, status: &str) -> bool {
         ("POST", "/webhook") => ["200", "401", "408", "413", "422", "499", "503"].contains(&status),
         // An alert divides failed checks by all checks, and needs both series also while no check has failed.
         ("GET", "/health/ready") => ["200", "503"].contains(&status),
-        ("GET", "/messages" | "/stats" | "/metrics" | "/health/live") => status == "200",
+        ("GET", "/messages" | "/stats" | "/events" | "/metrics" | "/health/live") => status == "200",
         _ => false,
     }
 }

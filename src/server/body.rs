@@ -1,4 +1,4 @@
-//! The body of a request, which records whether all of it was read.
+//! The body of a request, which records whether all of it was read, and that of a response whose length is not known.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::registry::{Connection, Phase};
 
 /// The body of a request. If a part of it stays unread, the connection ends, and the response must announce that: a
 /// client that is not told may have sent its next request already.
@@ -46,5 +48,42 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+/// The body of a response whose length is not known: the request is being served until it ends.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    body: axum::body::Body,
+    connection: Arc<Connection>,
+}
+
+impl StreamBody {
+    pub(super) fn new(body: axum::body::Body, connection: &Arc<Connection>) -> Self {
+        connection.stream(true);
+        Self { body, connection: Arc::clone(connection) }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.connection.stream(false);
+        self.connection.enter(Phase::Idle);
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 }

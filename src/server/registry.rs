@@ -72,6 +72,8 @@ pub(super) struct Connection {
     blocked: AtomicU64,
     /// Whether the client has sent at least one byte.
     heard: AtomicBool,
+    /// Whether a response without a known length is being sent.
+    streams: AtomicBool,
     aborted: AtomicBool,
     /// Wakes the task of the connection: it ends at once if the connection is aborted, else when no request is being served.
     end: Notify,
@@ -106,6 +108,11 @@ impl Connection {
             self.enter(Phase::Header);
             self.registry.changed.notify_one();
         }
+    }
+
+    /// Records whether a response without a known length is being sent.
+    pub(super) fn stream(&self, streams: bool) {
+        self.streams.store(streams, Relaxed);
     }
 
     /// Whether no request is under way: all requests so far are answered, or the first one has not begun to arrive.
@@ -268,6 +275,7 @@ impl Registry {
             since: AtomicU64::new(self.now()),
             blocked: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            streams: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             end: Notify::new(),
         });
@@ -307,6 +315,16 @@ impl Registry {
             let waiting = open.accepted.values().chain(open.header.values()).chain(open.idle.values());
             let waiting = waiting.filter(|connection| connection.is_waiting());
             waiting.for_each(|connection| connection.end.notify_one());
+        }
+    }
+
+    /// Aborts the connections whose response is a stream that does not end, because its client does not take the rest.
+    pub(super) fn abort_streams(&self) {
+        let mut open = self.lock();
+        let streams = open.serving.values().filter(|connection| connection.streams.load(Relaxed));
+        let streams: Vec<_> = streams.map(Arc::clone).collect();
+        for connection in streams {
+            self.abort(&mut open, &connection, CloseReason::DrainTimeout);
         }
     }
 

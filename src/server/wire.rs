@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::HEADER_BUFFER_BYTES;
+use super::presence::Presence;
 use super::registry::{Connection, Phase};
 
 /// Maximum number of bytes to read from a client that goes on sending after its last response.
@@ -32,6 +33,7 @@ pub(super) type RefusalEncoder = Arc<dyn Fn(StatusCode) -> Vec<u8> + Send + Sync
 pub(super) struct Wire {
     stream: TcpStream,
     connection: Arc<Connection>,
+    presence: Presence,
     /// Bytes of the first header, and perhaps of what follows it, that hyper has not read yet.
     first: Vec<u8>,
     ambiguous: Arc<AtomicBool>,
@@ -47,6 +49,7 @@ impl Wire {
         Self {
             stream,
             connection,
+            presence: Presence::default(),
             first: Vec::new(),
             ambiguous: Arc::default(),
             lengths: Lengths::default(),
@@ -59,6 +62,24 @@ impl Wire {
     /// The flag for a header that gives the length of its body in two ways.
     pub(super) fn ambiguous(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ambiguous)
+    }
+
+    /// Tells whether the client is still there.
+    pub(super) fn presence(&self) -> Presence {
+        self.presence.clone()
+    }
+
+    /// Looks whether the client has ended its half, while a request waits for that. Hyper calls for a flush whenever it has
+    /// nothing to do, and reads nothing while it serves a request.
+    fn watch(&mut self, cx: &mut Context<'_>) {
+        if !self.presence.is_watched() {
+            return;
+        }
+        let mut room = [0; 1];
+        let peeked = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut room));
+        if matches!(peeked, Poll::Ready(Ok(0) | Err(_))) {
+            self.presence.leave();
+        }
     }
 
     /// Waits until the first header has come, or bytes that no header may have. Hyper would take 24 KiB of memory to wait,
@@ -143,6 +164,7 @@ impl AsyncWrite for Wire {
         let wire = self.get_mut();
         let flushed = wire.poll_replacement(cx);
         wire.connection.write_blocked(flushed.is_pending());
+        wire.watch(cx);
         flushed
     }
 

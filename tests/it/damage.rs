@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, Reply};
 use crate::support::process::Process;
-use crate::support::{eventually, message, message_with, parsed};
+use crate::support::{Messages as _, eventually, message, message_with, parsed};
 
 pub(crate) mod disk;
 mod dump;
@@ -189,7 +189,7 @@ fn a_database_that_was_replaced_is_neither_written_nor_believed() {
         let theirs = process.folder().join("other.db");
         let store = Sqlite::open(&theirs, Tuning::default()).unwrap();
         let row = parsed(&message("theirs"));
-        store.insert(&[row]).unwrap();
+        store.insert_messages(&[row]).unwrap();
         store.close();
         let before = std::fs::read(&theirs).unwrap();
         std::fs::rename(&theirs, process.database()).unwrap();
@@ -207,7 +207,7 @@ fn a_table_that_was_dropped_is_noticed() {
     let process = Process::start();
     let mut client = process.client();
     client.store(&message("before"));
-    Database::open(process.database()).unwrap().execute_batch("DROP TABLE message").unwrap();
+    Database::open(process.database()).unwrap().execute_batch("DROP TABLE event").unwrap();
     assert_eq!(client.get("/health/ready").status, 503);
     assert_ailing(&mut client, "schema");
     assert_refused(&client.get("/messages"));

@@ -7,6 +7,7 @@ use crate::support::service::Service;
 use crate::support::{message, message_with, sign};
 
 mod attacks;
+mod followers;
 mod program;
 mod smuggling;
 

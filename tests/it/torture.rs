@@ -16,6 +16,7 @@ use crate::support::senders::{Judgement, Load};
 mod clock;
 mod cut;
 mod fault;
+mod follow;
 mod kill;
 mod lock;
 mod overload;

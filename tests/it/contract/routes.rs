@@ -8,7 +8,16 @@ use crate::support::{message, sign};
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-const READABLE: [&str; 5] = ["/messages", "/stats", "/metrics", "/health/live", "/health/ready"];
+const READABLE: [&str; 8] = [
+    "/messages",
+    "/stats",
+    "/stats/volume",
+    "/events",
+    "/cursors",
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+];
 
 #[test]
 fn an_unknown_path_is_404_whatever_the_method() {
@@ -26,6 +35,10 @@ fn an_unknown_path_is_404_whatever_the_method() {
         "/webhooks",
         "/messages/",
         "/messages/m1",
+        "/events/",
+        "/events/a/b",
+        "/cursors/",
+        "/stats/",
         "/%6dessages",
         "/messages%2F",
         "/health",

@@ -6,7 +6,7 @@ use crate::support::message;
 use crate::support::service::Service;
 
 const TOKEN: &str = "a-token-for-reading";
-const GUARDED: [&str; 3] = ["/messages", "/stats", "/metrics"];
+const GUARDED: [&str; 6] = ["/messages", "/stats", "/stats/volume", "/events", "/cursors", "/metrics"];
 
 #[test]
 fn without_a_token_everybody_may_read() {
@@ -57,6 +57,20 @@ fn with_a_token_only_who_has_it_may_read() {
             }
         }
     }
+}
+
+#[test]
+fn one_event_and_one_cursor_and_a_stream_need_the_token_too() {
+    let service = Service::builder().read_token(TOKEN).start();
+    let mut client = service.client();
+    for (method, target) in
+        [("GET", "/events/x"), ("GET", "/cursors/c"), ("PUT", "/cursors/c"), ("DELETE", "/cursors/c")]
+    {
+        assert_eq!(client.request(method, target, &[], b"").status, 401, "{method} {target}");
+        let right = [("Authorization", &*format!("Bearer {TOKEN}"))];
+        assert_ne!(client.request(method, target, &right, b"").status, 401, "{method} {target}");
+    }
+    assert_eq!(client.request("GET", "/events", &[("Accept", "text/event-stream")], b"").status, 401);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::support::{eventually, lasting_port, skip};
 
 const PROXIES: &str = include_str!("../../../docs/operations/proxies.md");
 const SCALING: &str = include_str!("../../../docs/scaling.md");
+const SHIPPED: &str = include_str!("../../../deploy/haproxy/haproxy.cfg");
 /// Where docs/operations/proxies.md has Lyftr, and where the proxy.
 const LYFTR: &str = "127.0.0.1:8000";
 const PROXY: &str = "127.0.0.1:8080";
@@ -94,6 +95,22 @@ fn documented(language: &str, number: usize) -> &'static str {
     example.split("```").next().unwrap()
 }
 
+/// The same configuration with each timeout in it a tenth as long.
+fn in_haste(config: &str) -> String {
+    let shorten = |line: &str| -> String {
+        let words = line.split(' ').map(|word| {
+            let seconds =
+                word.trim_end_matches(';').strip_suffix('s').and_then(|number| number.parse::<u32>().ok());
+            let end = if word.ends_with(';') { ";" } else { "" };
+            seconds.map_or_else(|| word.to_owned(), |seconds| format!("{}ms{end}", seconds * 100))
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let lines =
+        config.lines().map(|line| if line.contains("timeout") { shorten(line) } else { line.to_owned() });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
 /// A running proxy.
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -108,6 +125,37 @@ impl Proxy {
     #[track_caller]
     pub(super) fn start(program: Program, upstream: SocketAddr) -> Option<Self> {
         Self::start_with(program, |address| program.config(address, upstream), upstream)
+    }
+
+    /// The same, as if a second were a tenth of one: each of its timeouts is shorter by that, those by default too.
+    #[track_caller]
+    pub(super) fn in_haste(program: Program, upstream: SocketAddr) -> Option<Self> {
+        let config = |address| {
+            let config = in_haste(&program.config(address, upstream));
+            config.replace("access_log log seen;", "access_log log seen;\nproxy_read_timeout 6000ms;")
+        };
+        Self::start_with(program, config, upstream)
+    }
+
+    /// Starts HAProxy as deploy/haproxy/haproxy.cfg has it, but for Docker's name server, in front of one replica, and with
+    /// a hundredth of its connections.
+    #[track_caller]
+    pub(super) fn shipped(replica: SocketAddr) -> Option<Self> {
+        let config = |address: SocketAddr| {
+            let changes = [
+                ("server-template lyftr- 8 api:8000", format!("server one {replica}")),
+                (" resolvers docker resolve-prefer ipv4 init-addr none", String::new()),
+                ("bind :8000", format!("bind {address}")),
+                ("log stdout", format!("stats socket unix@{STATS}\n    log stdout")),
+                ("maxconn 6000", "maxconn 60".to_owned()),
+                ("ge 2000", "ge 20".to_owned()),
+            ];
+            changes.iter().fold(SHIPPED.to_owned(), |config, (from, to)| {
+                assert!(config.contains(from), "{from}: {config}");
+                config.replace(from, to)
+            })
+        };
+        Self::start_with(Program::Haproxy, config, replica)
     }
 
     /// Starts HAProxy in front of the replicas at these three addresses, as docs/scaling.md shows it.
@@ -137,7 +185,9 @@ impl Proxy {
             let mut socket = UnixStream::connect(self.folder.path().join(STATS))?;
             socket.write_all(b"show stat\n")?;
             let table = std::io::read_to_string(socket)?;
-            let is_ready = |line: &&str| line.contains(",UP,") && !line.contains(",BACKEND,");
+            let is_ready = |line: &&str| {
+                line.starts_with("lyftr,") && line.contains(",UP") && !line.contains(",BACKEND,")
+            };
             let ready = table.lines().filter(is_ready).count();
             if ready == replicas { Ok(()) } else { Err(std::io::Error::other(table)) }
         });

@@ -1,0 +1,186 @@
+//! One who follows the log: reads on from a place, from the tail as far as that reaches back, else from the store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Response;
+use tokio::sync::watch;
+
+use crate::event::{LogFilter, LogRead, Position, Reached};
+use crate::http::App;
+use crate::http::reads::{Permit, Room};
+use crate::tail::{Bounds, CHUNK_BYTES, Chunk, Encoder, Look, Progress};
+
+/// While much is being stored, a read for a follower who is behind is followed by a pause of so many times its length.
+const GIVE_WAY: u32 = 3;
+/// Maximum length of this pause.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
+
+/// One who follows the log.
+#[derive(Debug)]
+pub(super) struct Follower {
+    app: Arc<App>,
+    filter: LogFilter,
+    /// The position of the last event that was looked at; `None` at the beginning of the log.
+    place: Option<Position>,
+    /// The epoch of the tail in which the store has found the place to be right.
+    epoch: u64,
+    progress: watch::Receiver<Progress>,
+}
+
+/// The next step of a follower.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Events come next. The follower is where it was: [`Follower::reach`] moves it.
+    Events(Next),
+    /// There is nothing more yet.
+    End,
+    /// The place names no event any more.
+    Gone,
+    /// The store failed; the response for who can still be told.
+    Failed(Response<Body>),
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) struct Next {
+    /// The events, and perhaps some before them.
+    pub(super) chunk: Arc<Chunk>,
+    /// The number of these.
+    pub(super) first: usize,
+    /// The place after all of them.
+    pub(super) end: Option<Position>,
+    /// The memory for a chunk that no other follower shares. Held until its events are on their way.
+    pub(super) room: Option<Room>,
+}
+
+impl Follower {
+    /// A follower at a place that the store has found to be right, in this epoch of the tail.
+    pub(super) fn new(app: &Arc<App>, filter: LogFilter, place: Option<Position>, epoch: u64) -> Self {
+        Self { app: Arc::clone(app), filter, place, epoch, progress: app.tail.progress() }
+    }
+
+    pub(super) fn filter(&self) -> &LogFilter {
+        &self.filter
+    }
+
+    pub(super) fn place(&self) -> Option<Position> {
+        self.place
+    }
+
+    /// Moves on to an event that was looked at.
+    pub(super) fn reach(&mut self, place: Option<Position>) {
+        self.place = place.or(self.place);
+    }
+
+    /// Whether there is nothing more, as far as the tail knows.
+    pub(super) fn is_at_end(&self) -> bool {
+        matches!(self.app.tail.look(self.place, self.epoch), Look::End)
+    }
+
+    /// Whether nobody shall wait any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.progress.borrow().stopping
+    }
+
+    /// Waits until nobody shall wait any more.
+    pub(super) async fn stopping(&self) {
+        // It fails only when the service is gone.
+        drop(self.progress.clone().wait_for(|progress| progress.stopping).await);
+    }
+
+    /// Waits until the log goes on, or nobody shall wait any more. Holds nothing meanwhile.
+    pub(super) async fn more(&mut self) {
+        if !self.is_stopping() {
+            // It fails only when the service is gone.
+            drop(self.progress.changed().await);
+        }
+    }
+
+    /// The next step, if it takes nothing but a look at the tail.
+    pub(super) fn look(&mut self) -> Option<Step> {
+        // What changes from here on is noticed by `more`.
+        self.progress.mark_unchanged();
+        match self.app.tail.look(self.place, self.epoch) {
+            Look::Chunk(chunk, first) => Some(Step::within(chunk, first)),
+            Look::End => Some(Step::End),
+            Look::Dropped(_) | Look::Elsewhere => None,
+        }
+    }
+
+    /// The next step, from the store if need be.
+    pub(super) async fn step(&mut self) -> Step {
+        if let Some(step) = self.look() {
+            return step;
+        }
+        let permit = self.app.follower_reads.patient_permit().await;
+        match self.app.tail.look(self.place, self.epoch) {
+            // Another follower was faster.
+            Look::Chunk(chunk, first) => Step::within(chunk, first),
+            Look::End => Step::End,
+            Look::Dropped(bounds) => self.restored(permit, bounds).await,
+            Look::Elsewhere => self.read(permit).await,
+        }
+    }
+
+    /// From a chunk that the tail has dropped, and that it is given back.
+    async fn restored(&mut self, permit: Permit, bounds: Bounds) -> Step {
+        let tail = Arc::clone(&self.app.tail);
+        let chunk = match self.app.follower_reads.run_with(permit, move |_| tail.restore(bounds)).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Step::Gone,
+            Err(response) => return Step::Failed(response),
+        };
+        let first = if self.place == bounds.after {
+            Some(0)
+        } else {
+            self.place.and_then(|place| chunk.through(place))
+        };
+        if let Some(first) = first {
+            return Step::Events(Next { chunk, first, end: Some(bounds.through), room: None });
+        }
+        let permit = self.app.follower_reads.patient_permit().await;
+        self.read(permit).await
+    }
+
+    /// From the store, as much as a chunk holds.
+    async fn read(&mut self, permit: Permit) -> Step {
+        let epoch = self.app.tail.epoch();
+        let read = LogRead { filter: self.filter.clone(), ..LogRead::on_from(self.place) };
+        let tail = Arc::clone(&self.app.tail);
+        let looked = self.app.follower_reads.run_with(permit, move |store| {
+            let begin = Instant::now();
+            let mut encoder = Encoder::default();
+            let reached = store.read_log(&read, &mut |recorded| {
+                encoder.push(recorded);
+                encoder.len() < CHUNK_BYTES
+            })?;
+            if tail.is_busy() {
+                // With the permit: all followers together read for no more than a part of the time.
+                std::thread::sleep((begin.elapsed() * GIVE_WAY).min(GIVE_WAY_MAX));
+            }
+            Ok(reached.map(|reached| (reached, encoder.finish())))
+        });
+        match looked.await {
+            Ok(Some((Reached { next, end: true }, chunk))) if chunk.is_empty() => {
+                self.epoch = epoch;
+                self.reach(next);
+                Step::End
+            }
+            Ok(Some((Reached { next, .. }, chunk))) => {
+                self.epoch = epoch;
+                let room = self.app.own_chunks.room(chunk.size()).await;
+                Step::Events(Next { chunk: Arc::new(chunk), first: 0, end: next, room: Some(room) })
+            }
+            Ok(None) => Step::Gone,
+            Err(response) => Step::Failed(response),
+        }
+    }
+}
+
+impl Step {
+    fn within(chunk: Arc<Chunk>, first: usize) -> Self {
+        Self::Events(Next { first, end: chunk.last(), chunk, room: None })
+    }
+}

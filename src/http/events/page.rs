@@ -1,0 +1,172 @@
+//! A page of the log as JSON, and the wait for its first event.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Response;
+
+use super::follower::{Follower, Next, Step};
+use super::{gone, page_of_bytes};
+use crate::event::{LogFilter, LogRead, Position, Start};
+use crate::http::{App, Waited, error};
+use crate::server::Presence;
+use crate::store::{self, Store};
+
+/// Size at which a page ends, in bytes of its JSON. The event that crosses it is on the page.
+const PAGE_BYTES: usize = 1 << 20;
+/// How long one call looks for an event that the filter lets through before others get their turn.
+const TURN: Duration = Duration::from_millis(200);
+/// How long a read looks for one that does not wait. Then it tells how far it has come.
+const LOOK: Duration = Duration::from_secs(1);
+/// What a page costs beside its bytes while followers give way to ingestion, in bytes: a request, and a read of the store.
+const REQUEST_BYTES: usize = 64 << 10;
+
+/// A page that is being made.
+#[derive(Debug)]
+struct Page {
+    json: Vec<u8>,
+    count: u32,
+    /// The position that the read has come to.
+    next: Option<Position>,
+    /// There was nothing more.
+    end: bool,
+}
+
+/// The response with the page that `read` asks for. If there is nothing yet, waits for it.
+pub(super) async fn answer(
+    app: &Arc<App>,
+    read: LogRead,
+    wait_seconds: u32,
+    presence: &Presence,
+) -> Result<Response<Body>, Response<Body>> {
+    let begin = Instant::now();
+    let deadline = begin + Duration::from_secs(wait_seconds.into());
+    let give_up = deadline.max(begin + LOOK);
+    // A position that the store finds to be right now may be trusted as long as this lasts.
+    let epoch = app.tail.epoch();
+    let (mut page, mut start) = (Page::new(), read.start);
+    loop {
+        page = match from_store(app, LogRead { start, ..read.clone() }, page).await? {
+            Some(page) => page,
+            None => return Err(gone()),
+        };
+        if page.count > 0 || page.end || Instant::now() >= give_up {
+            break;
+        }
+        start = go_on(start, page.next);
+    }
+    let mut waited = Duration::ZERO;
+    if page.count == 0 && page.end && Instant::now() < deadline {
+        let Some(_seat) = app.follow() else { return Err(error::too_many_followers()) };
+        let follower = Follower::new(app, read.filter, page.next, epoch);
+        let begin = Instant::now();
+        page = wait(follower, read.limit, deadline, presence, page).await?;
+        waited = begin.elapsed();
+    }
+    if wait_seconds > 0 && page.count > 0 {
+        app.tail.delivery(page.json.len() + REQUEST_BYTES).await;
+    }
+    let mut response = page_of_bytes(page.finish());
+    response.extensions_mut().insert(Waited(waited));
+    Ok(response)
+}
+
+/// Where the next call goes on.
+fn go_on(start: Start, reached: Option<Position>) -> Start {
+    match (start.is_backwards(), reached) {
+        (true, Some(position)) => Start::Before(position),
+        (false, Some(position)) => Start::After(position),
+        (_, None) => start,
+    }
+}
+
+/// Reads the store until there is an event for the page, or the end is reached, or others shall have their turn. `None` if the
+/// position where the read begins names no event.
+async fn from_store(app: &App, mut read: LogRead, mut page: Page) -> Result<Option<Page>, Response<Body>> {
+    let fill = move |store: &dyn Store| -> Result<Option<Page>, store::Error> {
+        let begin = Instant::now();
+        loop {
+            let reached = store.read_log(&read, &mut |recorded| page.push(recorded.json().as_bytes()))?;
+            let Some(reached) = reached else { return Ok(None) };
+            (page.next, page.end) = (reached.next, reached.end);
+            if page.count > 0 || page.end || begin.elapsed() >= TURN {
+                return Ok(Some(page));
+            }
+            read.start = go_on(read.start, page.next);
+        }
+    };
+    app.log_reads.run(fill).await
+}
+
+/// Waits for an event that the filter lets through.
+async fn wait(
+    mut follower: Follower,
+    limit: u32,
+    deadline: Instant,
+    presence: &Presence,
+    mut page: Page,
+) -> Result<Page, Response<Body>> {
+    let deadline = tokio::time::Instant::from_std(deadline);
+    loop {
+        match follower.step().await {
+            Step::Events(next) => {
+                let end = page.take(&next, follower.filter(), limit);
+                follower.reach(end);
+                page.next = follower.place();
+                page.end = follower.is_at_end();
+                if page.count > 0 {
+                    return Ok(page);
+                }
+            }
+            Step::End => {
+                page.end = true;
+                tokio::select! {
+                    () = follower.more() => {}
+                    () = presence.left() => return Ok(page),
+                    () = tokio::time::sleep_until(deadline) => return Ok(page),
+                }
+            }
+            Step::Gone => return Err(gone()),
+            Step::Failed(response) => return Err(response),
+        }
+        if follower.is_stopping() || tokio::time::Instant::now() >= deadline {
+            page.end = follower.is_at_end();
+            return Ok(page);
+        }
+    }
+}
+
+impl Page {
+    fn new() -> Self {
+        Self { json: br#"{"data":["#.to_vec(), count: 0, next: None, end: false }
+    }
+
+    /// Adds an event; returns whether the page has room for another one.
+    fn push(&mut self, json: &[u8]) -> bool {
+        if self.count > 0 {
+            self.json.push(b',');
+        }
+        self.count += 1;
+        self.json.extend_from_slice(json);
+        self.json.len() < PAGE_BYTES
+    }
+
+    /// Adds the events that come next, as far as there is room. Returns the place after those that were looked at.
+    fn take(&mut self, next: &Next, filter: &LogFilter, limit: u32) -> Option<Position> {
+        let Next { chunk, first, end, .. } = next;
+        for nth in *first..chunk.len() {
+            if chunk.lets_through(nth, filter) && !(self.push(chunk.json(nth)) && self.count < limit) {
+                return if nth + 1 == chunk.len() { *end } else { chunk.position(nth) };
+            }
+        }
+        *end
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let next = self.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
+        let rest = format!("],\"next\":{next},\"end\":{}}}", self.end);
+        self.json.extend_from_slice(rest.as_bytes());
+        self.json
+    }
+}
