@@ -31,7 +31,7 @@ pub enum Origin {
     Cursor(String),
 }
 
-/// Reads the query string of `GET /events`; the rules for parameters are those of [`parse`](super::parse). Of
+/// Reads the query string of `GET /events`; the rules for parameters are those of [`parse`](super::parse()). Of
 /// `last_event_id`, `after` and `cursor` the first that is there counts; the others are not looked at.
 ///
 /// # Errors

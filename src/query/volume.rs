@@ -74,7 +74,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Reads the query string of `GET /stats/volume`; the rules for parameters are those of [`parse`](super::parse). Without
+/// Reads the query string of `GET /stats/volume`; the rules for parameters are those of [`parse`](super::parse()). Without
 /// `step` a step is an hour.
 ///
 /// # Errors
