@@ -164,17 +164,17 @@ impl Checksum {
             r#ref,
             account,
             ts,
-            received_at,
+            // Both stores may have received the event, each at a time of its own.
+            received_at: _,
             text,
             data,
         } = event;
-        let times = [ts, received_at].map(|at| at.as_ref().map(Timestamp::to_string));
+        let ts = ts.as_ref().map(Timestamp::to_string);
         let names = [r#type, from, to, user_id, thread, r#ref, account];
         let fields = [Some(source.as_str()), Some(key.as_str()), Some(kind.as_str())]
             .into_iter()
             .chain(names.into_iter().map(|name| name.as_ref().map(Name::as_str)))
-            .chain(times.iter().map(Option::as_deref))
-            .chain([text.as_deref(), data.as_ref().map(Data::as_str)]);
+            .chain([ts.as_deref(), text.as_deref(), data.as_ref().map(Data::as_str)]);
         for field in fields {
             // With its length, so that two different events never hash the same bytes; an absent field has one of its own.
             let length = field.map_or(u64::MAX, |field| u64::try_from(field.len()).unwrap_or(u64::MAX));
