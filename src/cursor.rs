@@ -7,7 +7,7 @@ use crate::message::Timestamp;
 
 /// Maximum number of cursors.
 pub const CURSORS_MAX: usize = 100;
-/// The lag of a cursor is counted up to this.
+/// The greatest lag of a cursor that is told.
 pub const LAG_MAX: u64 = 1_000_000;
 
 /// A cursor. Serializes to the response of `GET /cursors/{name}`.
@@ -19,7 +19,7 @@ pub struct Cursor {
     pub position: Position,
     /// When it was moved there, in milliseconds.
     pub updated_at: Timestamp,
-    /// The number of events after it, counted up to [`LAG_MAX`].
+    /// The number of events after it, up to [`LAG_MAX`]. Above a thousand it may be an estimate.
     pub lag: u64,
 }
 

@@ -98,7 +98,11 @@ impl Metrics {
         page.gauge("followers_max", help, gauges.followers_max);
         let help = "Followers answered 503 because all seats were taken.";
         page.counter("followers_refused_total", help, self.followers_refused.get());
-        page.head("event_cursor_lag", "gauge", "Events after each cursor, counted up to a million.");
+        page.head(
+            "event_cursor_lag",
+            "gauge",
+            "Events after each cursor, a million at most; large numbers are estimates.",
+        );
         for (name, lag) in &gauges.cursor_lags {
             page.line("event_cursor_lag", &format!("{{cursor=\"{}\"}}", name.as_str()), *lag);
         }

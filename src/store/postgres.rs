@@ -269,7 +269,7 @@ impl Store for Postgres {
     }
 
     fn move_cursor(&self, to: &Move) -> Result<Moved, Error> {
-        Ok(self.connections.lend(|session| cursors::go(session, to))?)
+        Ok(self.connections.lend(|session| cursors::move_to(session, to))?)
     }
 
     fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error> {

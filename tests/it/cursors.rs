@@ -93,6 +93,11 @@ fn a_move_from_where_the_cursor_is_not_is_refused_and_told_where_it_is() {
         assert_eq!((reply.status, &reply.json()["position"]), (412, &at[0].clone().into()));
         assert!(reply.json()["detail"].is_string());
     }
+    // Where the cursor is counts before what the move asks for.
+    let lost = format!("{:016x}{:016x}", 1_i64 << 40, 7);
+    let reply = put(&mut client, "c", &If::At(&at[1]), &lost);
+    assert_eq!((reply.status, &reply.json()["position"]), (412, &at[0].clone().into()));
+    assert_eq!(put(&mut client, "c", &If::At(&at[0]), &lost).status, 410);
     assert_eq!(client.json("/cursors/c")["position"], at[0]);
     // The same move twice, because the first answer was lost: the second is refused and shows that the first took place.
     assert_eq!(put(&mut client, "c", &If::At(&at[0]), &at[2]).status, 200);

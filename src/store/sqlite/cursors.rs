@@ -27,7 +27,7 @@ pub(super) fn one(conn: &Connection, name: &CursorName) -> rusqlite::Result<Opti
 }
 
 /// [`Store::move_cursor`](crate::store::Store::move_cursor), in a transaction that holds the write lock.
-pub(super) fn to_move(conn: &Connection, to: &Move) -> rusqlite::Result<Moved> {
+pub(super) fn move_to(conn: &Connection, to: &Move) -> rusqlite::Result<Moved> {
     let found = one(conn, &to.name)?.map(|cursor| cursor.position);
     if found != to.expected {
         return Ok(Moved::Elsewhere(found));

@@ -125,7 +125,7 @@ impl Writer {
 
     /// [`Store::move_cursor`](crate::store::Store::move_cursor)
     pub(super) fn move_cursor(&mut self, to: &Move) -> Result<Moved, Error> {
-        self.write(self.patience(), |conn| cursors::to_move(conn, to))
+        self.write(self.patience(), |conn| cursors::move_to(conn, to))
     }
 
     /// [`Store::delete_cursor`](crate::store::Store::delete_cursor)

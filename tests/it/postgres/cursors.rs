@@ -107,3 +107,52 @@ fn there_are_as_many_cursors_as_there_may_be_however_many_are_made_at_once() {
     ));
     assert_eq!(stores[1].move_cursor(&to("one-more", None, place)).unwrap(), Moved::TooMany);
 }
+
+#[test]
+fn where_the_cursor_is_counts_before_what_the_move_asks_for() {
+    let database = Database::new();
+    let store = open(&database);
+    store.insert(&[plain("a"), plain("b")]).unwrap();
+    let places: Vec<Position> =
+        all(&store, Start::Beginning, 2, &everything()).iter().map(|one| one.position).collect();
+    let (first, second) = (places[0], places[1]);
+    let lost = Position { tag: second.tag ^ 1, ..second };
+    assert!(matches!(store.move_cursor(&to("bill", None, first)).unwrap(), Moved::Done(_)));
+    for expected in [None, Some(second), Some(Position { tag: first.tag ^ 1, ..first })] {
+        let moved = store.move_cursor(&to("bill", expected, lost)).unwrap();
+        assert_eq!(moved, Moved::Elsewhere(Some(first)), "{expected:?}");
+    }
+    assert_eq!(store.move_cursor(&to("bill", Some(first), lost)).unwrap(), Moved::NoSuchEvent);
+    // An event that is lost counts before the number of cursors, and where the cursor is before both.
+    for n in 1..CURSORS_MAX {
+        assert!(matches!(store.move_cursor(&to(&format!("c{n}"), None, first)).unwrap(), Moved::Done(_)));
+    }
+    assert_eq!(store.move_cursor(&to("one-more", None, lost)).unwrap(), Moved::NoSuchEvent);
+    assert_eq!(store.move_cursor(&to("one-more", None, first)).unwrap(), Moved::TooMany);
+    assert_eq!(store.move_cursor(&to("bill", None, second)).unwrap(), Moved::Elsewhere(Some(first)));
+    let elsewhere = store.move_cursor(&to("one-more", Some(first), lost)).unwrap();
+    assert_eq!(elsewhere, Moved::Elsewhere(None));
+}
+
+#[test]
+fn the_lag_is_exact_for_a_follower_who_is_near_and_about_right_for_one_who_is_far_behind() {
+    const EVENTS: usize = 16_000;
+    let database = Database::new();
+    let store = open(&database);
+    let events: Vec<_> = (0..EVENTS).map(|n| plain(&n.to_string())).collect();
+    for batch in events.chunks(2_000) {
+        store.insert(batch).unwrap();
+    }
+    let place = |start| all(&store, start, 1, &everything())[0].position;
+    let (first, last) = (place(Start::Beginning), place(Start::Latest));
+    assert!(matches!(store.move_cursor(&to("near", None, last)).unwrap(), Moved::Done(_)));
+    // Without statistics it is at least what was counted.
+    let Moved::Done(far) = store.move_cursor(&to("far", None, first)).unwrap() else { panic!("not made") };
+    assert!(far.lag > 10_000, "the alert for a cursor that is behind fires: {}", far.lag);
+    database.query("ANALYZE event", &[]);
+    let lags: Vec<u64> = store.cursors().unwrap().iter().map(|cursor| cursor.lag).collect();
+    assert!(lags[1] == 0 && lags[0].abs_diff(EVENTS as u64) < EVENTS as u64 / 10, "{lags:?}");
+    assert_eq!(cursor(&store, "far").unwrap().lag, lags[0]);
+    store.insert(&[plain("one more")]).unwrap();
+    assert_eq!(cursor(&store, "near").unwrap().lag, 1);
+}
