@@ -95,12 +95,8 @@ impl Keeper {
 
     fn try_to_move(&mut self, position: &str, service: &Service) -> Result<(), Trouble> {
         loop {
-            if self.asked.last().is_none_or(|asked| asked != position) {
-                self.asked.push(position.to_owned());
-                let oldest = self.asked.len().saturating_sub(ASKED_MAX);
-                self.asked.drain(..oldest);
-            }
-            match service.move_cursor(self.name.as_str(), self.position.as_deref(), position)? {
+            let moved = service.move_cursor(self.name.as_str(), self.position.as_deref(), position);
+            match moved.inspect_err(|trouble| self.remember_unless_refused(position, trouble))? {
                 Moved::Done => {
                     self.position = Some(position.to_owned());
                     self.asked.clear();
@@ -116,6 +112,16 @@ impl Keeper {
                 }
                 Moved::Elsewhere(there) => return Err(Trouble::Refused(self.conflict(there.as_deref()))),
             }
+        }
+    }
+
+    /// Remembers a position that the cursor may have after a request that came to nothing.
+    fn remember_unless_refused(&mut self, position: &str, trouble: &Trouble) {
+        let is_known = self.asked.last().is_some_and(|asked| asked == position);
+        if matches!(trouble, Trouble::Lost { .. }) && !is_known {
+            self.asked.push(position.to_owned());
+            let oldest = self.asked.len().saturating_sub(ASKED_MAX);
+            self.asked.drain(..oldest);
         }
     }
 
