@@ -156,7 +156,8 @@ impl Tail {
         state.window.as_mut().map_or(Look::End, |window| window.look(place))
     }
 
-    /// Reads a chunk that the tail has dropped, and puts it back; `None` if its begin names no event any more. Blocks.
+    /// Reads a chunk that the tail has dropped, and puts it back; `None` if it cannot be had whole: its begin or its end names no
+    /// event any more, or the store holds a part of it back. Blocks.
     ///
     /// # Errors
     /// [`Error`]
@@ -179,10 +180,11 @@ impl Tail {
             }
             after = next;
         }
+        if encoder.last() != Some(bounds.through) {
+            return Ok(None);
+        }
         let chunk = Arc::new(encoder.finish());
-        if chunk.last() == Some(bounds.through)
-            && let Some(window) = &mut self.shared.lock().window
-        {
+        if let Some(window) = &mut self.shared.lock().window {
             window.restore(bounds, &chunk);
         }
         Ok(Some(chunk))

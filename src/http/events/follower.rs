@@ -17,6 +17,9 @@ const GIVE_WAY: u32 = 3;
 /// Maximum length of this pause.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 
+/// Pause until a follower asks the store again for what the tail has and the store holds back.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// One who follows the log.
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -92,9 +95,16 @@ impl Follower {
 
     /// Waits until the log goes on, or nobody shall wait any more. Holds nothing meanwhile.
     pub(super) async fn more(&mut self) {
-        if !self.is_stopping() {
+        if self.is_stopping() {
+            return;
+        }
+        // Where the store, read a moment ago, has no more than the place, and the tail has: a batch that is late holds back
+        // what was there already. The tail may have nothing to tell when that is over.
+        let is_held_back = !self.is_at_end();
+        tokio::select! {
             // It fails only when the service is gone.
-            drop(self.progress.changed().await);
+            _ = self.progress.changed() => {}
+            () = tokio::time::sleep(LOOK_AGAIN), if is_held_back => {}
         }
     }
 
@@ -128,17 +138,17 @@ impl Follower {
     async fn restored(&mut self, permit: Permit, bounds: Bounds) -> Step {
         let tail = Arc::clone(&self.app.tail);
         let chunk = match self.app.follower_reads.run_with(permit, move |_| tail.restore(bounds)).await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Step::Gone,
+            Ok(chunk) => chunk,
             Err(response) => return Step::Failed(response),
         };
-        let first = if self.place == bounds.after {
-            Some(0)
-        } else {
-            self.place.and_then(|place| chunk.through(place))
+        let place = |chunk: &Chunk| match self.place {
+            place if place == bounds.after => Some(0),
+            place => chunk.through(place?),
         };
-        if let Some(first) = first {
-            return Step::Events(Next { chunk, first, end: Some(bounds.through), room: None });
+        if let Some(chunk) = chunk
+            && let Some(first) = place(&chunk)
+        {
+            return Step::within(chunk, first);
         }
         let permit = self.app.follower_reads.patient_permit().await;
         self.read(permit).await

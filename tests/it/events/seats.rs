@@ -6,7 +6,7 @@ use lyftr::server::Limits;
 
 use super::{read_on, store};
 use crate::support::client::{Client, Connection, request};
-use crate::support::service::Service;
+use crate::support::service::{Fault, Service};
 use crate::support::stream::Stream;
 use crate::support::{eventually, message, on_sqlite};
 
@@ -92,6 +92,31 @@ fn a_follower_that_falls_out_of_the_tail_reads_on_from_the_store() {
     for stream in &mut slow {
         assert_eq!(stream.event().unwrap()["key"], "at the end again");
     }
+}
+
+#[test]
+fn what_is_held_back_when_a_part_of_the_tail_is_read_again_is_not_left_out() {
+    let limits = Limits { write_timeout: Duration::from_mins(10), ..Limits::default() };
+    let service = Service::builder().limits(limits).max_body_bytes(8 << 20).start();
+    let mut client = service.client();
+    let [mut slow, mut keen] = [(); 2].map(|()| Stream::open(service.address(), "/events", &[]));
+    slow.block().unwrap();
+    for n in 0..14 {
+        let mut message = message(&format!("m{n:02}"));
+        message["more"] = "x".repeat(3 << 20).into();
+        client.store(&message);
+        assert_eq!(keen.event().unwrap()["key"], format!("m{n:02}"));
+    }
+    // The tail has read all, and has dropped what the slow one reads next.
+    let before = service.faulty().logs.count();
+    service.faulty().logs.all(Fault::Nothing { end: true });
+    let slow = std::thread::spawn(move || {
+        (0..14).map(|_| slow.event().unwrap()["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    });
+    eventually("it has asked the store", || (service.faulty().logs.count() > before + 1).then_some(()));
+    // Nothing is stored that would wake it.
+    service.faulty().heal();
+    assert_eq!(slow.join().unwrap(), (0..14).map(|n| format!("m{n:02}")).collect::<Vec<_>>());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lyftr::cursor::{Cursor, CursorName, Move, Moved};
-use lyftr::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
+use lyftr::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source, Start};
 use lyftr::message::Name;
 use lyftr::query::{Filter, Listing, Page, Stats, Volume};
 use lyftr::store::{Backlog, Error, Outcome, Space, Store};
@@ -30,6 +30,9 @@ pub(crate) enum Fault {
     Delay(Duration),
     /// The work is done after [`Calls::heal`] or [`Faulty::heal`].
     Block,
+    /// A read of the log that goes on from somewhere finds nothing there: as when the rest is held back by a batch that is late
+    /// (`end`), or was left out by a filter.
+    Nothing { end: bool },
 }
 
 /// Calls of one kind, and what is to go wrong with them. The first call has the number 1.
@@ -90,14 +93,17 @@ impl Calls {
     }
 
     fn call<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let fault = self.fault();
+        self.suffer(self.fault(), work)
+    }
+
+    fn suffer<T>(&self, fault: Option<Fault>, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         match fault {
             Some(Fault::Unavailable) => return Err(unavailable()),
             Some(Fault::Failed) => return Err(Error::Failed(REASON.into())),
             Some(Fault::Panic) => panic!("{REASON}"),
             Some(Fault::Delay(time)) => std::thread::sleep(time),
             Some(Fault::Block) => self.block(),
-            Some(Fault::LostAnswer) | None => {}
+            Some(Fault::LostAnswer | Fault::Nothing { .. }) | None => {}
         }
         let done = work();
         if fault == Some(Fault::LostAnswer) { done.and(Err(unavailable())) } else { done }
@@ -213,7 +219,16 @@ impl Store for Faulty {
         read: &LogRead,
         each: &mut dyn FnMut(Recorded) -> bool,
     ) -> Result<Option<Reached>, Error> {
-        self.logs.call(|| self.inner.read_log(read, each))
+        let fault = self.logs.fault();
+        let next = match read.start {
+            Start::After(position) => Some(Some(position)),
+            Start::Beginning => Some(None),
+            _ => None,
+        };
+        self.logs.suffer(fault, || match (fault, next) {
+            (Some(Fault::Nothing { end }), Some(next)) => Ok(Some(Reached { next, end })),
+            _ => self.inner.read_log(read, each),
+        })
     }
 
     fn event_at(&self, position: Position) -> Result<Option<Recorded>, Error> {
