@@ -206,16 +206,16 @@ impl Tail {
         self.shared.pace.is_busy()
     }
 
-    /// Tells the followers to wait no longer.
+    /// Tells the followers to wait no longer, and the thread to begin no further read.
     pub fn stop(&self) {
         self.shared.progress.send_modify(|progress| progress.stopping = true);
+        self.shared.stopped.store(true, SeqCst);
+        self.shared.commits.wake();
     }
 
     /// Stops the thread. Blocks until it has ended.
     pub fn close(&self) {
         self.stop();
-        self.shared.stopped.store(true, SeqCst);
-        self.shared.commits.wake();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the tail panicked");
@@ -256,6 +256,10 @@ impl Shared {
             if session.is_err() {
                 tracing::error!("the tail begins anew after a panic");
                 self.sleep(RETRY);
+            }
+            if self.is_stopped() {
+                // Followers may still say how far they have come.
+                return;
             }
             self.lock().window = None;
         }
