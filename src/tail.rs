@@ -295,6 +295,10 @@ impl Shared {
                 }
                 None => self.sleep(RETRY),
             }
+            if self.lock().window.is_none() {
+                // It was to begin anew, and nobody followed any more.
+                return;
+            }
             seen = if reader.failing { seen } else { committed };
         }
     }
