@@ -164,9 +164,24 @@ impl Stream {
         Some(piece)
     }
 
+    /// Whether it may hold the memory of what is to be sent for longer.
+    fn may_hold(&mut self) -> bool {
+        let Some(Held { chunk, room, since }) = &mut self.held else { return true };
+        if room.is_none() && !chunk.is_kept() {
+            // The tail has dropped it meanwhile.
+            *room = self.app.own_chunks.room_now(chunk.size());
+            if room.is_none() {
+                return false;
+            }
+        }
+        let seconds = u64::try_from(chunk.size() / HOLD_BYTES_A_SECOND).unwrap_or(u64::MAX);
+        room.is_none() || since.elapsed() < HOLD.saturating_add(Duration::from_secs(seconds))
+    }
+
     /// Finds out what comes next, without a wait for more events.
     async fn turn(&mut self) -> Turn {
-        if self.source.is_stopping() {
+        // Before the heartbeat, which must not stand in a block that was cut.
+        if self.source.is_stopping() || matches!(self.source, Source::Ended) {
             return Turn::Stop;
         }
         if Instant::now() >= self.silent_until {

@@ -60,6 +60,30 @@ fn a_page_that_is_waited_for_comes_at_once_when_the_service_stops() {
 }
 
 #[test]
+fn a_stream_that_is_cut_at_the_stop_is_cut_within_a_block_for_its_client_to_see() {
+    let limits = Limits { write_timeout: Duration::from_mins(10), ..Limits::default() };
+    let service = Service::builder().limits(limits).max_body_bytes(8 << 20).start();
+    let mut client = service.client();
+    let mut stream = Stream::open(service.address(), "/events", &[]);
+    stream.block().unwrap();
+    for n in 0..2 {
+        let mut message = crate::support::message(&format!("m{n}"));
+        message["more"] = "x".repeat(7 << 20).into();
+        client.store(&message);
+    }
+    // So long that a heartbeat is due.
+    std::thread::sleep(Duration::from_secs(11));
+    let stopping = std::thread::spawn(move || drop(service.stop()));
+    let mut seen = Vec::new();
+    while let Some(block) = stream.block() {
+        // Half an event with an id after it would be no JSON.
+        seen.extend(block.event().map(|event| event["key"].as_str().unwrap().to_owned()));
+    }
+    assert!(seen.len() < 2, "{seen:?}");
+    stopping.join().unwrap();
+}
+
+#[test]
 fn followers_that_do_not_read_do_not_hold_up_the_end() {
     // Nothing else ends them.
     let never = Duration::from_mins(10);
