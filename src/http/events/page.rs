@@ -6,18 +6,21 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Response;
 
+use tokio::sync::watch;
+
 use super::follower::{Follower, Next, Step};
 use super::{gone, page_of_bytes};
 use crate::event::{LogFilter, LogRead, Position, Start};
 use crate::http::{App, Waited, error};
 use crate::server::Presence;
 use crate::store::{self, Store};
+use crate::tail::Progress;
 
 /// Size at which a page ends, in bytes of its JSON. The event that crosses it is on the page.
 const PAGE_BYTES: usize = 1 << 20;
 /// How long one call looks for an event that the filter lets through before others get their turn.
 const TURN: Duration = Duration::from_millis(200);
-/// How long a read looks for one that does not wait. Then it tells how far it has come.
+/// How long a read looks through the store for one. Then it tells how far it has come, and may be asked to go on.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a page costs beside its bytes while followers give way to ingestion, in bytes: a request, and a read of the store.
 const REQUEST_BYTES: usize = 64 << 10;
@@ -33,6 +36,27 @@ struct Page {
     end: bool,
 }
 
+/// The end of a client's wait.
+#[derive(Debug)]
+struct Patience<'a> {
+    deadline: tokio::time::Instant,
+    presence: &'a Presence,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Patience<'_> {
+    /// Waits until the time is over, nobody shall wait any more, or the client has ended its half of the connection.
+    async fn ends(&self) {
+        let mut progress = self.progress.clone();
+        tokio::select! {
+            () = tokio::time::sleep_until(self.deadline) => {}
+            // It fails only when the service is gone.
+            _ = progress.wait_for(|progress| progress.stopping) => {}
+            () = self.presence.left() => {}
+        }
+    }
+}
+
 /// The response with the page that `read` asks for. If there is nothing yet, waits for it.
 pub(super) async fn answer(
     app: &Arc<App>,
@@ -42,16 +66,18 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Response<Body>> {
     let begin = Instant::now();
     let deadline = begin + Duration::from_secs(wait_seconds.into());
-    let give_up = deadline.max(begin + LOOK);
+    let patience = Patience { deadline: deadline.into(), presence, progress: app.tail.progress() };
     // A position that the store finds to be right now may be trusted as long as this lasts.
     let epoch = app.tail.epoch();
-    let (mut page, mut start) = (Page::new(), read.start);
+    let (mut page, limit) = (Page::new(), read.limit);
+    let mut start = read.start;
     loop {
         page = match from_store(app, LogRead { start, ..read.clone() }, page).await? {
             Some(page) => page,
             None => return Err(gone()),
         };
-        if page.count > 0 || page.end || Instant::now() >= give_up {
+        let is_stopping = patience.progress.borrow().stopping;
+        if page.count > 0 || page.end || is_stopping || begin.elapsed() >= LOOK {
             break;
         }
         start = go_on(start, page.next);
@@ -61,11 +87,14 @@ pub(super) async fn answer(
         let Some(_seat) = app.follow() else { return Err(error::too_many_followers()) };
         let follower = Follower::new(app, read.filter, page.next, epoch);
         let begin = Instant::now();
-        page = wait(follower, read.limit, deadline, presence, page).await?;
+        page = wait(follower, limit, &patience, page).await?;
         waited = begin.elapsed();
     }
     if wait_seconds > 0 && page.count > 0 {
-        app.tail.delivery(page.json.len() + REQUEST_BYTES).await;
+        tokio::select! {
+            () = app.tail.delivery(page.json.len() + REQUEST_BYTES) => {}
+            () = patience.ends() => {}
+        }
     }
     let mut response = page_of_bytes(page.finish());
     response.extensions_mut().insert(Waited(waited));
@@ -103,38 +132,38 @@ async fn from_store(app: &App, mut read: LogRead, mut page: Page) -> Result<Opti
 async fn wait(
     mut follower: Follower,
     limit: u32,
-    deadline: Instant,
-    presence: &Presence,
+    patience: &Patience<'_>,
     mut page: Page,
 ) -> Result<Page, Response<Body>> {
-    let deadline = tokio::time::Instant::from_std(deadline);
     loop {
-        match follower.step().await {
+        // A step that is dropped loses nothing: the place is where it was.
+        let step = tokio::select! {
+            biased;
+            () = patience.ends() => break,
+            step = follower.step() => step,
+        };
+        match step {
             Step::Events(next) => {
                 let end = page.take(&next, follower.filter(), limit);
                 follower.reach(end);
                 page.next = follower.place();
-                page.end = follower.is_at_end();
                 if page.count > 0 {
-                    return Ok(page);
+                    break;
                 }
             }
             Step::End => {
-                page.end = true;
+                page.next = follower.place();
                 tokio::select! {
                     () = follower.more() => {}
-                    () = presence.left() => return Ok(page),
-                    () = tokio::time::sleep_until(deadline) => return Ok(page),
+                    () = patience.ends() => break,
                 }
             }
             Step::Gone => return Err(gone()),
             Step::Failed(response) => return Err(response),
         }
-        if follower.is_stopping() || tokio::time::Instant::now() >= deadline {
-            page.end = follower.is_at_end();
-            return Ok(page);
-        }
     }
+    page.end = follower.is_at_end();
+    Ok(page)
 }
 
 impl Page {

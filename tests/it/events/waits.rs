@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{keys, next, store};
 use crate::support::client::{Connection, request};
 use crate::support::service::{Fault, Service};
-use crate::support::{eventually, message_with};
+use crate::support::{eventually, message_with, on_sqlite};
 
 /// Asks for a page that is not there yet, in a thread; it waits when this returns.
 fn waiting(service: &Service, query: &str) -> JoinHandle<(Value, Duration)> {
@@ -74,6 +74,43 @@ fn a_wait_that_is_over_tells_how_far_it_has_come() {
     let page = thread.join().unwrap();
     assert_eq!((keys(&page).len(), &page["end"]), (0, &true.into()));
     assert_eq!(next(&page), next(&client.json("/events?after=now")));
+}
+
+#[test]
+fn a_filter_that_leaves_very_much_out_does_not_hold_a_wait_up() {
+    let service = Service::start();
+    let mut client = service.client();
+    store(&mut client, ["m1"]);
+    service.faulty().logs.all(Fault::Nothing { end: false });
+    let page = client.json("/events?kind=call&wait=60");
+    assert_eq!((keys(&page).len(), &page["end"]), (0, &false.into()));
+}
+
+#[test]
+fn a_wait_is_over_in_time_also_while_the_store_is_read() {
+    if !on_sqlite() {
+        // The tail reads at times of its own there.
+        return;
+    }
+    for leaves in [false, true] {
+        let service = Service::start();
+        let mut client = service.client();
+        store(&mut client, ["m1"]);
+        // The page is empty, then the tail begins after the event, and so the follower has to ask the store.
+        service.faulty().logs.nth(1, Fault::Nothing { end: true });
+        service.faulty().logs.nth(3, Fault::Block);
+        let mut connection = service.connect();
+        let target = if leaves { "/events?wait=60" } else { "/events?wait=2" };
+        connection.write(request("GET", target, &[], b""));
+        service.faulty().logs.wait_blocked(1);
+        if leaves {
+            connection.end_writing();
+        }
+        let page = connection.reply("GET", "/events").json();
+        assert_eq!(page, json!({"data": [], "next": null, "end": false}));
+        assert_eq!(followers(&service), 0.0);
+        service.faulty().heal();
+    }
 }
 
 #[test]
