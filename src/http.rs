@@ -34,7 +34,8 @@ mod volume;
 mod webhook;
 
 use reads::{
-    Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, LOG_READS_MAX, Limiter, MOVES_MAX, OWN_CHUNKS_KIB_MAX, Reads,
+    Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, LOG_READS_MAX, Limiter, MOVES_MAX, OWN_CHUNKS_KIB_MAX,
+    PAGES_KIB_MAX, Reads,
 };
 
 /// The shared state of the routes, one for each running service.
@@ -47,8 +48,10 @@ pub struct App {
     log_reads: Reads,
     /// What followers who are behind read of the log.
     follower_reads: Reads,
-    /// The memory for that.
+    /// The memory for that, as far as streams hold it.
     own_chunks: Budget,
+    /// The memory for pages of the log.
+    pages: Budget,
     /// Changes of cursors.
     cursor_moves: Reads,
     store: Arc<dyn Store>,
@@ -105,6 +108,7 @@ impl App {
             log_reads: reads(LOG_READS_MAX),
             follower_reads: reads(FOLLOWER_READS_MAX),
             own_chunks: Budget::new(OWN_CHUNKS_KIB_MAX),
+            pages: Budget::new(PAGES_KIB_MAX),
             cursor_moves: reads(MOVES_MAX),
             store,
             keys: Keys::new(settings.webhook_secrets.iter().map(|forms| forms.iter().map(Secret::expose))),

@@ -16,10 +16,13 @@ use crate::server::Presence;
 use crate::validation::ValidationError;
 
 mod accept;
+mod body;
 mod follower;
 mod page;
 mod stream;
 
+/// Maximum size of a piece that is handed to the connection, in bytes: its buffer grows to hold one.
+const PIECE_BYTES: usize = 32 << 10;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Handles `/events`.
@@ -64,7 +67,7 @@ pub(super) async fn one(State(app): State<Arc<App>>, request: Request) -> Respon
         return error::unprocessable("path", &[wrong]);
     };
     match app.reads.run(move |store| store.event_at(position)).await {
-        Ok(Some(recorded)) => page_of_bytes(recorded.json().into_bytes()),
+        Ok(Some(recorded)) => page_of(Body::from(recorded.json())),
         Ok(None) => error::private(error::detail(StatusCode::NOT_FOUND, "no event has this position")),
         Err(response) => response,
     }
@@ -72,15 +75,15 @@ pub(super) async fn one(State(app): State<Arc<App>>, request: Request) -> Respon
 
 /// 410: the position where a read shall begin names no event of this database.
 fn gone() -> Response<Body> {
-    error::detail(
+    error::private(error::detail(
         StatusCode::GONE,
         "no event of this database has this position: it has lost events, or is another one",
-    )
+    ))
 }
 
 /// A response with JSON that was made already, which caches must not keep.
-fn page_of_bytes(body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn page_of(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(axum::http::header::CONTENT_TYPE, JSON);
     error::private(response)
 }

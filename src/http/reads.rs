@@ -23,11 +23,13 @@ pub(super) const CONCURRENT_MAX: usize = 4;
 pub(super) const LOG_READS_MAX: usize = 4;
 /// Maximum number of concurrent reads of the log for followers who are behind, beside these.
 pub(super) const FOLLOWER_READS_MAX: usize = 2;
-/// Maximum memory for what those have read and not sent yet, in KiB.
+/// Maximum memory for what streams have read by themselves, or alone still hold, and not sent yet, in KiB.
 pub(super) const OWN_CHUNKS_KIB_MAX: u32 = 64 << 10;
+/// Maximum memory for pages of the log that are not sent yet, in KiB.
+pub(super) const PAGES_KIB_MAX: u32 = 64 << 10;
 /// Maximum number of concurrent changes of cursors.
 pub(super) const MOVES_MAX: usize = 2;
-/// Maximum time that a read waits for its permit.
+/// Maximum time that a read waits for its permit, and what was read for its room.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The store, with a bounded number of concurrent reads.
@@ -79,9 +81,22 @@ impl Reads {
         permit: Permit,
         read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Response<Body>> {
-        match permit.run(&self.store, read).await {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(failure)) => {
+        self.run_keeping(permit, read).await.map(|(value, _)| value)
+    }
+
+    /// Runs a read, and gives its permit back with what was read. Whoever holds it until there is room for that keeps others
+    /// from reading what there is no room for.
+    ///
+    /// # Errors
+    /// The response to send instead.
+    pub(super) async fn run_keeping<T: Send + 'static>(
+        &self,
+        permit: Permit,
+        read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<(T, Permit), Response<Body>> {
+        match permit.run_keeping(&self.store, read).await {
+            Some((Ok(value), permit)) => Ok((value, permit)),
+            Some((Err(failure), _)) => {
                 self.metrics.store_errors.increment();
                 tracing::error!(error = chain(&failure), "a read failed");
                 Err(error::unavailable(failure.public()))
@@ -121,7 +136,7 @@ pub(super) struct Budget {
 
 /// A part of a [`Budget`].
 #[derive(Debug)]
-pub(super) struct Room(#[expect(dead_code, reason = "it is held")] Option<OwnedSemaphorePermit>);
+pub(super) struct Room(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 impl Budget {
     /// A budget of so many KiB.
@@ -130,10 +145,25 @@ impl Budget {
     }
 
     /// Waits for room. What is larger than the whole budget gets that.
-    pub(super) async fn room(&self, bytes: usize) -> Room {
-        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(self.kib_max);
-        // It fails only for a semaphore that is closed, which this one never is.
-        Room(Arc::clone(&self.kib).acquire_many_owned(kib).await.ok())
+    ///
+    /// # Errors
+    /// The response to send instead, if that takes too long.
+    pub(super) async fn room(&self, bytes: usize) -> Result<Room, Response<Body>> {
+        let room = Arc::clone(&self.kib).acquire_many_owned(self.kib(bytes));
+        match tokio::time::timeout(PERMIT_TIMEOUT, room).await {
+            Ok(Ok(room)) => Ok(Room(room)),
+            _ => Err(error::unavailable("too much was read that its clients have not taken yet")),
+        }
+    }
+
+    /// The same, if there is room at once.
+    pub(super) fn room_now(&self, bytes: usize) -> Option<Room> {
+        Arc::clone(&self.kib).try_acquire_many_owned(self.kib(bytes)).ok().map(Room)
+    }
+
+    /// The part of the budget that so many bytes take, in KiB.
+    fn kib(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(self.kib_max)
     }
 }
 
@@ -145,13 +175,18 @@ impl Permit {
         store: &Arc<dyn Store>,
         call: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Option<T> {
+        self.run_keeping(store, call).await.map(|(result, _)| result)
+    }
+
+    /// The same, and gives the permit back.
+    async fn run_keeping<T: Send + 'static>(
+        self,
+        store: &Arc<dyn Store>,
+        call: impl FnOnce(&dyn Store) -> T + Send + 'static,
+    ) -> Option<(T, Self)> {
         let store = Arc::clone(store);
-        let running = tokio::task::spawn_blocking(move || {
-            let result = call(store.as_ref());
-            drop(self);
-            result
-        });
-        running.await.ok()
+        // If nobody waits for them any more, result and permit are dropped when the call ends.
+        tokio::task::spawn_blocking(move || (call(store.as_ref()), self)).await.ok()
     }
 }
 
@@ -171,4 +206,23 @@ pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, nex
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(b"Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_not_exceeded_and_what_is_larger_gets_all_of_it() {
+        let budget = Budget::new(64);
+        let half = budget.room_now(31 << 10).unwrap();
+        assert!(budget.room_now(32 << 10).is_none());
+        let other = budget.room_now(31 << 10).unwrap();
+        assert!(budget.room_now(0).is_none());
+        drop((half, other));
+        let all = budget.room_now(1 << 30).unwrap();
+        assert!(budget.room_now(1).is_none());
+        drop(all);
+        assert!(budget.room_now(1).is_some());
+    }
 }

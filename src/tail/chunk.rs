@@ -1,6 +1,7 @@
 //! Events of the log in the forms in which followers get them, encoded once for all of them.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ pub struct Chunk {
     lines: Vec<Line>,
     /// The memory that it takes, roughly.
     size: usize,
+    is_kept: AtomicBool,
 }
 
 /// One event of a [`Chunk`].
@@ -82,7 +84,7 @@ impl Encoder {
     pub fn finish(mut self) -> Chunk {
         self.blocks.shrink_to_fit();
         let size = self.blocks.len() + self.as_sent_bytes + self.lines.len() * LINE_BYTES;
-        Chunk { blocks: self.blocks.into(), lines: self.lines, size }
+        Chunk { blocks: self.blocks.into(), lines: self.lines, size, is_kept: AtomicBool::new(false) }
     }
 }
 
@@ -95,6 +97,21 @@ impl Chunk {
     /// Whether it holds no event.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// Whether the tail has it in memory, and so counts that.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Relaxed)
+    }
+
+    /// Records whether the tail has it in memory.
+    pub(super) fn keep(&self, is_kept: bool) {
+        self.is_kept.store(is_kept, Relaxed);
+    }
+
+    /// The bytes of all its blocks.
+    pub fn block_bytes(&self) -> usize {
+        self.blocks.len()
     }
 
     /// The memory that it takes, roughly.

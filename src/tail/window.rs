@@ -73,14 +73,15 @@ impl Window {
     /// Adds the events that follow.
     pub(super) fn push(&mut self, chunk: Chunk) {
         let Some(end) = chunk.last() else { return };
+        chunk.keep(true);
         self.uses += 1;
         self.bytes += chunk.size();
         self.slots.push_back(Slot { end, chunk: Some(Arc::new(chunk)), used: self.uses });
         while self.slots.len() > CHUNKS_MAX
-            && let Some(first) = self.slots.pop_front()
+            && let Some(mut first) = self.slots.pop_front()
         {
             self.start = Some(first.end);
-            self.bytes -= first.chunk.map_or(0, |chunk| chunk.size());
+            self.bytes -= first.drop_chunk();
         }
         self.drop_beyond(BYTES_MAX);
     }
@@ -96,6 +97,7 @@ impl Window {
             && slot.chunk.is_none()
         {
             self.bytes += chunk.size();
+            chunk.keep(true);
             (slot.chunk, slot.used) = (Some(Arc::clone(chunk)), self.uses);
         }
         self.drop_beyond(BYTES_MAX);
@@ -147,8 +149,17 @@ impl Window {
             let newest = self.slots.len().saturating_sub(1);
             let in_memory = self.slots.iter_mut().take(newest).filter(|slot| slot.chunk.is_some());
             let Some(slot) = in_memory.min_by_key(|slot| slot.used) else { break };
-            self.bytes -= slot.chunk.take().map_or(0, |chunk| chunk.size());
+            self.bytes -= slot.drop_chunk();
         }
+    }
+}
+
+impl Slot {
+    /// Drops the chunk, if it is there. Returns the memory that it took.
+    fn drop_chunk(&mut self) -> usize {
+        let Some(chunk) = self.chunk.take() else { return 0 };
+        chunk.keep(false);
+        chunk.size()
     }
 }
 
@@ -216,14 +227,18 @@ mod tests {
     #[test]
     fn a_chunk_that_was_dropped_can_come_back_with_its_bounds_alone() {
         let mut window = window();
-        follows(&mut window, at(10));
+        let Look::Chunk(first, 0) = window.look(at(10)) else { panic!("not there") };
+        assert!(first.is_kept());
         window.drop_beyond(0);
+        assert!(!first.is_kept(), "whoever still holds it holds it alone");
         let Look::Dropped(bounds) = window.look(at(12)) else { panic!("still there") };
         assert_eq!(bounds, Bounds { after: at(10), through: recorded(15).position });
         assert_eq!(follows(&mut window, at(15)), [16, 17, 18, 19, 20], "the newest one is never dropped");
         let again = Arc::new(chunk(11..16));
         assert!(!window.restore(Bounds { after: at(9), ..bounds }, &again));
+        assert!(!again.is_kept());
         assert!(window.restore(bounds, &again) && window.restore(bounds, &again));
+        assert!(again.is_kept());
         assert_eq!(follows(&mut window, at(12)), [13, 14, 15]);
         let sizes = again.size() + chunk(16..21).size();
         assert_eq!(window.bytes, sizes);

@@ -14,7 +14,7 @@ use crate::tail::{Bounds, CHUNK_BYTES, Chunk, Encoder, Look, Progress};
 
 /// While much is being stored, a read for a follower who is behind is followed by a pause of so many times its length.
 const GIVE_WAY: u32 = 3;
-/// Maximum length of this pause.
+/// Maximum length of that pause.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 
 /// Pause until a follower asks the store again for what the tail has and the store holds back.
@@ -159,7 +159,7 @@ impl Follower {
         let epoch = self.app.tail.epoch();
         let read = LogRead { filter: self.filter.clone(), ..LogRead::on_from(self.place) };
         let tail = Arc::clone(&self.app.tail);
-        let looked = self.app.follower_reads.run_with(permit, move |store| {
+        let looked = self.app.follower_reads.run_keeping(permit, move |store| {
             let begin = Instant::now();
             let mut encoder = Encoder::default();
             let reached = store.read_log(&read, &mut |recorded| {
@@ -173,17 +173,24 @@ impl Follower {
             Ok(reached.map(|reached| (reached, encoder.finish())))
         });
         match looked.await {
-            Ok(Some((Reached { next, end: true }, chunk))) if chunk.is_empty() => {
+            Ok((Some((Reached { next, end: true }, chunk)), _)) if chunk.is_empty() => {
                 self.epoch = epoch;
                 self.reach(next);
                 Step::End
             }
-            Ok(Some((Reached { next, .. }, chunk))) => {
+            Ok((Some((Reached { next, .. }, chunk)), permit)) => {
                 self.epoch = epoch;
                 let room = self.app.own_chunks.room(chunk.size()).await;
-                Step::Events(Next { chunk: Arc::new(chunk), first: 0, end: next, room: Some(room) })
+                // Not before: who waits for room holds a chunk already, and there are no more of them than permits.
+                drop(permit);
+                match room {
+                    Ok(room) => {
+                        Step::Events(Next { chunk: Arc::new(chunk), first: 0, end: next, room: Some(room) })
+                    }
+                    Err(response) => Step::Failed(response),
+                }
             }
-            Ok(None) => Step::Gone,
+            Ok((None, _)) => Step::Gone,
             Err(response) => Step::Failed(response),
         }
     }

@@ -8,9 +8,11 @@ use axum::http::Response;
 
 use tokio::sync::watch;
 
+use super::body::PageBody;
 use super::follower::{Follower, Next, Step};
-use super::{gone, page_of_bytes};
+use super::{gone, page_of};
 use crate::event::{LogFilter, LogRead, Position, Start};
+use crate::http::reads::Room;
 use crate::http::{App, Waited, error};
 use crate::server::Presence;
 use crate::store::{self, Store};
@@ -34,6 +36,8 @@ struct Page {
     next: Option<Position>,
     /// There was nothing more.
     end: bool,
+    /// The memory for its events.
+    room: Option<Room>,
 }
 
 /// The end of a client's wait.
@@ -87,7 +91,7 @@ pub(super) async fn answer(
         let Some(_seat) = app.follow() else { return Err(error::too_many_followers()) };
         let follower = Follower::new(app, read.filter, page.next, epoch);
         let begin = Instant::now();
-        page = wait(follower, limit, &patience, page).await?;
+        page = wait(app, follower, limit, &patience, page).await?;
         waited = begin.elapsed();
     }
     if wait_seconds > 0 && page.count > 0 {
@@ -96,7 +100,7 @@ pub(super) async fn answer(
             () = patience.ends() => {}
         }
     }
-    let mut response = page_of_bytes(page.finish());
+    let mut response = page_of(Body::new(page.finish()));
     response.extensions_mut().insert(Waited(waited));
     Ok(response)
 }
@@ -125,11 +129,20 @@ async fn from_store(app: &App, mut read: LogRead, mut page: Page) -> Result<Opti
             read.start = go_on(read.start, page.next);
         }
     };
-    app.log_reads.run(fill).await
+    let permit = app.log_reads.permit().await?;
+    let (page, _permit) = app.log_reads.run_keeping(permit, fill).await?;
+    match page {
+        Some(mut page) if page.count > 0 => {
+            page.room = Some(app.pages.room(page.json.len()).await?);
+            Ok(Some(page))
+        }
+        page => Ok(page),
+    }
 }
 
 /// Waits for an event that the filter lets through.
 async fn wait(
+    app: &App,
     mut follower: Follower,
     limit: u32,
     patience: &Patience<'_>,
@@ -144,12 +157,19 @@ async fn wait(
         };
         match step {
             Step::Events(next) => {
+                let room = tokio::select! {
+                    biased;
+                    () = patience.ends() => break,
+                    room = app.pages.room(next.chunk.block_bytes()) => room?,
+                };
+                page.room = Some(room);
                 let end = page.take(&next, follower.filter(), limit);
                 follower.reach(end);
                 page.next = follower.place();
                 if page.count > 0 {
                     break;
                 }
+                page.room = None;
             }
             Step::End => {
                 page.next = follower.place();
@@ -168,7 +188,7 @@ async fn wait(
 
 impl Page {
     fn new() -> Self {
-        Self { json: br#"{"data":["#.to_vec(), count: 0, next: None, end: false }
+        Self { json: br#"{"data":["#.to_vec(), count: 0, next: None, end: false, room: None }
     }
 
     /// Adds an event; returns whether the page has room for another one.
@@ -192,10 +212,10 @@ impl Page {
         *end
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) -> PageBody {
         let next = self.next.map_or_else(|| "null".to_owned(), |next| format!("\"{next}\""));
         let rest = format!("],\"next\":{next},\"end\":{}}}", self.end);
         self.json.extend_from_slice(rest.as_bytes());
-        self.json
+        PageBody::new(self.json, self.room)
     }
 }

@@ -12,12 +12,12 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::follower::{Follower, Next, Step};
-use super::gone;
+use super::{PIECE_BYTES, gone};
 use crate::event::{LogRead, Position, Start};
 use crate::http::reads::Room;
 use crate::http::{App, error};
 use crate::server::Presence;
-use crate::tail::Seat;
+use crate::tail::{Chunk, Seat};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// nginx shall not gather what is sent.
@@ -29,8 +29,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const RETRY_MS: u32 = 2_000;
 /// Pause after a read that failed.
 const READ_AGAIN: Duration = Duration::from_secs(1);
-/// Maximum size of a piece that is handed to the connection, in bytes: its buffer grows to hold one.
-const PIECE_BYTES: usize = 32 << 10;
+/// How long a client may take for events whose memory no other follower shares: for any of them, and for so many bytes a second
+/// besides. One that is slower is cut off, goes on where it was, and so holds nothing up for ever.
+const HOLD: Duration = Duration::from_secs(10);
+const HOLD_BYTES_A_SECOND: usize = 16 << 10;
 /// What it costs to look through a chunk in vain, in bytes.
 const LOOK_BYTES: usize = 2 << 10;
 /// When the service stops, a stream that has more left than this is cut in the middle of a block, which its client drops.
@@ -51,7 +53,7 @@ pub(super) async fn answer(
         presence,
         place,
         pieces: vec![format!("id:{}\nretry: {RETRY_MS}\n\n", id(place)).into()],
-        room: None,
+        held: None,
         silent_until: Instant::now() + HEARTBEAT,
         _seat: seat,
     };
@@ -95,11 +97,19 @@ struct Stream {
     place: Option<Position>,
     /// What is to be sent, the last piece first.
     pieces: Vec<Bytes>,
-    /// The memory for them, unless other followers share it.
-    room: Option<Room>,
+    /// Where they are, unless that is little.
+    held: Option<Held>,
     /// When the next heartbeat is due.
     silent_until: Instant,
     _seat: Seat,
+}
+
+/// A chunk that a stream holds until its client has taken it.
+struct Held {
+    chunk: Arc<Chunk>,
+    /// The memory for it, unless the tail has it in memory too.
+    room: Option<Room>,
+    since: Instant,
 }
 
 /// Where the next events come from.
@@ -148,12 +158,12 @@ impl Stream {
     /// The next piece of what is to be sent.
     fn piece(&mut self) -> Option<Bytes> {
         let left: usize = self.pieces.iter().map(Bytes::len).sum();
-        if self.source.is_stopping() && left > LAST_BYTES_MAX {
+        if self.source.is_stopping() && left > LAST_BYTES_MAX || left > 0 && !self.may_hold() {
             self.pieces.clear();
             self.source = Source::Ended;
         }
         let Some(mut first) = self.pieces.pop() else {
-            self.room = None;
+            self.held = None;
             return None;
         };
         let piece = first.split_to(first.len().min(PIECE_BYTES));
@@ -220,7 +230,7 @@ impl Stream {
         let Source::Ready(follower) = &mut self.source else { return };
         self.pieces = next.chunk.blocks(next.first, follower.filter());
         self.pieces.reverse();
-        self.room = next.room;
+        self.held = Some(Held { chunk: next.chunk, room: next.room, since: Instant::now() });
         follower.reach(next.end);
         self.place = follower.place();
         let bytes: usize = self.pieces.iter().map(Bytes::len).sum();
