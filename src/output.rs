@@ -4,8 +4,8 @@
 //! From then on a write fails with `EAGAIN` while the reader is slow, in this program as well, which then waits itself.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -74,6 +74,25 @@ impl Output {
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
             synced => synced,
         }
+    }
+
+    /// Whether it is a regular file, which takes a line of any length at once.
+    pub(crate) fn is_file(&self) -> bool {
+        self.0.metadata().is_ok_and(|metadata| metadata.is_file())
+    }
+
+    /// Whether it is a file that does not end with a line end, as far as that can be read: whoever wrote it last did not come to
+    /// the end of a line.
+    pub(crate) fn ends_within_line(&self) -> bool {
+        // It may be open for writing alone.
+        let last = || -> io::Result<u8> {
+            let mut file = File::open(format!("/dev/fd/{}", self.0.as_raw_fd()))?;
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = 0;
+            file.read_exact(std::slice::from_mut(&mut last))?;
+            Ok(last)
+        };
+        self.is_file() && last().is_ok_and(|last| last != b'\n')
     }
 
     /// The number of columns, if it is a terminal that says so.

@@ -129,6 +129,13 @@ impl Follower {
     }
 
     fn work(&mut self, cursor: Option<CursorName>) -> Result<(), Ended> {
+        if self.output.ends_within_line() {
+            // What follows shall not be swallowed by it.
+            say(
+                "lyftr: the file to print to ends within a line, which is ended now: the disk was full, or what wrote it was killed",
+            );
+            self.write(b"\n")?;
+        }
         if let Some(name) = cursor {
             self.find_cursor(name)?;
         }
@@ -279,7 +286,9 @@ impl Follower {
 
     /// Writes to the output. While its reader makes no room, signals are looked at and the cursor is moved.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
-        for mut piece in bytes.chunks(PIPE_BYTES) {
+        // A file has room for a line at once, so that no kill leaves a part of one.
+        let piece_bytes = if self.output.is_file() { bytes.len() } else { PIPE_BYTES };
+        for mut piece in bytes.chunks(piece_bytes.max(1)) {
             while !piece.is_empty() {
                 while !self.output.has_room(TICK).map_err(failed)? {
                     self.check()?;

@@ -169,6 +169,27 @@ fn two_followers_of_one_cursor_do_not_push_each_other_back() {
 }
 
 #[test]
+fn the_rest_of_a_line_in_the_file_swallows_no_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.ndjson");
+    for (before, between) in [("", ""), ("{\"whole\":1}\n", ""), ("{\"position\":\"00", "\n")] {
+        std::fs::write(&path, before).unwrap();
+        let (fake, _) = start(Log::new(3, Some(1)));
+        let file = std::fs::File::options().append(true).open(&path).unwrap();
+        let finished = tail(&fake, &["--cursor", "mine", "-n", "2"]).stdout(file).spawn().finish();
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        assert_eq!(
+            finished.stderr.contains("ends within a line"),
+            !between.is_empty(),
+            "{}",
+            finished.stderr
+        );
+        let expected = format!("{before}{between}{}", lines(2..=3));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+}
+
+#[test]
 fn a_move_whose_answer_is_lost_is_no_conflict() {
     let log: &'static Log = Box::leak(Box::new(Log::new(10, None)));
     let fake = Fake::start(move |request, before, answer| {
