@@ -79,6 +79,9 @@ const LAST_ACCEPT_WAIT: Duration = Duration::from_millis(20);
 const STREAMS_DRAIN: Duration = Duration::from_millis(600);
 /// How long connections are accepted after the stop at most.
 const LAST_ACCEPTS_MAX: Duration = Duration::from_millis(300);
+/// How long what was sent may stay unacknowledged by the client's operating system, or three write timeouts if that is longer.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// Pause after the operating system refused a connection, mostly because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -175,7 +178,19 @@ impl<H: Handler> Server<H> {
         };
         // Otherwise a response could wait 40 ms until the client's TCP acknowledges the one before.
         drop(stream.set_nodelay(true));
+        #[cfg(target_os = "linux")]
+        self.limit_unacknowledged(&stream);
         tokio::spawn(self.clone().connection(stream, guard));
+    }
+
+    /// Has the operating system give up a client that is gone without a word, its machine or its network with it. Otherwise it
+    /// would count as open for a quarter of an hour, for as long as what it does not acknowledge is sent again. Includes the time
+    /// in which the client makes no room, so it is far longer than the write timeout, which is to end that.
+    #[cfg(target_os = "linux")]
+    fn limit_unacknowledged(&self, stream: &TcpStream) {
+        let limit = UNACKNOWLEDGED_MAX.max(3 * self.registry.limits().write_timeout);
+        let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let _best_effort = rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds);
     }
 
     async fn connection(self, stream: TcpStream, guard: Guard) {
