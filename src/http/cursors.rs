@@ -73,7 +73,9 @@ async fn moved(app: &App, request: Request) -> Result<Response<Body>, Response<B
             let answer = json!({ "detail": detail, "position": position });
             Ok(private(super::error::json(StatusCode::PRECONDITION_FAILED, &answer)))
         }
-        Moved::NoSuchEvent => Ok(detail(StatusCode::GONE, "no event of this database has this position")),
+        Moved::NoSuchEvent => {
+            Ok(private(detail(StatusCode::GONE, "no event of this database has this position")))
+        }
         Moved::TooMany => {
             Ok(detail(StatusCode::CONFLICT, &format!("there are {CURSORS_MAX} cursors already; delete one")))
         }
@@ -102,6 +104,11 @@ fn precondition(headers: &HeaderMap) -> Result<Option<Position>, Response<Body>>
         let error = ValidationError::field("value_error", name.as_str(), reason, given.into());
         unprocessable("header", &[error])
     };
+    for name in [&IF_MATCH, &IF_NONE_MATCH] {
+        if let Some(second) = headers.get_all(name).iter().nth(1) {
+            return Err(wrong(name, "The header should come once", second));
+        }
+    }
     match (headers.get(IF_MATCH), headers.get(IF_NONE_MATCH)) {
         (None, None) => Err(detail(
             StatusCode::PRECONDITION_REQUIRED,

@@ -128,6 +128,11 @@ fn a_move_says_what_it_replaces_and_goes_to_an_event_of_this_database() {
         assert_eq!(location(&send(&[("If-Match", bad)], &body, "c")), r#"["header","if-match"]"#, "{bad}");
     }
     assert_eq!(location(&send(&[("If-Match", &tag), none[0]], &body, "c")), r#"["header","if-none-match"]"#);
+    assert_eq!(
+        location(&send(&[("If-Match", &tag), ("If-Match", &tag)], &body, "c")),
+        r#"["header","if-match"]"#
+    );
+    assert_eq!(location(&send(&[none[0], none[0]], &body, "c")), r#"["header","if-none-match"]"#);
     for (bad, expected) in [
         ("", r#"["body",0]"#),
         ("{\"position\":", r#"["body",11]"#),
