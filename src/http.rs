@@ -34,8 +34,8 @@ mod volume;
 mod webhook;
 
 use reads::{
-    Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, LOG_READS_MAX, Limiter, MOVES_MAX, OWN_CHUNKS_KIB_MAX,
-    PAGES_KIB_MAX, Reads,
+    Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, Failures, LOG_READS_MAX, Limiter, MOVES_MAX,
+    OWN_CHUNKS_KIB_MAX, PAGES_KIB_MAX, Reads,
 };
 
 /// The shared state of the routes, one for each running service.
@@ -100,16 +100,19 @@ impl App {
         connections: Arc<Registry>,
         log: Log,
     ) -> Self {
-        let reads = |concurrent_max| Reads::new(Arc::clone(&store), Arc::clone(&metrics), concurrent_max);
+        let calls = |concurrent_max, failures| {
+            Reads::new(Arc::clone(&store), Arc::clone(&metrics), concurrent_max, failures)
+        };
+        let reads = |concurrent_max| calls(concurrent_max, Failures::Each("a read failed"));
         Self {
             inbox,
             tail,
             reads: reads(CONCURRENT_MAX),
             log_reads: reads(LOG_READS_MAX),
-            follower_reads: reads(FOLLOWER_READS_MAX),
+            follower_reads: calls(FOLLOWER_READS_MAX, Failures::First(AtomicBool::new(false))),
             own_chunks: Budget::new(OWN_CHUNKS_KIB_MAX),
             pages: Budget::new(PAGES_KIB_MAX),
-            cursor_moves: reads(MOVES_MAX),
+            cursor_moves: calls(MOVES_MAX, Failures::Each("a cursor could not be changed")),
             store,
             keys: Keys::new(settings.webhook_secrets.iter().map(|forms| forms.iter().map(Secret::expose))),
             settings,

@@ -2,6 +2,7 @@
 //! the store fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -38,12 +39,27 @@ pub(super) struct Reads {
     store: Arc<dyn Store>,
     limiter: Limiter,
     metrics: Arc<Metrics>,
+    failures: Failures,
+}
+
+/// How failures of the store stand in the log.
+#[derive(Debug)]
+pub(super) enum Failures {
+    /// Each of them, with these words.
+    Each(&'static str),
+    /// The first of several in a row, whose callers try again every second.
+    First(AtomicBool),
 }
 
 impl Reads {
     /// At most `concurrent_max` calls at once.
-    pub(super) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, concurrent_max: usize) -> Self {
-        Self { store, limiter: Limiter::new(concurrent_max), metrics }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        concurrent_max: usize,
+        failures: Failures,
+    ) -> Self {
+        Self { store, limiter: Limiter::new(concurrent_max), metrics, failures }
     }
 
     /// Runs a read on the blocking pool.
@@ -95,13 +111,35 @@ impl Reads {
         read: impl FnOnce(&dyn Store) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<(T, Permit), Response<Body>> {
         match permit.run_keeping(&self.store, read).await {
-            Some((Ok(value), permit)) => Ok((value, permit)),
+            Some((Ok(value), permit)) => {
+                self.failures.end();
+                Ok((value, permit))
+            }
             Some((Err(failure), _)) => {
                 self.metrics.store_errors.increment();
-                tracing::error!(error = chain(&failure), "a read failed");
+                self.failures.log(&failure);
                 Err(error::unavailable(failure.public()))
             }
             None => Err(error::unavailable(store::FAILED)),
+        }
+    }
+}
+
+impl Failures {
+    fn log(&self, failure: &store::Error) {
+        match self {
+            Self::Each(what) => tracing::error!(error = chain(failure), "{what}"),
+            Self::First(failing) if failing.swap(true, Relaxed) => {}
+            Self::First(_) => {
+                tracing::error!(error = chain(failure), "a follower could not be read for, and tries again");
+            }
+        }
+    }
+
+    /// The row of failures has ended.
+    fn end(&self) {
+        if let Self::First(failing) = self {
+            failing.store(false, Relaxed);
         }
     }
 }
