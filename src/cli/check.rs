@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, invalid_settings, print};
 use crate::config::{Database, DatabaseArgs, Environment};
-use crate::store::check::{self, Event};
+use crate::store::check::{self, Report};
 
 /// Between two turns of the spinner.
 const TICK: Duration = Duration::from_millis(200);
@@ -24,9 +24,9 @@ pub(super) fn run(args: &DatabaseArgs, environment: Environment) -> Result<ExitC
     bar.enable_steady_tick(TICK);
     let mut problems = 0_u64;
     let checked = check::check(&database.url, database.settings, &mut |event| match event {
-        Event::Part(part) => bar.set_message(part),
-        Event::Remark(remark) => bar.suspend(|| print(&remark)),
-        Event::Problem(problem) => {
+        Report::Part(part) => bar.set_message(part),
+        Report::Remark(remark) => bar.suspend(|| print(&remark)),
+        Report::Problem(problem) => {
             problems += 1;
             bar.suspend(|| print(&problem));
         }

@@ -9,7 +9,7 @@ use crate::telemetry::chain;
 
 /// A report while a store is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Report {
     /// The check of this part begins.
     Part(&'static str),
     /// Something is wrong: its place, the expected value, and the value found.
@@ -19,7 +19,7 @@ pub enum Event {
 }
 
 /// The receiver of reports.
-pub type Tell<'a> = dyn FnMut(Event) + 'a;
+pub type Tell<'a> = dyn FnMut(Report) + 'a;
 
 /// The reason why a check failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub fn check(url: &Url, settings: Settings, tell: &mut Tell<'_>) -> Result<u64, 
 /// Reports two numbers that should be equal and are not.
 pub(super) fn compare(place: &str, expected: u64, found: u64, tell: &mut Tell<'_>) {
     if expected != found {
-        tell(Event::Problem(format!("{place}: expected {expected}, found {found}")));
+        tell(Report::Problem(format!("{place}: expected {expected}, found {found}")));
     }
 }
 
@@ -106,7 +106,7 @@ impl Sum {
             compare(place, expected.count, found.count, tell);
         } else if expected != found {
             let count = found.count;
-            tell(Event::Problem(format!("{place}: {count}, as expected, but not those of the messages")));
+            tell(Report::Problem(format!("{place}: {count}, as expected, but not those of the messages")));
         }
     }
 }

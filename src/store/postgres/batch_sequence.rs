@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::connection::{PgError, Session};
 use super::layout::{Layout, batch_of};
 use super::locks;
-use crate::store::check::{Event, Tell};
+use crate::store::check::{Report, Tell};
 
 /// The batch number that the sequence must have reached, if it is behind: the greatest of the events, of the derived
 /// data, and of this process. A sequence that was never used reports its first value as its last one, hence `is_called`.
@@ -79,7 +79,7 @@ pub(super) fn advance(session: &Session<'_>, layout: Layout, seen: i64) -> Resul
 /// Reports a sequence that is behind.
 pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgError> {
     if let Some(needed) = needed(session, Layout::CURRENT, 0)? {
-        tell(Event::Problem(format!(
+        tell(Report::Problem(format!(
             "event_batch: behind the events; it should have given {needed}; a start of the service advances it"
         )));
     }

@@ -7,7 +7,7 @@ use super::layout::{self, Layout};
 use super::rows::{self, EVENT_COLUMNS};
 use super::{TAKE_TIME, batch_sequence, migrate};
 use crate::query::fold;
-use crate::store::check::{Event, Tell, compare};
+use crate::store::check::{Report, Tell, compare};
 
 const ROWS: &str = "SELECT count(*) FROM derived";
 /// The totals, and the values that they should have.
@@ -38,7 +38,7 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
     session.run(TAKE_TIME)?;
     let version = migrate::found(session)?;
     if version != migrate::VERSION {
-        tell(Event::Remark(format!(
+        tell(Report::Remark(format!(
             "schema: version {version}; a start of the service brings it to {}",
             migrate::VERSION
         )));
@@ -85,7 +85,7 @@ fn aggregates(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggre
     if aggregates.is_void {
         let remark = "derived: void after a manual change or a restore of messages, and not compared; \
                       the service rebuilds it";
-        tell(Event::Remark(remark.to_owned()));
+        tell(Report::Remark(remark.to_owned()));
         return Ok(None);
     }
     Ok(Some(aggregates))
@@ -95,7 +95,7 @@ fn aggregates(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<Option<Aggre
 fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgError> {
     for row in session.query(TRIGGERS, &[])? {
         let (name, enabled): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        tell(Event::Problem(format!(
+        tell(Report::Problem(format!(
             "event: the trigger {name} is missing or not enabled: ALTER TABLE event ENABLE {enabled} TRIGGER {name}"
         )));
     }
@@ -103,14 +103,14 @@ fn check_triggers(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<(), PgEr
 }
 
 fn check_totals(session: &Session<'_>, aggregates: Aggregates, tell: &mut Tell<'_>) -> Result<(), PgError> {
-    tell(Event::Part("aggregates"));
+    tell(Report::Part("aggregates"));
     let row = session.row(TOTALS_IN_ALL, &[])?;
     let messages = rows::count(&session.row(MESSAGES_UPTO, &[&aggregates.upto])?, 0)?;
     compare("derived: messages", messages, rows::count(&row, 0)?, tell);
     let senders = rows::count(&session.row(SENDERS, &[])?, 0)?;
     compare("derived: senders", senders, rows::count(&row, 1)?, tell);
     for (table, key, of_message) in TOTALS {
-        tell(Event::Part(table));
+        tell(Report::Part(table));
         let sql = format!(
             "WITH found AS MATERIALIZED (
                  SELECT {of_message} AS key, count(*) AS messages FROM message
@@ -135,7 +135,7 @@ fn check_events(
     texts_upto: Option<i64>,
     tell: &mut Tell<'_>,
 ) -> Result<u64, PgError> {
-    tell(Event::Part("events"));
+    tell(Report::Part("events"));
     let (mut events, mut unreadable, mut doubled, mut misplaced) = (0, 0, 0, 0);
     let (mut texts, mut missing, mut other) = (0, 0, 0);
     let mut last = None;

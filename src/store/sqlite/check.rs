@@ -12,7 +12,7 @@ use super::rows::{event, event_columns};
 use super::{cursors, log, migrate};
 use crate::event::{Arrived, Kind};
 use crate::message::Name;
-use crate::store::check::{Error, Event, Sum, Tell};
+use crate::store::check::{Error, Report, Sum, Tell};
 
 mod index;
 
@@ -45,7 +45,7 @@ pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Err
     let index = Index::open(location.path());
     let existing = Existing::open(location)?;
     let Existing { conn: messages, version } = &existing;
-    tell(Event::Part("pages of the database"));
+    tell(Report::Part("pages of the database"));
     part("database", tell, |tell| integrity(messages, "database", tell))?;
     part("database", tell, |tell| schema(messages, *version, tell))?;
     let index = match index {
@@ -56,7 +56,7 @@ pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Err
         }
     };
     let (numbers_upto, texts_upto) = index.as_ref().map_or((0, 0), Index::upto);
-    tell(Event::Part("events"));
+    tell(Report::Part("events"));
     let mut expected = Expected::default();
     let sql = if existing.has_events() { EVENTS } else { OLD_MESSAGES };
     part("database", tell, |tell| {
@@ -90,7 +90,7 @@ fn part(
     if !is_damage {
         return Err(error.into());
     }
-    tell(Event::Problem(format!("{place}: cannot be read any further: {error}")));
+    tell(Report::Problem(format!("{place}: cannot be read any further: {error}")));
     Ok(())
 }
 
@@ -101,7 +101,7 @@ fn integrity(conn: &Connection, place: &str, tell: &mut Tell<'_>) -> rusqlite::R
     while let Some(row) = rows.next()? {
         let found: String = row.get(0)?;
         for line in found.lines().filter(|line| *line != "ok") {
-            tell(Event::Problem(format!("{place}: {line}")));
+            tell(Report::Problem(format!("{place}: {line}")));
         }
     }
     Ok(())
@@ -112,20 +112,20 @@ fn schema(messages: &Connection, version: usize, tell: &mut Tell<'_>) -> rusqlit
     let (expected, mut found) = (migrate::schema(&migrate::example(version)?)?, migrate::schema(messages)?);
     for (name, sql) in expected {
         match found.remove(&name) {
-            None => tell(Event::Problem(format!("database: the {name} is missing"))),
+            None => tell(Report::Problem(format!("database: the {name} is missing"))),
             Some(other) if adds_columns(&sql, &other) => {
-                tell(Event::Remark(format!(
+                tell(Report::Remark(format!(
                     "database: the {name} has columns that are not part of Lyftr's schema"
                 )));
             }
             Some(other) if other != sql => {
-                tell(Event::Problem(format!("database: the {name} differs from Lyftr's schema")));
+                tell(Report::Problem(format!("database: the {name} differs from Lyftr's schema")));
             }
             Some(_) => {}
         }
     }
     for name in found.keys() {
-        tell(Event::Remark(format!("database: the {name} is not part of Lyftr's schema")));
+        tell(Report::Remark(format!("database: the {name} is not part of Lyftr's schema")));
     }
     Ok(())
 }
@@ -155,7 +155,7 @@ fn read_events(
         unreadable += u64::from(read.is_err());
     }
     if unreadable > 0 {
-        tell(Event::Problem(format!(
+        tell(Report::Problem(format!(
             "database: {unreadable} events have an invalid source, key, kind, name or timestamp"
         )));
     }
@@ -170,7 +170,7 @@ fn check_cursors(events: &Connection, tell: &mut Tell<'_>) -> rusqlite::Result<(
         astray += u64::from(!log::is_there(events, cursor.position)?);
     }
     if astray > 0 {
-        tell(Event::Remark(format!("database: {astray} cursors stand at events that are gone")));
+        tell(Report::Remark(format!("database: {astray} cursors stand at events that are gone")));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lyftr::event::{Data, Event, Kind, LogFilter, LogRead, Source, Start};
 use lyftr::message::{Message, Name, Timestamp};
 use lyftr::query::{Filter, Page, Search};
-use lyftr::store::check::{self, Event as Told};
+use lyftr::store::check::{self, Report as Told};
 use lyftr::store::postgres::{Postgres, Tuning};
 use lyftr::store::{Outcome, Settings, Store};
 

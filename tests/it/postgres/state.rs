@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lyftr::message::Message;
 use lyftr::query::{Filter, Page, Search};
-use lyftr::store::check::{self, Event};
+use lyftr::store::check::{self, Report};
 use lyftr::store::postgres::{Postgres, Tuning};
 use lyftr::store::{Error, OpenError, Settings, Store, backup};
 
@@ -113,7 +113,7 @@ fn assert_right(store: &Postgres, database: &Database, expected: &Numbers) {
     let mut told = Vec::new();
     check::check(&database.url().parse().unwrap(), Settings::default(), &mut |event| told.push(event))
         .unwrap();
-    told.retain(|event| !matches!(event, Event::Part(_)));
+    told.retain(|event| !matches!(event, Report::Part(_)));
     assert_eq!(told, []);
     assert_eq!(backed_up(database).unwrap(), expected.len() as u64);
 }
@@ -325,7 +325,7 @@ fn messages_that_are_restored_without_the_rest_are_numbered_anew() {
             let mut told = Vec::new();
             let url = other.url().parse().unwrap();
             check::check(&url, Settings::default(), &mut |event| told.push(event)).unwrap();
-            let problem = |event: &Event| matches!(event, Event::Problem(told) if told.contains("ENABLE ALWAYS TRIGGER event_was_added"));
+            let problem = |report: &Report| matches!(report, Report::Problem(told) if told.contains("ENABLE ALWAYS TRIGGER event_was_added"));
             assert!(told.iter().any(problem), "{told:?}");
             other.session().run(&format!("{ENABLE_TRIGGERS}; UPDATE derived SET is_void = true"));
             assert_right(&service, &other, &numbers(0..40));

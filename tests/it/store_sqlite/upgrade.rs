@@ -48,8 +48,8 @@ fn findings(path: &Path) -> (u64, Vec<String>) {
     let mut told = Vec::new();
     let url: Url = sqlite_url(path).parse().unwrap();
     let count = check(&url, Settings::default(), &mut |event| match event {
-        check::Event::Part(_) => {}
-        check::Event::Problem(text) | check::Event::Remark(text) => told.push(text),
+        check::Report::Part(_) => {}
+        check::Report::Problem(text) | check::Report::Remark(text) => told.push(text),
     });
     (count.unwrap(), told)
 }

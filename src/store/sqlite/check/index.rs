@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{Expected, integrity, part};
 use crate::message::Moment;
-use crate::store::check::{Error, Event, Sum, Tell, compare};
+use crate::store::check::{Error, Report, Sum, Tell, compare};
 use crate::store::sqlite::connection;
 use crate::store::sqlite::existing::{CACHE_KIB, Existing};
 use crate::store::sqlite::files::beside;
@@ -39,10 +39,10 @@ pub(super) struct Index {
 
 impl Index {
     /// Opens the index of the database at `path`. The error is the report to make instead.
-    pub(super) fn open(path: &Path) -> Result<Self, Event> {
+    pub(super) fn open(path: &Path) -> Result<Self, Report> {
         let path = beside(path, "-index");
         if !path.exists() {
-            return Err(Event::Remark("index: missing; a start of the service creates it".to_owned()));
+            return Err(Report::Remark("index: missing; a start of the service creates it".to_owned()));
         }
         let open = || {
             let conn = connection::reader(&path, CACHE_KIB)?;
@@ -55,11 +55,11 @@ impl Index {
             Ok((conn, Some(state))) => Ok(Self { conn, state }),
             Ok((_, None)) => {
                 let remark = "index: it has another version; the service rebuilds it";
-                Err(Event::Remark(remark.to_owned()))
+                Err(Report::Remark(remark.to_owned()))
             }
             Err(error) => {
                 let why = connection::explain(error);
-                Err(Event::Problem(format!("index: {why}; a start of the service rebuilds it")))
+                Err(Report::Problem(format!("index: {why}; a start of the service rebuilds it")))
             }
         }
     }
@@ -74,7 +74,7 @@ impl Index {
             _ => {
                 let remark =
                     "index: it was derived from other messages, and is not compared; the service rebuilds it";
-                tell(Event::Remark(remark.to_owned()));
+                tell(Report::Remark(remark.to_owned()));
                 None
             }
         }
@@ -91,14 +91,14 @@ impl Index {
         expected: &Expected,
         tell: &mut Tell<'_>,
     ) -> Result<(), Error> {
-        tell(Event::Part("pages of the index"));
+        tell(Report::Part("pages of the index"));
         part("index", tell, |tell| integrity(&self.conn, "index", tell))?;
-        tell(Event::Part("times"));
+        tell(Report::Part("times"));
         part("index", tell, |tell| self.check_times(messages, expected.indexed, tell))?;
-        tell(Event::Part("numbers"));
+        tell(Report::Part("numbers"));
         part("index", tell, |tell| self.check_numbers(expected.numbers, tell))?;
         part("index", tell, |tell| self.check_senders(tell))?;
-        tell(Event::Part("texts"));
+        tell(Report::Part("texts"));
         part("index", tell, |tell| self.check_texts(expected.texts, tell))
     }
 
@@ -189,7 +189,7 @@ impl<K: Copy + Ord> Steps<K> {
         let in_order = self.kept.is_sorted_by(|one, other| one.0 < other.0);
         let begins = self.kept.first().is_none_or(|step| step.0 == least);
         if !in_order || !begins {
-            tell(Event::Problem(format!("index: the steps of {table} are not in order")));
+            tell(Report::Problem(format!("index: the steps of {table} are not in order")));
             return;
         }
         let in_all = self.kept.iter().map(|step| step.1).sum();

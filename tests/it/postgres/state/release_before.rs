@@ -6,7 +6,7 @@ use std::path::Path;
 use lyftr::event::{Event, LogFilter, LogRead, Start};
 use lyftr::message::Message;
 use lyftr::query::Page;
-use lyftr::store::check::{self, Event as Told};
+use lyftr::store::check::{self, Report as Told};
 use lyftr::store::{self as stores, Settings, Store, copy};
 
 use super::{backed_up, open, try_open};

@@ -1,6 +1,6 @@
 //! From the schemas of older releases to that of today.
 
-use lyftr::store::check::{self, Event};
+use lyftr::store::check::{self, Report};
 use lyftr::store::{Settings, Store};
 
 use super::{COLUMNS, MADE, Numbers, add, assert_answers, assert_right, backed_up, numbers, open, store};
@@ -74,12 +74,12 @@ fn a_database_of_the_first_release_can_be_checked_and_backed_up() {
         let mut told = Vec::new();
         let url = database.url().parse().unwrap();
         check::check(&url, Settings::default(), &mut |event| told.push(event)).unwrap();
-        told.retain(|event| !matches!(event, Event::Part(_)));
+        told.retain(|event| !matches!(event, Report::Part(_)));
         told
     };
     let told = check();
     assert!(
-        matches!(told.as_slice(), [Event::Remark(told)] if told.starts_with("schema: version 1")),
+        matches!(told.as_slice(), [Report::Remark(told)] if told.starts_with("schema: version 1")),
         "{told:?}"
     );
     assert_eq!(backed_up(&database).unwrap(), 40);
@@ -87,7 +87,7 @@ fn a_database_of_the_first_release_can_be_checked_and_backed_up() {
     add(&database, 40..41, "2::bigint << 16");
     let told = check();
     assert!(
-        told.iter().any(|event| matches!(event, Event::Problem(told) if told.contains("occur twice"))),
+        told.iter().any(|event| matches!(event, Report::Problem(told) if told.contains("occur twice"))),
         "{told:?}"
     );
     session.run("ALTER SEQUENCE message_batch RESTART");
