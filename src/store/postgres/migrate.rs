@@ -134,7 +134,11 @@ fn apply(session: &Session<'_>, migration: &str, there_may_be_messages: bool) ->
             "bringing the schema up to date; this takes a while"
         );
     }
+    let of = statements.len();
     for (n, (what, sql)) in (1..).zip(statements) {
+        if there_may_be_messages {
+            tracing::debug!(step = n, of, what, "a step of the migration begins");
+        }
         let begin = Instant::now();
         session.run(sql)?;
         let took = begin.elapsed();

@@ -230,3 +230,18 @@ fn the_log_says_what_the_migration_does() {
         assert!(logged.iter().any(|line| line.contains(said)), "{logged:?}");
     }
 }
+
+#[test]
+fn the_command_that_migrates_says_what_it_does_and_how_far_it_is() {
+    let database = restored();
+    let migrated = Process::builder().env("DATABASE_URL", &database.url()).args(&["migrate"]).run();
+    assert_eq!(migrated.code(), Some(0), "{}", migrated.stderr);
+    let said: Vec<_> = migrated.stderr.lines().collect();
+    assert!(
+        said[0].starts_with("lyftr: bringing the schema up to date; this takes a while messages="),
+        "{said:?}"
+    );
+    assert!(said[1].starts_with("lyftr: a step of the migration begins step=1 of="), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("giving each message its bucket")), "{said:?}");
+    assert_eq!(migrated.stdout.lines().count(), 1, "{}", migrated.stdout);
+}
