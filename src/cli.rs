@@ -18,6 +18,7 @@ use crate::signature::Key;
 mod backup;
 mod check;
 mod copy;
+mod erase;
 mod healthcheck;
 mod migrate;
 mod send;
@@ -46,6 +47,7 @@ Secrets come from the environment only, each as NAME or, from a file, as NAME_FI
   WEBHOOK_SECRET           key that messages are signed with (required)
   WEBHOOK_SECRET_PREVIOUS  keys that are still valid beside it, with commas or line ends between them
   READ_TOKEN               bearer token that reads need; without it everybody may read
+  ADMIN_TOKEN              bearer token that erasing needs; without it no request can erase anything
 DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
 
 /// The end of the help of a command that opens the database.
@@ -99,6 +101,9 @@ enum Command {
     /// Copy all messages from one database to another, and compare both
     #[command(after_help = COPY_SECRETS)]
     Copy(copy::Options),
+    /// Erase events for ever, of a service or of a database
+    #[command(after_help = erase::HINTS)]
+    Erase(erase::Options),
     /// Ask a running service whether it is ready; exit code 0 if it is
     Healthcheck(healthcheck::Options),
     /// Print the signature of a body
@@ -140,6 +145,7 @@ pub fn run() -> ExitCode {
         Command::Backup(options) => finish(backup::run(&options, environment)),
         Command::Check(args) => finish(check::run(&args, environment)),
         Command::Copy(options) => finish(copy::run(&options)),
+        Command::Erase(options) => finish(erase::run(&options, environment)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
         Command::Send(options) => finish(send::run(&options, environment)),

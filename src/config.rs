@@ -42,6 +42,9 @@ pub struct Args {
     /// Maximum number of followers that wait for events at once, streams included; one beyond it is answered 503
     #[arg(long, env = "FOLLOWERS_MAX", value_name = "NUMBER", default_value = "1000")]
     pub followers_max: String,
+    /// Number of days for which events are kept after their receipt, or forever
+    #[arg(long, env = "KEEP_DAYS", value_name = "DAYS", default_value = "forever")]
+    pub keep_days: String,
     /// Maximum number of open connections; for a connection beyond it, the one that waits longest without a request is closed
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value = "12000")]
     pub max_connections: String,
@@ -64,6 +67,8 @@ pub struct DatabaseArgs {
     pub database_timeout_secs: String,
 }
 
+/// A hundred years.
+const KEEP_DAYS_MAX: u32 = 36_500;
 const DATABASE_URL: &str = "sqlite:///./data/app.db";
 
 impl fmt::Debug for DatabaseArgs {
@@ -150,6 +155,10 @@ pub struct Config {
     pub webhook_secrets_previous: Vec<Vec<Secret>>,
     /// The bearer token that reads need; without one everybody may read.
     pub read_token: Option<Secret>,
+    /// The bearer token that erasing needs; without one nobody may erase by a request.
+    pub admin_token: Option<Secret>,
+    /// Number of days for which events are kept after their receipt; `None` for ever.
+    pub keep_days: Option<u32>,
 }
 
 /// Every configuration error, each in words.
@@ -234,6 +243,8 @@ impl Config {
             note(&mut errors, number("MAX_CONNECTIONS", &args.max_connections, 1, 1_000_000));
         let keep_alive = note(&mut errors, number("KEEP_ALIVE_SECS", &args.keep_alive_secs, 1, 86_400));
         let read_token = note(&mut errors, environment.secret("READ_TOKEN")).flatten();
+        let admin_token = note(&mut errors, admin_token(environment)).flatten();
+        let keep_days = note(&mut errors, keep_days(&args.keep_days)).flatten();
         let webhook_secret = note(&mut errors, webhook_secret(environment));
         let previous = note(&mut errors, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
         if args.host.is_empty() {
@@ -253,6 +264,8 @@ impl Config {
                 webhook_secret: webhook_secret?,
                 webhook_secrets_previous: previous.map(|previous| previous.listed()).unwrap_or_default(),
                 read_token,
+                admin_token,
+                keep_days,
             })
         };
         if errors.is_empty() { checked().ok_or(ConfigErrors(errors)) } else { Err(ConfigErrors(errors)) }
@@ -274,6 +287,25 @@ pub fn webhook_secret(environment: Environment) -> Result<Secret, String> {
                      or put it in a file and name that in WEBHOOK_SECRET_FILE."
             .to_owned()),
     }
+}
+
+/// The bearer token that erasing needs.
+///
+/// # Errors
+/// In words, if it cannot be read, or is one that nobody could use.
+pub fn admin_token(environment: Environment) -> Result<Option<Secret>, String> {
+    match environment.secret("ADMIN_TOKEN")? {
+        Some(token) if token.is_blank() => Err("ADMIN_TOKEN holds nothing but blanks and commas".to_owned()),
+        token => Ok(token),
+    }
+}
+
+fn keep_days(given: &str) -> Result<Option<u32>, String> {
+    if ["", "forever"].contains(&given) {
+        return Ok(None);
+    }
+    let days = number("KEEP_DAYS", given, 1, KEEP_DAYS_MAX);
+    days.map(Some).map_err(|why| format!("{why}, or forever"))
 }
 
 fn note<T>(errors: &mut Vec<String>, result: Result<T, String>) -> Option<T> {

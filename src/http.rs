@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use tower::Service as _;
 
@@ -21,6 +21,7 @@ use crate::telemetry::Log;
 
 mod body;
 mod cursors;
+mod erasure;
 mod error;
 mod events;
 mod framing;
@@ -63,6 +64,8 @@ pub struct App {
     request_ids: observe::RequestIds,
     /// One readiness check at a time.
     readiness: Limiter,
+    /// One erasure at a time.
+    erasing: Limiter,
     /// One measurement of the disk at a time.
     measuring: Limiter,
     /// One read of the cursors' lags at a time.
@@ -77,6 +80,8 @@ pub struct Settings {
     pub webhook_secrets: Vec<Vec<Secret>>,
     /// The bearer token that reads need; without one everybody may read.
     pub read_token: Option<Secret>,
+    /// The bearer token that erasing needs; without one there is no such route.
+    pub admin_token: Option<Secret>,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum queue length, in messages.
@@ -121,6 +126,7 @@ impl App {
             log,
             request_ids: observe::RequestIds::default(),
             readiness: Limiter::new(1),
+            erasing: Limiter::new(1),
             measuring: Limiter::new(1),
             lags: Limiter::new(1),
             draining: AtomicBool::new(false),
@@ -176,11 +182,18 @@ fn router(app: Arc<App>) -> Router {
         .route("/cursors/{name}", get(cursors::show).put(cursors::put).delete(cursors::delete))
         .route("/metrics", get(metrics::show))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), reads::authorize));
+    let mut erasing = Router::new();
+    if app.settings.admin_token.is_some() {
+        erasing = erasing
+            .route("/events", delete(erasure::erase))
+            .route_layer(middleware::from_fn_with_state(Arc::clone(&app), reads::authorize_admin));
+    }
     Router::new()
         .route("/webhook", post(webhook::receive))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .merge(reads)
+        .merge(erasing)
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe::observe))

@@ -16,7 +16,7 @@ mod text;
 
 use histogram::{BATCH, COMMIT_SECONDS, DURATION_SECONDS, LATENCY_MS};
 pub use histogram::{Histogram, Observed};
-pub use labels::{CloseReason, METHODS, PATHS, STATUSES, WebhookResult};
+pub use labels::{CloseReason, ErasureRule, METHODS, PATHS, STATUSES, WebhookResult};
 pub use process::Process;
 
 /// The media type of the page.
@@ -29,6 +29,7 @@ pub struct Metrics {
     routes: [[Route; PATHS.len()]; METHODS.len()],
     webhook: [Counter; WebhookResult::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
+    erased: [Counter; ErasureRule::ALL.len()],
     /// One for each valid secret, the current one first.
     keys: Vec<KeyUse>,
     /// Time from the complete header of a request to its response, over all requests, in milliseconds.
@@ -116,6 +117,7 @@ impl Metrics {
             routes: Default::default(),
             webhook: Default::default(),
             closed: Default::default(),
+            erased: Default::default(),
             keys: std::iter::repeat_with(KeyUse::default).take(secrets).collect(),
             request_latency_ms: Histogram::new(LATENCY_MS, 6),
             commit_seconds: Histogram::new(COMMIT_SECONDS, 9),
@@ -130,7 +132,12 @@ impl Metrics {
 impl Counter {
     /// Adds one.
     pub fn increment(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
+    }
+
+    /// Adds a number.
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Relaxed);
     }
 
     /// The count.
@@ -158,6 +165,13 @@ impl Metrics {
     pub fn webhook(&self, result: WebhookResult) {
         if let Some(counter) = labels::counter(&WebhookResult::ALL, &self.webhook, &result) {
             counter.increment();
+        }
+    }
+
+    /// Counts events that were erased.
+    pub fn erased(&self, rule: ErasureRule, events: u64) {
+        if let Some(counter) = labels::counter(&ErasureRule::ALL, &self.erased, &rule) {
+            counter.add(events);
         }
     }
 

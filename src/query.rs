@@ -6,11 +6,13 @@ use crate::event::Source;
 use crate::message::{Message, Moment, Name, TEXT_CHARS_MAX, Timestamp};
 
 mod cursor;
+mod erasure;
 mod log;
 mod parameters;
 mod parse;
 mod volume;
 
+pub use erasure::{ErasureQuery, parse as parse_erasure};
 pub use log::{LogQuery, Origin, POSITION, WAIT_SECONDS_MAX, last_event_id, parse as parse_log};
 pub use parse::parse;
 pub use volume::{Step, VolumeAnswer, VolumeQuery, parse as parse_volume, too_many};

@@ -217,7 +217,7 @@ impl<H: Handler> Server<H> {
             if ambiguous.load(Relaxed) {
                 request.extensions_mut().insert(AmbiguousLength);
             }
-            if request.method() == Method::GET {
+            if [Method::GET, Method::DELETE].contains(request.method()) {
                 request.extensions_mut().insert(presence.clone());
             }
             // Programs have disagreed on where a chunked body ends and the next request begins, so such a request is the

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use crate::clock::received_at;
 use crate::config::Config;
+use crate::erasure::{Keep, Keeper};
 use crate::http::{self, App, Routes};
 use crate::inbox::Inbox;
-use crate::metrics::Metrics;
+use crate::metrics::{ErasureRule, Metrics};
 use crate::server::{self, Limits, Listener, Registry};
 use crate::store::{self, Store};
 use crate::tail::{self, Tail};
@@ -26,6 +28,8 @@ pub struct Settings {
     pub http: http::Settings,
     /// The limits of connections.
     pub limits: Limits,
+    /// How many days events are kept after their receipt; `None` for ever.
+    pub keep_days: Option<u32>,
     /// Threads that store batches at the same time; [`store::writers`] says how many the engine has use for.
     pub writers: usize,
     /// Pause between two looks for events that other processes have stored; [`store::follow_pause`] says what the engine needs.
@@ -41,6 +45,7 @@ impl From<&Config> for Settings {
                     .chain(config.webhook_secrets_previous.iter().cloned())
                     .collect(),
                 read_token: config.read_token.clone(),
+                admin_token: config.admin_token.clone(),
                 max_body_bytes: config.max_body_bytes,
                 queue_max: config.queue_max,
                 followers_max: config.followers_max,
@@ -50,6 +55,7 @@ impl From<&Config> for Settings {
                 idle_timeout: config.keep_alive,
                 ..Limits::default()
             },
+            keep_days: config.keep_days,
             writers: store::writers(&config.database.url),
             follow_pause: store::follow_pause(&config.database.url),
         }
@@ -93,6 +99,12 @@ pub fn run(
         inbox.close();
         store.close();
     })?;
+    let keeper = settings.keep_days.map(|days| keep(days, store, &inbox, &tail, &metrics));
+    let keeper = keeper.transpose().inspect_err(|_| {
+        inbox.close();
+        tail.close();
+        store.close();
+    })?;
     let registry = Registry::new(settings.limits, Arc::clone(&metrics));
     let app = Arc::new(App::new(
         settings.http,
@@ -114,9 +126,29 @@ pub fn run(
     runtime.block_on(server::serve(listener, Routes::new(app), registry, drain));
     // A request that still runs has lost its connection, and must not keep the program from ending.
     runtime.shutdown_background();
+    drop(keeper);
     inbox.close();
     tail.close();
     store.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts to erase what was received more than so many days ago.
+fn keep(
+    days: u32,
+    store: &Arc<dyn Store>,
+    inbox: &Arc<Inbox>,
+    tail: &Arc<Tail>,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Keeper> {
+    let (inbox, tail, metrics) = (Arc::clone(inbox), Arc::clone(tail), Arc::clone(metrics));
+    let told = move |events| {
+        tail.forget();
+        metrics.erased(ErasureRule::Keep, events);
+        let rule = ErasureRule::Keep.label();
+        tracing::info!(rule, events, days, "events were erased");
+    };
+    let is_busy = Arc::new(move || inbox.waiting() > 0);
+    Keeper::start(store, Keep { days, clock: Arc::new(received_at), is_busy, told: Arc::new(told) })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cursor::{Cursor, CursorName, Move, Moved};
+use crate::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
 use crate::message::Name;
 use crate::query::{Filter, Listing, Page, Stats, Volume};
@@ -25,7 +26,7 @@ mod url;
 pub use read_only::ReadOnly;
 pub use url::{BadUrl, Url};
 
-/// A place that keeps events for ever, each key of a source once.
+/// A place that keeps events until they are erased, each key of a source once.
 ///
 /// The methods block, except [`backlog`](Store::backlog): call [`insert`](Store::insert) from the inbox's writer
 /// threads, and the others from a thread that may wait. A store does its upkeep on threads of its own or within `insert` and `ready`.
@@ -34,7 +35,8 @@ pub use url::{BadUrl, Url};
 /// - When `insert` returns `Ok`, the whole batch is on stable storage and every later read finds it. When it
 ///   returns an error, either nothing of the batch is stored, or the response to a COMMIT was lost and it is unknown
 ///   whether the batch is stored. The caller must claim neither.
-/// - The first event of a source and key wins, also within a batch; a stored event never changes.
+/// - The first event of a source and key wins, also within a batch; a stored event never changes. What was erased is not
+///   stored again.
 /// - Arrival numbers are given in the order of the batch, and none is given twice, even if the event is gone.
 /// - A read sees a batch whole or not at all, and each result comes from one snapshot.
 /// - `list` has a total order: instant, then `message_id` by its bytes, then source. `stats` and `list` agree; both, and
@@ -70,7 +72,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Reads the log: calls `each` with the events that the filter lets through, one by one, until it returns false, the
     /// limit is reached, or so many events were looked at that the read should go on with another call. `None` if the
-    /// position where the read shall begin names no event of this log.
+    /// position where the read shall begin names no event of this log. One that was erased is an event of it, too.
     ///
     /// # Errors
     /// [`Error`]
@@ -80,7 +82,7 @@ pub trait Store: fmt::Debug + Send + Sync {
         each: &mut dyn FnMut(Recorded) -> bool,
     ) -> Result<Option<Reached>, Error>;
 
-    /// The event at a position; `None` if the position names none.
+    /// The event at a position; `None` if the position names none, or one that was erased.
     ///
     /// # Errors
     /// [`Error`]
@@ -125,6 +127,52 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Error`]
     fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error>;
 
+    /// Erases some of the events that an erasure selects, the first ones after the arrival number `after`, in one short
+    /// transaction, and leaves a tombstone of each. Zero is before all events. When this returns `Ok`, the events are in no
+    /// later read, and [`insert`](Store::insert) does not store them again. Their bytes are gone after [`wipe`](Store::wipe).
+    ///
+    /// # Errors
+    /// [`Error`]; the events of the step may have been erased all the same.
+    fn erase(&self, erasure: &Erasure, after: i64) -> Result<Step, Error>;
+
+    /// Counts some of the events that an erasure selects, the first ones after the arrival number `after`, and erases none.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn count_selected(&self, erasure: &Erasure, after: i64) -> Result<Step, Error>;
+
+    /// Does some of the work that removes what is left of erased events in the files of the store. The store goes on with it by
+    /// itself, slowly; a caller that waits for it calls this again.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn wipe(&self) -> Result<Wiped, Error>;
+
+    /// Whether this process shall erase what is too old to be kept, of all processes that have the store open: asked before
+    /// each pass over the events.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn is_keeper(&self) -> Result<bool, Error>;
+
+    /// At most `limit` tombstones after the one that is given, in ascending order; `None` if nothing was ever erased.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn tombstones(&self, after: Option<&Tombstone>, limit: u32) -> Result<Option<Tombstones>, Error>;
+
+    /// Takes over tombstones of another store. Returns false, and takes over none, if there are tombstones under another key.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn adopt_tombstones(&self, tombstones: &Tombstones) -> Result<bool, Error>;
+
+    /// Which of these sources and keys were erased, in order.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn erased(&self, keys: &[(Source, Name)]) -> Result<Vec<bool>, Error>;
+
     /// Proves that messages can be stored and read right now, by doing both; adds no message.
     ///
     /// # Errors
@@ -154,6 +202,8 @@ pub enum Outcome {
     Duplicate,
     /// Another event is stored under its source and key, and stays.
     Conflict,
+    /// An event of this source and key was erased; this one is not stored.
+    Erased,
 }
 
 /// Work that waits behind the messages. No result of a read is affected by it.

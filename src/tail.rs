@@ -91,6 +91,8 @@ struct State {
     window: Option<Window>,
     /// Goes up when the tail's own position names no event any more: then no follower's may be trusted.
     epoch: u64,
+    /// Goes up when events were erased: what was read before may hold them.
+    erasures: u64,
 }
 
 impl Tail {
@@ -156,6 +158,11 @@ impl Tail {
         state.window.as_mut().map_or(Look::End, |window| window.look(place))
     }
 
+    /// Drops everything that is in memory, since events were erased. Followers keep their places, and read on from there.
+    pub fn forget(&self) {
+        self.shared.lock().forget();
+    }
+
     /// Reads a chunk that the tail has dropped, and puts it back; `None` if it cannot be had whole: its begin or its end names no
     /// event any more, or the store holds a part of it back. Blocks.
     ///
@@ -164,6 +171,7 @@ impl Tail {
     pub fn restore(&self, bounds: Bounds) -> Result<Option<Arc<Chunk>>, Error> {
         let mut encoder = Encoder::default();
         let mut after = bounds.after;
+        let erasures = self.shared.lock().erasures;
         loop {
             let mut is_whole = false;
             let reached = self.shared.store.read_log(&LogRead::on_from(after), &mut |recorded| {
@@ -174,7 +182,7 @@ impl Tail {
                 is_whole = seq >= bounds.through.seq;
                 !is_whole
             })?;
-            let Some(Reached { next, end }) = reached else { return Ok(None) };
+            let Some(Reached { next, end, .. }) = reached else { return Ok(None) };
             if is_whole || end || next == after {
                 break;
             }
@@ -184,7 +192,10 @@ impl Tail {
             return Ok(None);
         }
         let chunk = Arc::new(encoder.finish());
-        if let Some(window) = &mut self.shared.lock().window {
+        let mut state = self.shared.lock();
+        if state.erasures == erasures
+            && let Some(window) = &mut state.window
+        {
             window.restore(bounds, &chunk);
         }
         Ok(Some(chunk))
@@ -243,6 +254,15 @@ impl LogRead {
     }
 }
 
+impl State {
+    fn forget(&mut self) {
+        self.erasures += 1;
+        if let Some(window) = &mut self.window {
+            window.forget();
+        }
+    }
+}
+
 impl Shared {
     /// The work of the thread.
     fn run(&self) {
@@ -267,7 +287,8 @@ impl Shared {
 
     /// Follows the log until nobody else does.
     fn follow_log(&self) {
-        let mut reader = Reader { shared: self, end: None, counted: Counted::new(), failing: false };
+        let mut reader =
+            Reader { shared: self, end: None, erasures: None, counted: Counted::new(), failing: false };
         let mut seen = self.commits.count();
         if !reader.begin() {
             return;
@@ -340,6 +361,8 @@ struct Reader<'a> {
     shared: &'a Shared,
     /// The position that it has come to; `None` at the beginning of an empty log.
     end: Option<Position>,
+    /// What the store said of erasures in the last read.
+    erasures: Option<i64>,
     counted: Counted,
     /// The last read failed.
     failing: bool,
@@ -367,6 +390,7 @@ impl Reader<'_> {
         loop {
             let (mut chunks, mut encoder, mut events) = (Vec::new(), Encoder::default(), 0);
             let read = LogRead::on_from(self.end);
+            let erasures = self.shared.lock().erasures;
             let reached = self.read(&read, &mut |recorded| {
                 events += 1;
                 encoder.push(recorded);
@@ -387,12 +411,18 @@ impl Reader<'_> {
             if events > 0 {
                 total += events;
                 self.shared.pace.note(&mut self.counted, events);
-                if let Some(window) = &mut self.shared.lock().window {
+                let mut state = self.shared.lock();
+                let is_stale = state.erasures != erasures;
+                if let Some(window) = &mut state.window {
                     for chunk in chunks {
                         window.push(chunk);
                     }
                     self.end = window.end();
+                    if is_stale {
+                        window.forget();
+                    }
                 }
+                drop(state);
                 self.shared.tell();
             }
             if end || events == 0 || self.shared.is_stopped() {
@@ -423,6 +453,12 @@ impl Reader<'_> {
         match self.shared.store.read_log(read, each) {
             Ok(reached) => {
                 self.failing = false;
+                let erasures = reached.map(|reached| reached.erasures);
+                // Another process may have erased something.
+                if self.erasures.is_some() && erasures.is_some() && erasures != self.erasures {
+                    self.shared.lock().forget();
+                }
+                self.erasures = erasures.or(self.erasures);
                 Some(reached.ok_or(Lost))
             }
             Err(error) => {

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 
 use super::{Failure, invalid_settings, print, progress_bar, say};
 use crate::config::ConfigErrors;
-use crate::store::copy::{self, Checksum};
+use crate::store::copy::{self, Carried, Checksum};
 use crate::store::{self, Settings, Store, Url};
 
 /// Command-line options. The URLs are text here, since an error must not repeat the password in a URL.
@@ -73,6 +73,8 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
             .into());
         }
     }
+    // Before the events, so that an interrupted copy lacks none of them.
+    let carried = copy::carry_tombstones(from, to)?;
     let bar = progress_bar(total, "copied");
     let copied = copy::copy(from, to, |count| advance(&bar, count));
     bar.finish();
@@ -82,8 +84,21 @@ fn copy(way: &Way, from: &dyn Store, to: &dyn Store) -> Result<ExitCode, Failure
     let compared = copy::compare(from, to, copied.upto, |count| advance(&bar, count));
     bar.finish();
     let (source, target) = compared?;
-    let copy::Copied { created, duplicates, conflicts, .. } = copied;
+    let copy::Copied { created, duplicates, conflicts, erased, .. } = copied;
     print(&format!("copied {created} events; {duplicates} were there already"));
+    if erased > 0 {
+        print(&format!("{erased} events were left out: the target has erased them"));
+    }
+    match carried {
+        Carried::All(0) => {}
+        Carried::All(count) => {
+            print(&format!("the target knows {count} erased events, and will not store them"));
+        }
+        Carried::None => say(
+            "the target has erased events of its own, so it cannot take over what is known of those that the source has \
+             erased: it would store them if they came again",
+        ),
+    }
     print(&format!("{}: {}", way.from, told(source)));
     print(&format!("{}: {}", way.to, told(target)));
     if conflicts > 0 {

@@ -24,6 +24,8 @@ mod sse;
 mod stop;
 mod stream;
 
+pub(super) use self::service::{authorization, detail, encoded};
+
 /// What `--url` should look like.
 const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org";
 

@@ -39,6 +39,20 @@ impl Config {
                 ));
             }
         }
+        if let Some(token) = &self.admin_token {
+            warnings.extend(short("ADMIN_TOKEN", token));
+            if token.fits_a_header() {
+                warnings.extend(warning_of("ADMIN_TOKEN", token));
+            } else {
+                let oddity = token.oddity().unwrap_or_else(|| "has a control character in it".to_owned());
+                warnings.push(format!(
+                    "ADMIN_TOKEN {oddity}: no request can carry that, so nothing can be erased"
+                ));
+            }
+            if self.read_token.as_ref() == Some(token) {
+                warnings.push("ADMIN_TOKEN is the READ_TOKEN too: who may read may erase".to_owned());
+            }
+        }
         warnings
     }
 

@@ -59,6 +59,8 @@ pub struct Reached {
     pub next: Option<Position>,
     /// There was nothing more in this direction.
     pub end: bool,
+    /// Another number than in an earlier read if events were erased since.
+    pub erasures: i64,
 }
 
 impl Start {

@@ -1,4 +1,4 @@
-//! Calls of the store from requests: the check of the read token, the limit of concurrent calls, and the response when
+//! Calls of the store from requests: the check of the tokens, the limit of concurrent calls, and the response when
 //! the store fails.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{App, error};
+use crate::config::Secret;
 use crate::metrics::Metrics;
 use crate::signature::same_secret;
 use crate::store::{self, Store};
@@ -230,12 +231,31 @@ impl Permit {
 
 /// Lets requests with the read token through, or all requests if no token is set.
 pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
-    let Some(token) = &app.settings.read_token else { return next.run(request).await };
-    let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
-    if given.is_some_and(|given| same_secret(given, token.expose())) {
-        return next.run(request).await;
+    match &app.settings.read_token {
+        Some(token) if !has_token(&request, token) => unauthorized("missing or wrong read token"),
+        _ => next.run(request).await,
     }
-    let mut response = error::detail(StatusCode::UNAUTHORIZED, "missing or wrong read token");
+}
+
+/// Lets requests with the admin token through, and no others.
+pub(super) async fn authorize_admin(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
+    match &app.settings.admin_token {
+        Some(token) if has_token(&request, token) => next.run(request).await,
+        _ => unauthorized("missing or wrong admin token"),
+    }
+}
+
+fn has_token(request: &Request, token: &Secret) -> bool {
+    let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
+    given.is_some_and(|given| same_secret(given, token.expose()))
+}
+
+fn unauthorized(why: &str) -> Response<Body> {
+    let mut response = error::detail(StatusCode::UNAUTHORIZED, why);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }

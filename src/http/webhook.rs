@@ -95,7 +95,8 @@ impl Verdict {
             Self::Accepted(id, outcome) => {
                 let (level, result) = match outcome {
                     Outcome::Created { .. } => (Level::INFO, Result::Created),
-                    Outcome::Duplicate => (Level::INFO, Result::Duplicate),
+                    // The set of results is part of the contract. Like a duplicate, an erased message was stored before.
+                    Outcome::Duplicate | Outcome::Erased => (Level::INFO, Result::Duplicate),
                     Outcome::Conflict => (Level::WARN, Result::Conflict),
                 };
                 (StatusCode::OK, level, result, Some(id))

@@ -77,6 +77,28 @@ impl WebhookResult {
     }
 }
 
+/// Why events were erased: the label `rule` of `events_erased_total`, and the same word in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErasureRule {
+    /// A request asked for it.
+    Request,
+    /// They were too old to be kept.
+    Keep,
+}
+
+impl ErasureRule {
+    /// Every rule.
+    pub const ALL: [Self; 2] = [Self::Request, Self::Keep];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// Why a connection ended: the label `reason` of `connections_closed_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::text::Page;
-use super::{CloseReason, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, WebhookResult};
+use super::{CloseReason, ErasureRule, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, WebhookResult};
 
 impl Metrics {
     /// The page, in Prometheus' text format 0.0.4.
@@ -73,6 +73,10 @@ impl Metrics {
         let help = "Messages in a batch, which is one transaction.";
         page.histogram("store_batch_messages", help, &self.batch_messages);
         page.counter("store_errors_total", "Failed writes and reads of the store.", self.store_errors.get());
+        page.head("events_erased_total", "counter", "Events erased, by the rule that they were erased by.");
+        for (rule, counter) in ErasureRule::ALL.iter().zip(&self.erased) {
+            page.line("events_erased_total", &format!("{{rule=\"{}\"}}", rule.label()), counter.get());
+        }
         page.gauge("inbox_queue_messages", "Messages in the queue.", gauges.queue_messages);
         let help = "Maximum queue length; a message beyond it is answered 503.";
         page.gauge("inbox_queue_messages_max", help, gauges.queue_messages_max);

@@ -149,7 +149,7 @@ fn before(text: &str, is_alone: bool) -> Result<Start, Violation> {
     start(text, Start::Latest, Start::Before)
 }
 
-fn kind(text: &str) -> Result<Kind, Violation> {
+pub(super) fn kind(text: &str) -> Result<Kind, Violation> {
     text.parse().map_err(|_| {
         let words: Vec<_> = Kind::ALL.iter().map(|(_, word)| format!("'{word}'")).collect();
         let (last, others) =

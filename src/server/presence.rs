@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::sync::Notify;
 
 /// Tells a request that waits that its client has ended its half of the connection: it has left, or it will ask for nothing more
-/// and only reads what there is. An extension of each `GET` request.
+/// and only reads what there is. An extension of each `GET` and `DELETE` request.
 #[derive(Debug, Clone, Default)]
 pub struct Presence(Arc<State>);
 

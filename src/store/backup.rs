@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 use super::paths::{beside, folder, sync_folder};
 use super::{OpenError, Settings, Url, open_read_only};
+use crate::erasure::Tombstones;
 use crate::event::Arrived;
 use crate::telemetry::chain;
 
@@ -37,6 +38,13 @@ pub struct Progress {
 pub(super) trait Target {
     /// Adds events that are not in it.
     fn add(&mut self, batch: &[Arrived]) -> Result<(), super::Error>;
+
+    /// Adds tombstones, all of the same key.
+    #[expect(
+        dead_code,
+        reason = "PostgreSQL, whose backups are written event by event, has no tombstones yet"
+    )]
+    fn adopt(&mut self, tombstones: &Tombstones) -> Result<(), super::Error>;
 }
 
 /// The reason why there is no backup.

@@ -8,11 +8,14 @@ use std::sync::mpsc::sync_channel;
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Outcome, Store};
+use crate::erasure::Tombstone;
 use crate::event::{Arrived, Data, Event, Source};
 use crate::message::{Name, Timestamp};
 
 /// Number of events that are read and written at once.
 pub(super) const BATCH: u32 = 2_000;
+/// Number of tombstones that are read and written at once.
+pub(super) const TOMBSTONES: u32 = 10_000;
 /// Number of batches that are read ahead of the writes.
 const AHEAD_MAX: usize = 2;
 
@@ -25,8 +28,19 @@ pub struct Copied {
     pub duplicates: u64,
     /// Events under whose source and key the target has another one, which stays.
     pub conflicts: u64,
+    /// Events that the target has erased, and that were not stored again.
+    pub erased: u64,
     /// The arrival number of the last one in the source.
     pub upto: i64,
+}
+
+/// What became of the tombstones of the source, by which the target would know what the source has erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    /// The target has all of them, so many.
+    All(u64),
+    /// The target has tombstones of its own, which were made with another key; it has none of the source's.
+    None,
 }
 
 /// The number of events and the sum of their hashes: equal for the same events in any order.
@@ -51,6 +65,7 @@ pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -
                 Outcome::Created { .. } => &mut copied.created,
                 Outcome::Duplicate => &mut copied.duplicates,
                 Outcome::Conflict => &mut copied.conflicts,
+                Outcome::Erased => &mut copied.erased,
             } += 1;
         }
         copied.upto = batch.last().map_or(copied.upto, |last| last.seq);
@@ -60,7 +75,25 @@ pub fn copy(from: &dyn Store, to: &dyn Store, mut progress: impl FnMut(usize)) -
     Ok(copied)
 }
 
-/// The checksums of the events of `from` up to an arrival number, and of the events of `to` with the same keys.
+/// Copies the tombstones of `from`.
+///
+/// # Errors
+/// [`Error`] of either store. The tombstones copied until then stay.
+pub fn carry_tombstones(from: &dyn Store, to: &dyn Store) -> Result<Carried, Error> {
+    let (mut after, mut count) = (None::<Tombstone>, 0);
+    while let Some(tombstones) = from.tombstones(after.as_ref(), TOMBSTONES)? {
+        let Some(last) = tombstones.hashes.last() else { break };
+        if !to.adopt_tombstones(&tombstones)? {
+            return Ok(Carried::None);
+        }
+        count += u64::try_from(tombstones.hashes.len()).unwrap_or(0);
+        after = Some(*last);
+    }
+    Ok(Carried::All(count))
+}
+
+/// The checksums of the events of `from` up to an arrival number, without those that `to` has erased, and of the events of `to`
+/// with the same keys.
 ///
 /// # Errors
 /// [`Error`] of either store.
@@ -72,10 +105,13 @@ pub fn compare(
 ) -> Result<(Checksum, Checksum), Error> {
     let (mut source, mut target) = (Checksum::default(), Checksum::default());
     each_batch(arrived(from, upto), |batch| {
-        for arrived in batch {
-            source.add(&arrived.event);
+        let keys = keys(batch);
+        for (arrived, erased) in batch.iter().zip(to.erased(&keys)?) {
+            if !erased {
+                source.add(&arrived.event);
+            }
         }
-        for event in to.find(&keys(batch))? {
+        for event in to.find(&keys)? {
             target.add(&event);
         }
         progress(batch.len());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::matches::listing;
 use super::{Backlog, Cause, Error, OpenError, Outcome, Settings, Space, Store};
 use crate::cursor::{Cursor, CursorName, Move, Moved};
+use crate::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
 use crate::message::{Moment, Name, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats, Volume};
@@ -77,6 +78,9 @@ const ADD_NONE: &str = "\
 const ADDING: &str = "SELECT 'event_add'::regproc::oid, 'event_add_messages'::regproc::oid";
 /// Writes to the write-ahead log only; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
+
+const NO_ERASURE: Error =
+    Error::Unavailable { reason: "this release cannot erase from a PostgreSQL database", source: None };
 
 /// Batches of one process that it is worth storing at the same time.
 pub(super) const WRITERS: usize = 2;
@@ -274,6 +278,34 @@ impl Store for Postgres {
 
     fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error> {
         Ok(self.connections.lend(|session| cursors::delete(session, name))?)
+    }
+
+    fn erase(&self, _erasure: &Erasure, _after: i64) -> Result<Step, Error> {
+        Err(NO_ERASURE)
+    }
+
+    fn count_selected(&self, _erasure: &Erasure, _after: i64) -> Result<Step, Error> {
+        Err(NO_ERASURE)
+    }
+
+    fn wipe(&self) -> Result<Wiped, Error> {
+        Ok(Wiped::ByServer)
+    }
+
+    fn is_keeper(&self) -> Result<bool, Error> {
+        Err(NO_ERASURE)
+    }
+
+    fn tombstones(&self, _after: Option<&Tombstone>, _limit: u32) -> Result<Option<Tombstones>, Error> {
+        Ok(None)
+    }
+
+    fn adopt_tombstones(&self, _tombstones: &Tombstones) -> Result<bool, Error> {
+        Err(NO_ERASURE)
+    }
+
+    fn erased(&self, keys: &[(Source, Name)]) -> Result<Vec<bool>, Error> {
+        Ok(vec![false; keys.len()])
     }
 
     fn ready(&self) -> Result<(), Error> {

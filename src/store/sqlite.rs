@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::paths::{folder, sync_folder};
 use super::{Backlog, Error, OpenError, Outcome, Space, Store};
 use crate::cursor::{Cursor, CursorName, Move, Moved};
+use crate::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
 use crate::message::Name;
 use crate::query::{Filter, Listing, Page, Stats, Volume};
@@ -22,9 +23,11 @@ mod checkpoint;
 mod connection;
 mod crowd;
 mod cursors;
+mod erasure;
 mod existing;
 mod failed;
 mod files;
+mod free_space;
 mod identity;
 mod index;
 mod indexer;
@@ -293,6 +296,39 @@ impl Store for Sqlite {
         self.with_writer(|writer| writer.delete_cursor(name))
     }
 
+    fn erase(&self, erasure: &Erasure, after: i64) -> Result<Step, Error> {
+        let (found, next) = self.readers.selected(erasure, after)?;
+        if found.is_empty() {
+            return Ok(Step { events: 0, next });
+        }
+        self.with_writer(|writer| writer.erase(&found, next))
+    }
+
+    fn count_selected(&self, erasure: &Erasure, after: i64) -> Result<Step, Error> {
+        self.readers.count_selected(erasure, after)
+    }
+
+    fn wipe(&self) -> Result<Wiped, Error> {
+        self.with_writer(Writer::wipe)
+    }
+
+    fn is_keeper(&self) -> Result<bool, Error> {
+        // The database belongs to this process alone.
+        Ok(true)
+    }
+
+    fn tombstones(&self, after: Option<&Tombstone>, limit: u32) -> Result<Option<Tombstones>, Error> {
+        self.readers.tombstones(after, limit)
+    }
+
+    fn adopt_tombstones(&self, tombstones: &Tombstones) -> Result<bool, Error> {
+        self.with_writer(|writer| writer.adopt_tombstones(tombstones))
+    }
+
+    fn erased(&self, keys: &[(Source, Name)]) -> Result<Vec<bool>, Error> {
+        self.readers.erased(keys)
+    }
+
     fn ready(&self) -> Result<(), Error> {
         self.with_writer(|writer| {
             let ready = writer.ready();
@@ -331,6 +367,7 @@ fn start_checkpoints(
     worker.start(tuning.wal_pause, move || {
         if let Some(writer) = lock(&writer).as_mut() {
             writer.checkpoint_if_idle();
+            writer.wipe_if_due();
         }
     })
 }

@@ -137,6 +137,14 @@ impl Window {
         }
     }
 
+    /// Drops all chunks, and keeps their places.
+    pub(super) fn forget(&mut self) {
+        for slot in &mut self.slots {
+            slot.chunk = None;
+        }
+        self.bytes = 0;
+    }
+
     fn bounds(&self, nth: usize) -> Option<Bounds> {
         let through = self.slots.get(nth)?.end;
         let before = nth.checked_sub(1).and_then(|before| self.slots.get(before));

@@ -26,7 +26,7 @@ const SETTINGS: [&str; 10] = [
     "MAX_CONNECTIONS",
     "KEEP_ALIVE_SECS",
 ];
-const SECRETS: [&str; 3] = ["WEBHOOK_SECRET", "WEBHOOK_SECRET_PREVIOUS", "READ_TOKEN"];
+const SECRETS: [&str; 4] = ["WEBHOOK_SECRET", "WEBHOOK_SECRET_PREVIOUS", "READ_TOKEN", "ADMIN_TOKEN"];
 
 /// Runs the program on this input and nothing else in its environment.
 fn lyftr(arguments: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Output {
@@ -68,6 +68,7 @@ fn help_mentions_every_setting() {
         (&["sign", "--help"], vec!["WEBHOOK_SECRET", "NAME_FILE"]),
         (&["send", "--help"], vec!["WEBHOOK_SECRET", "NAME_FILE"]),
         (&["tail", "--help"], vec!["READ_TOKEN", "READ_TOKEN_FILE"]),
+        (&["erase", "--help"], vec!["ADMIN_TOKEN", "ADMIN_TOKEN_FILE", "DATABASE_URL", "DATABASE_URL_FILE"]),
     ] {
         let (code, help, said) = run(command, b"");
         assert_eq!((code, said.as_str()), (0, ""), "{command:?}");

@@ -23,6 +23,7 @@ mod corpus;
 mod cursors;
 mod damage;
 mod documents;
+mod erasure;
 mod events;
 mod inbox;
 mod limits;

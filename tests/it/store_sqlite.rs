@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{Fate, Messages as _, eventually, fates, message_with, names, parsed, settle};
 
+pub(crate) mod erasure;
 mod upgrade;
 
 fn folder() -> (TempDir, PathBuf) {

@@ -15,6 +15,7 @@ use crate::support::senders::{Judgement, Load};
 
 mod clock;
 mod cut;
+mod erase;
 mod fault;
 mod follow;
 mod kill;

@@ -187,14 +187,15 @@ impl Service {
     }
 }
 
-/// The header that shows the read token; `None` if no header can hold it.
-pub(super) fn authorization(token: &Secret) -> Option<HeaderValue> {
+/// The header that shows a token; `None` if no header can hold it.
+pub(in crate::cli) fn authorization(token: &Secret) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat()).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
 
-fn encoded(value: &str) -> String {
+/// A value as a part of a query.
+pub(in crate::cli) fn encoded(value: &str) -> String {
     utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
 
@@ -235,7 +236,7 @@ fn accepted(response: Result<Response<Body>, ureq::Error>) -> Result<Response<Bo
 }
 
 /// The `detail` of an error response, as far as it can be shown.
-fn detail(body: &str) -> String {
+pub(in crate::cli) fn detail(body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
     let told = match value.get("detail") {
         Some(Value::String(text)) => text.clone(),

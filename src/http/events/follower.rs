@@ -173,7 +173,7 @@ impl Follower {
             Ok(reached.map(|reached| (reached, encoder.finish())))
         });
         match looked.await {
-            Ok((Some((Reached { next, end: true }, chunk)), _)) if chunk.is_empty() => {
+            Ok((Some((Reached { next, end: true, .. }, chunk)), _)) if chunk.is_empty() => {
                 self.epoch = epoch;
                 self.reach(next);
                 Step::End

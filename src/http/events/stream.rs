@@ -71,16 +71,17 @@ pub(super) async fn answer(
 
 /// The place where a stream begins, which the store has found to be right; `None` is the beginning of the log.
 async fn place(app: &App, start: Start) -> Result<Option<Position>, Response<Body>> {
-    let read = match start {
-        Start::After(position) => {
-            let found = app.log_reads.run(move |store| store.event_at(position)).await?;
-            return found.map(|_| Some(position)).ok_or_else(gone);
-        }
-        Start::Now => LogRead { start, ..LogRead::on_from(None) },
-        Start::Beginning | Start::Before(_) | Start::Latest => return Ok(None),
-    };
+    if matches!(start, Start::Beginning | Start::Before(_) | Start::Latest) {
+        return Ok(None);
+    }
+    let read = LogRead { start, limit: 1, ..LogRead::on_from(None) };
     let reached = app.log_reads.run(move |store| store.read_log(&read, &mut |_| false)).await?;
-    Ok(reached.and_then(|reached| reached.next))
+    let reached = reached.ok_or_else(gone)?;
+    Ok(match start {
+        // Not where the read has come to: what comes next is for the stream.
+        Start::After(position) => Some(position),
+        _ => reached.next,
+    })
 }
 
 /// The value of the field `id` with the space before it; empty at the beginning of the log.

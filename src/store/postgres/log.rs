@@ -64,7 +64,7 @@ pub(super) fn read(
         Start::Latest => (horizon.saturating_add(1), None),
         Start::Now => {
             let next = walk.said(&format!("{SAID} WHERE seq <= $1 ORDER BY seq DESC LIMIT 1"), horizon)?;
-            return Ok(Some(Reached { next, end: true }));
+            return Ok(Some(Reached { next, end: true, erasures: 0 }));
         }
         Start::After(position) | Start::Before(position) => {
             if !walk.names_an_event(position)? {
@@ -149,7 +149,7 @@ impl Walk<'_> {
             }
             _ => true,
         };
-        Ok(Reached { next: passed.last, end })
+        Ok(Reached { next: passed.last, end, erasures: 0 })
     }
 
     /// The events that a filter lets through, among the next ones from an arrival number on.
@@ -160,7 +160,7 @@ impl Walk<'_> {
         each: &mut dyn FnMut(Recorded) -> bool,
     ) -> Result<Reached, PgError> {
         let Some((last, count)) = self.last_looked_at(from)? else {
-            return Ok(Reached { next: None, end: true });
+            return Ok(Reached { next: None, end: true, erasures: 0 });
         };
         let is_all = count < LOOKED_AT_MAX;
         let passed = self.pass(read.limit, each, from, |from| {
@@ -173,13 +173,13 @@ impl Walk<'_> {
         })?;
         if passed.is_enough {
             let is_last = passed.last.is_some_and(|passed| passed.seq == last);
-            return Ok(Reached { next: passed.last, end: is_all && is_last });
+            return Ok(Reached { next: passed.last, end: is_all && is_last, erasures: 0 });
         }
         let next = match passed.last.filter(|passed| passed.seq == last) {
             Some(passed) => Some(passed),
             None => self.said(&format!("{SAID} WHERE seq = $1"), last)?,
         };
-        Ok(Reached { next, end: is_all })
+        Ok(Reached { next, end: is_all, erasures: 0 })
     }
 
     /// The last event that the read looks at, and their number.

@@ -10,7 +10,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::connection::{self, explain};
 use super::existing::Existing;
 use super::location::Location;
-use super::{insert, migrate};
+use super::{erasure, insert, migrate};
+use crate::erasure::Tombstones;
 use crate::event::Arrived;
 use crate::store::backup::{Error, Progress, Target};
 use crate::store::{Error as StoreError, Outcome};
@@ -73,9 +74,18 @@ impl Target for NewDatabase {
         let transaction =
             self.0.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
         let events = batch.iter().map(|arrived| &arrived.event);
-        let (outcomes, _) = insert::insert(&transaction, events).map_err(explain)?;
+        let (outcomes, _) = insert::insert(&transaction, None, events).map_err(explain)?;
         if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Created { .. })) {
             return Err(StoreError::Failed("an event was read twice".into()));
+        }
+        transaction.commit().map_err(explain)
+    }
+
+    fn adopt(&mut self, tombstones: &Tombstones) -> Result<(), StoreError> {
+        let transaction =
+            self.0.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+        if !erasure::adopt(&transaction, tombstones).map_err(explain)? {
+            return Err(StoreError::Failed("tombstones of two keys were read".into()));
         }
         transaction.commit().map_err(explain)
     }

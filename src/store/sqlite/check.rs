@@ -20,6 +20,8 @@ use index::Index;
 
 const INTEGRITY: &str = "PRAGMA integrity_check";
 const EVENTS: &str = concat!("SELECT ", event_columns!(), " FROM event ORDER BY seq");
+const BAD_HASHES: &str = "SELECT count(*) FROM erased WHERE typeof(hash) <> 'blob' OR length(hash) <> 16";
+const GIVEN_AGAIN: &str = "SELECT count(*) FROM erased_position JOIN event USING (seq)";
 /// What is read of the schema of an older release.
 const OLD_MESSAGES: &str = "\
     SELECT message_id, 0, NULL, sender, recipient, NULL, NULL, NULL, NULL, ts_second, ts_nanosecond, ts_digits,
@@ -64,6 +66,9 @@ pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Err
     })?;
     if existing.has_events() {
         part("database", tell, |tell| check_cursors(messages, tell))?;
+    }
+    if migrate::has_erasures(existing.version) {
+        part("database", tell, |tell| check_erasures(messages, tell))?;
     }
     if let Some(index) = index {
         index.check(messages, &expected, tell)?;
@@ -171,6 +176,21 @@ fn check_cursors(events: &Connection, tell: &mut Tell<'_>) -> rusqlite::Result<(
     }
     if astray > 0 {
         tell(Report::Remark(format!("database: {astray} cursors stand at events that are gone")));
+    }
+    Ok(())
+}
+
+/// Reads what is kept of erased events.
+fn check_erasures(events: &Connection, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
+    let count = |sql: &str| events.query_row(sql, (), |row| row.get::<_, u64>(0));
+    for (sql, wrong) in [
+        (BAD_HASHES, "tombstones are none"),
+        (GIVEN_AGAIN, "arrival numbers of erased events were given again"),
+    ] {
+        let found = count(sql)?;
+        if found > 0 {
+            tell(Report::Problem(format!("database: {found} {wrong}")));
+        }
     }
     Ok(())
 }

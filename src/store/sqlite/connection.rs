@@ -48,6 +48,8 @@ pub(super) fn make_durable(conn: &Connection) -> rusqlite::Result<()> {
     // On macOS fsync alone leaves data in the drive's cache. Elsewhere these two do nothing.
     conn.pragma_update(None, "fullfsync", true)?;
     conn.pragma_update(None, "checkpoint_fullfsync", true)?;
+    // What is deleted is overwritten, in pages that stay and in pages that become free.
+    conn.pragma_update_and_check(None, "secure_delete", true, |row| row.get::<_, i64>(0))?;
     // The writer and the checkpoint thread decide when a checkpoint is due.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)

@@ -2,8 +2,10 @@
 
 use rusqlite::{CachedStatement, Connection, params};
 
+use super::erasure::is_erased;
 use super::identity::identity;
 use super::rows::to_milliseconds;
+use crate::erasure::TombstoneKey;
 use crate::event::{Data, Event};
 use crate::message::{Name, Timestamp};
 use crate::store::Outcome;
@@ -22,15 +24,22 @@ const IS_SAME: &str = "\
     FROM event WHERE identity = ?1";
 
 /// Adds the events that are new, in their order; returns the outcome of each, and the greatest arrival number there is then.
-/// To be called in a transaction that holds the write lock.
+/// `erased` is the key of the tombstones, if there are any. To be called in a transaction that holds the write lock.
 pub(super) fn insert<'a>(
     conn: &Connection,
+    erased: Option<&TombstoneKey>,
     batch: impl IntoIterator<Item = &'a Event>,
 ) -> rusqlite::Result<(Vec<Outcome>, i64)> {
     let mut latest: i64 = conn.prepare_cached(LATEST)?.query_row((), |row| row.get(0))?;
     let mut insert = conn.prepare_cached(INSERT)?;
     let mut outcomes = Vec::new();
     for event in batch {
+        if let Some(of) = erased
+            && is_erased(conn, &of.tombstone(&event.source, &event.key))?
+        {
+            outcomes.push(Outcome::Erased);
+            continue;
+        }
         outcomes.push(insert_one(conn, &mut insert, event, latest + 1)?);
         latest += i64::from(matches!(outcomes.last(), Some(Outcome::Created { .. })));
     }

@@ -1,10 +1,12 @@
 //! Reads of the log: the events in the order of arrival, each read in one snapshot that ends with the call.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
+use super::erasure;
 use super::identity::{AFTER_SEPARATOR, SEPARATOR};
 use super::rows::{event, event_columns};
+use crate::erasure::Erasure;
 use crate::event::{Arrived, LogFilter, LogId, LogRead, Position, Reached, Recorded, Source, Start};
 
 const ID: &str = "SELECT id FROM log";
@@ -52,9 +54,13 @@ pub(super) fn event_at(events: &Connection, position: Position) -> rusqlite::Res
     Ok(found.map(|arrived| Recorded::new(&log, arrived)).filter(|recorded| recorded.position == position))
 }
 
-/// Whether a position names an event of this log.
+/// Whether a position names an event of this log, be it one that was erased.
 pub(super) fn is_there(events: &Connection, position: Position) -> rusqlite::Result<bool> {
-    Ok(position_at(events, &id(events)?, position.seq)? == Some(position))
+    let Position { seq, tag } = position;
+    match position_at(events, &id(events)?, seq)? {
+        Some(found) => Ok(found == position),
+        None => Ok(erasure::tag_at(events, seq)? == Some(tag)),
+    }
 }
 
 /// [`Store::read_log`](crate::store::Store::read_log); looks at `window` events at most.
@@ -64,10 +70,10 @@ pub(super) fn read(
     window: i64,
     each: &mut dyn FnMut(Recorded) -> bool,
 ) -> rusqlite::Result<Option<Reached>> {
-    let log = id(events)?;
+    let (log, erasures) = (id(events)?, erasure::erasures(events)?);
     let (start, begin) = match read.start {
         Start::After(position) | Start::Before(position) => {
-            if position_at(events, &log, position.seq)? != Some(position) {
+            if !is_there(events, position)? {
                 return Ok(None);
             }
             (position.seq, Some(position))
@@ -76,12 +82,12 @@ pub(super) fn read(
         Start::Latest => (i64::MAX, None),
         Start::Now => {
             let next = latest(events)?.map(|seq| position_at(events, &log, seq)).transpose()?.flatten();
-            return Ok(Some(Reached { next, end: true }));
+            return Ok(Some(Reached { next, end: true, erasures }));
         }
     };
     let direction = if read.start.is_backwards() { BACKWARDS } else { FORWARDS };
     let Some(first) = direction.after(events, start)? else {
-        return Ok(Some(Reached { next: begin, end: true }));
+        return Ok(Some(Reached { next: begin, end: true, erasures }));
     };
     let upto = first.saturating_add(direction.sign * (window - 1));
     let (let_through, is_full) = direction.read(events, (start, upto), read, &mut |arrived| {
@@ -101,7 +107,7 @@ pub(super) fn read(
         Some(position) => direction.after(events, position.seq)?.is_none(),
         None => true,
     };
-    Ok(Some(Reached { next: last.or(begin), end }))
+    Ok(Some(Reached { next: last.or(begin), end, erasures }))
 }
 
 impl Direction {
@@ -136,16 +142,33 @@ impl Direction {
     }
 }
 
+/// The conditions of an erasure, whose values are added to those that are given.
+pub(super) fn conditions_of(erasure: &Erasure, given: &mut Vec<Value>) -> String {
+    let mut conditions = conditions(erasure.filter(), given);
+    if let Some(person) = erasure.person() {
+        let condition = "(sender = ? OR recipient = ? OR user_id = ? OR thread = ?)";
+        add(&mut conditions, given, condition, person.to_owned().into());
+    }
+    if let Some(until) = erasure.until() {
+        let condition = "(received_ms IS NULL OR received_ms < ?)";
+        add(&mut conditions, given, condition, erasure::milliseconds_up(until).into());
+    }
+    conditions
+}
+
+/// Adds a condition on one value to others.
+fn add(conditions: &mut String, given: &mut Vec<Value>, condition: &str, value: Value) {
+    given.push(value);
+    conditions.push_str(" AND ");
+    conditions.push_str(&condition.replace('?', &format!("?{}", given.len())));
+}
+
 /// The conditions of a filter, whose values are added to those that are given. The plus keeps SQLite from an index in another
 /// order.
 fn conditions(filter: &LogFilter, given: &mut Vec<Value>) -> String {
     let LogFilter { source, kind, from, to, thread, r#ref } = filter;
     let mut conditions = String::new();
-    let mut add = |condition: &str, value: Value| {
-        given.push(value);
-        conditions.push_str(" AND ");
-        conditions.push_str(&condition.replace('?', &format!("?{}", given.len())));
-    };
+    let mut add = |condition: &str, value: Value| add(&mut conditions, given, condition, value);
     match source {
         Some(source) if *source == Source::WEBHOOK.as_str() => {
             add("+identity >= ?", AFTER_SEPARATOR.to_string().into());
@@ -196,6 +219,10 @@ pub(super) fn latest(events: &Connection) -> rusqlite::Result<Option<i64>> {
 
 /// The position of the event with this arrival number.
 fn position_at(events: &Connection, log: &LogId, seq: i64) -> rusqlite::Result<Option<Position>> {
-    let place = |row: &Row<'_>| event(row).map(|arrived| Position::of(log, &arrived));
-    events.prepare_cached(PLACE)?.query_row([seq], place).optional()
+    Ok(place(events, seq)?.map(|arrived| Position::of(log, &arrived)))
+}
+
+/// The event with this arrival number, with no more than its position is made of.
+pub(super) fn place(events: &Connection, seq: i64) -> rusqlite::Result<Option<Arrived>> {
+    events.prepare_cached(PLACE)?.query_row([seq], event).optional()
 }

@@ -15,11 +15,12 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_message.sql"),
     include_str!("../../../migrations/sqlite/0002_edition.sql"),
     include_str!("../../../migrations/sqlite/0003_event.sql"),
+    include_str!("../../../migrations/sqlite/0004_erasure.sql"),
 ];
 
 /// The schema version that this Lyftr works with.
-pub(super) const VERSION: i64 = 3;
-const _: () = assert!(MIGRATIONS.len() == 3, "VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 4;
+const _: () = assert!(MIGRATIONS.len() == 4, "VERSION is the number of migrations");
 
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;
@@ -115,6 +116,11 @@ pub(super) fn is_current(migrations: usize) -> bool {
 /// Whether a database that has seen so many migrations has the table `event`.
 pub(super) fn has_events(migrations: usize) -> bool {
     migrations >= 3
+}
+
+/// Whether a database that has seen so many migrations knows what was erased.
+pub(super) fn has_erasures(migrations: usize) -> bool {
+    migrations >= 4
 }
 
 /// An empty database in memory with a version of the schema, to compare another one with.

@@ -20,8 +20,9 @@ use super::plain::{self, Plain};
 use super::ranked::Ranked;
 use super::rows::{self, timestamp};
 use super::search::Search;
-use super::{Tuning, cursors, lock, log, volume};
+use super::{Tuning, cursors, erasure, lock, log, volume};
 use crate::cursor::{Cursor, CursorName};
+use crate::erasure::{Erasure, Step, Tombstone, Tombstones};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
 use crate::message::{Moment, Name, Timestamp};
 use crate::query::{Filter, Listing, Page, Stats, Volume};
@@ -145,6 +146,39 @@ impl Readers {
         self.run(|session| {
             let events = session.messages()?;
             Ok(cursors::one(&events, name)?)
+        })
+    }
+
+    /// The arrival numbers of events to erase, and where to go on looking for more.
+    pub(super) fn selected(&self, selection: &Erasure, after: i64) -> Result<(Vec<i64>, Option<i64>), Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(erasure::selected(&events, selection, after, self.tuning.log_window.into())?)
+        })
+    }
+
+    pub(super) fn count_selected(&self, selection: &Erasure, after: i64) -> Result<Step, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(erasure::count(&events, selection, after, self.tuning.log_window.into())?)
+        })
+    }
+
+    pub(super) fn tombstones(
+        &self,
+        after: Option<&Tombstone>,
+        limit: u32,
+    ) -> Result<Option<Tombstones>, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(erasure::tombstones(&events, after, limit)?)
+        })
+    }
+
+    pub(super) fn erased(&self, keys: &[(Source, Name)]) -> Result<Vec<bool>, Error> {
+        self.run(|session| {
+            let events = session.messages()?;
+            Ok(erasure::erased(&events, keys)?)
         })
     }
 

@@ -13,11 +13,16 @@ use super::files::{FileId, Files, Owner, REMOVED};
 use super::indexer::Shared;
 use super::location::Location;
 use super::recovery::{self, Doubt};
-use super::{cursors, insert, migrate};
+use super::{cursors, erasure, insert, migrate};
 use crate::cursor::{CursorName, Move, Moved};
+use crate::erasure::{Step, TombstoneKey, Tombstones};
 use crate::event::Event;
 use crate::store::{Error, Outcome};
 use crate::telemetry::chain;
+
+mod wipe;
+
+use wipe::Wiping;
 
 /// Maximum wait for another program's lock in total, over all batches that come meanwhile. A message waits for five seconds
 /// at most.
@@ -58,12 +63,17 @@ pub(super) struct Writer {
     steps: Steps,
     /// When the last batch ended.
     last_batch: Option<Instant>,
+    /// The work that is left after erasing.
+    wiping: Wiping,
 }
 
+/// The open connection.
 #[derive(Debug)]
 struct Open {
     conn: Connection,
     files: Files,
+    /// The key of the tombstones, if there are any.
+    tombstones: Option<TombstoneKey>,
 }
 
 impl Writer {
@@ -93,6 +103,7 @@ impl Writer {
             wait_at: 0,
             steps,
             last_batch: None,
+            wiping: Wiping::default(),
         };
         if written {
             writer.adopt(conn)?;
@@ -118,25 +129,50 @@ impl Writer {
     }
 
     fn store(&mut self, batch: &[Event]) -> Result<Vec<Outcome>, Error> {
-        let (outcomes, latest) = self.write(self.patience(), |conn| insert::insert(conn, batch))?;
+        let (outcomes, latest) =
+            self.write(self.patience(), |open| insert::insert(&open.conn, open.tombstones.as_ref(), batch))?;
         self.shared.stored(latest);
         Ok(outcomes)
     }
 
     /// [`Store::move_cursor`](crate::store::Store::move_cursor)
     pub(super) fn move_cursor(&mut self, to: &Move) -> Result<Moved, Error> {
-        self.write(self.patience(), |conn| cursors::move_to(conn, to))
+        self.write(self.patience(), |open| cursors::move_to(&open.conn, to))
     }
 
     /// [`Store::delete_cursor`](crate::store::Store::delete_cursor)
     pub(super) fn delete_cursor(&mut self, name: &CursorName) -> Result<bool, Error> {
-        self.write(self.patience(), |conn| cursors::delete(conn, name))
+        self.write(self.patience(), |open| cursors::delete(&open.conn, name))
+    }
+
+    /// [`Store::erase`](crate::store::Store::erase): the events with these arrival numbers. `next` is where the search for them
+    /// has come to.
+    pub(super) fn erase(&mut self, found: &[i64], next: Option<i64>) -> Result<Step, Error> {
+        self.checkpoint(false);
+        let (step, key) = self.write(self.patience(), |open| erasure::erase(&open.conn, found, next))?;
+        if let Some(open) = &mut self.open {
+            open.tombstones = Some(key);
+        }
+        self.wiping.begin();
+        Ok(step)
+    }
+
+    /// [`Store::adopt_tombstones`](crate::store::Store::adopt_tombstones)
+    pub(super) fn adopt_tombstones(&mut self, tombstones: &Tombstones) -> Result<bool, Error> {
+        self.checkpoint(false);
+        let (adopted, key) = self.write(self.patience(), |open| {
+            Ok((erasure::adopt(&open.conn, tombstones)?, erasure::key_in_use(&open.conn)?))
+        })?;
+        if let Some(open) = &mut self.open {
+            open.tombstones = key;
+        }
+        Ok(adopted)
     }
 
     /// [`Store::ready`](crate::store::Store::ready): reads a row, and writes the schema version as it is.
     pub(super) fn ready(&mut self) -> Result<(), Error> {
         // A readiness check waits for less time than a message does.
-        let version = self.write(self.patience().min(BUSY_TIMEOUT), |conn| {
+        let version = self.write(self.patience().min(BUSY_TIMEOUT), |Open { conn, .. }| {
             conn.prepare_cached(ANY_ROW)?.query_row((), |row| row.get::<_, i64>(0))?;
             let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
             conn.pragma_update(None, "user_version", version)?;
@@ -155,8 +191,7 @@ impl Writer {
     /// Moves the write-ahead log into the database. A large log is due in any case, a small one only if the writer is
     /// `idle`. If a reader or a burst has left much of it, the checkpoint thread moves most of that in steps first.
     pub(super) fn checkpoint(&mut self, idle: bool) {
-        let wal = self.wal_bytes.load(Ordering::Relaxed);
-        let left = wal.saturating_sub(self.steps.moved_bytes());
+        let (wal, left) = (self.wal_bytes.load(Ordering::Relaxed), self.left_bytes());
         let due = if idle { self.tuning.wal_idle_bytes } else { self.tuning.wal_bytes };
         // Moving the rest delays the next batch, even if the queue is empty now.
         let quick = left < self.tuning.wal_step_bytes || wal >= self.waits_from();
@@ -165,6 +200,11 @@ impl Writer {
         } else if left >= self.tuning.wal_step_bytes {
             self.steps.request();
         }
+    }
+
+    /// Bytes of the log that are not in the database yet.
+    fn left_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed).saturating_sub(self.steps.moved_bytes())
     }
 
     /// The log size from which a checkpoint waits for readers.
@@ -224,7 +264,7 @@ impl Writer {
     fn write<T>(
         &mut self,
         patience: Duration,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Open) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         let begin = Instant::now();
         if self.open.is_none() || self.doubt.exists() {
@@ -232,7 +272,7 @@ impl Writer {
             self.reopen(patience, begin)?;
         }
         let Some(open) = &self.open else { return Err(REMOVED) };
-        let done = transaction(&open.conn, patience, work);
+        let done = transaction(&open.conn, patience, |_| work(open));
         let intact = open.files.must_be_at(&self.location);
         // In that case nothing was written, or the transaction was rolled back.
         let was_locked = done.as_ref().is_err_and(connection::is_locked) && open.conn.is_autocommit();
@@ -294,7 +334,9 @@ impl Writer {
         }))
         .map_err(explain)?;
         let files = Files::of(self.database, &self.location)?;
-        self.open = Some(Open { conn, files });
+        let tombstones = erasure::key_in_use(&conn).map_err(explain)?;
+        self.wiping.look(&conn).map_err(explain)?;
+        self.open = Some(Open { conn, files, tombstones });
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ fn pages_of_the_log_are_those_of_a_plain_list() {
     const EVENTS: usize = 60;
     let database = Database::new();
     let store = open(&database);
-    let empty = Reached { next: None, end: true };
+    let empty = Reached { next: None, end: true, erasures: 0 };
     for start in [Start::Beginning, Start::Now, Start::Latest] {
         assert_eq!(page(&store, start, 10, &everything()), Some((vec![], empty)));
     }
@@ -96,7 +96,7 @@ fn pages_of_the_log_are_those_of_a_plain_list() {
         assert_eq!(store.event_at(one.position).unwrap().as_ref(), Some(one));
     }
     let now = page(&store, Start::Now, 10, &everything()).unwrap();
-    assert_eq!(now, (vec![], Reached { next: Some(recorded[EVENTS - 1].position), end: true }));
+    assert_eq!(now, (vec![], Reached { next: Some(recorded[EVENTS - 1].position), end: true, erasures: 0 }));
     for filter in filters() {
         let matching: Vec<_> =
             recorded.iter().filter(|one| filter.lets_through(&one.arrived.event)).cloned().collect();
@@ -116,13 +116,21 @@ fn pages_of_the_log_are_those_of_a_plain_list() {
         }
         // However few it lets through, a read that has come to the end has come to the last event.
         let (_, reached) = page(&store, Start::Beginning, 1_000, &filter).unwrap();
-        assert_eq!(reached, Reached { next: Some(recorded[EVENTS - 1].position), end: true }, "{filter:?}");
+        assert_eq!(
+            reached,
+            Reached { next: Some(recorded[EVENTS - 1].position), end: true, erasures: 0 },
+            "{filter:?}"
+        );
         let (_, reached) = page(&store, Start::Latest, 1_000, &filter).unwrap();
-        assert_eq!(reached, Reached { next: Some(recorded[0].position), end: true }, "{filter:?}");
+        assert_eq!(
+            reached,
+            Reached { next: Some(recorded[0].position), end: true, erasures: 0 },
+            "{filter:?}"
+        );
     }
     let last = recorded[EVENTS - 1].position;
     let nothing = page(&store, Start::After(last), 10, &everything()).unwrap();
-    assert_eq!(nothing, (vec![], Reached { next: Some(last), end: true }));
+    assert_eq!(nothing, (vec![], Reached { next: Some(last), end: true, erasures: 0 }));
     // Whoever wants no more of them goes on after the last one that was passed on.
     for filter in [everything(), LogFilter { source: Some("shop".to_owned()), ..everything() }] {
         let matching: Vec<_> =
@@ -136,7 +144,10 @@ fn pages_of_the_log_are_those_of_a_plain_list() {
             })
             .unwrap()
             .unwrap();
-        assert_eq!((passed, reached), (3, Reached { next: Some(matching[2].position), end: false }));
+        assert_eq!(
+            (passed, reached),
+            (3, Reached { next: Some(matching[2].position), end: false, erasures: 0 })
+        );
     }
 }
 

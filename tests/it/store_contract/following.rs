@@ -90,7 +90,7 @@ pub(super) fn a_created_message_carries_its_arrival_number(place: &Place) {
     let outcomes = store.insert_messages(&batch).unwrap();
     let numbered = batch.iter().zip(&outcomes).filter_map(|(message, outcome)| match outcome {
         Outcome::Created { seq } => Some((*seq, message.clone())),
-        Outcome::Duplicate | Outcome::Conflict => None,
+        Outcome::Duplicate | Outcome::Conflict | Outcome::Erased => None,
     });
     let mut numbered: Vec<_> = numbered.collect();
     numbered.sort_by_key(|(seq, _)| *seq);

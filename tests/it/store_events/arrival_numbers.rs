@@ -12,7 +12,7 @@ use crate::support::{open_store, sqlite_url};
 fn created(outcomes: &[Outcome]) -> Vec<i64> {
     let seq = |outcome: &Outcome| match outcome {
         Outcome::Created { seq } => *seq,
-        Outcome::Duplicate | Outcome::Conflict => panic!("{outcome:?}"),
+        Outcome::Duplicate | Outcome::Conflict | Outcome::Erased => panic!("{outcome:?}"),
     };
     outcomes.iter().map(seq).collect()
 }

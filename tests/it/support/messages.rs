@@ -94,6 +94,7 @@ pub(crate) enum Fate {
     Created,
     Duplicate,
     Conflict,
+    Erased,
 }
 
 /// The fates of the messages of a batch.
@@ -102,6 +103,7 @@ pub(crate) fn fates(outcomes: &[Outcome]) -> Vec<Fate> {
         Outcome::Created { .. } => Fate::Created,
         Outcome::Duplicate => Fate::Duplicate,
         Outcome::Conflict => Fate::Conflict,
+        Outcome::Erased => Fate::Erased,
     };
     outcomes.iter().map(fate).collect()
 }

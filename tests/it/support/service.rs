@@ -48,6 +48,8 @@ pub(crate) struct Builder {
     max_body_bytes: usize,
     previous_secrets: Vec<String>,
     read_token: Option<String>,
+    admin_token: Option<String>,
+    keep_days: Option<u32>,
     level: tracing::Level,
     log_to: Option<Box<dyn Write + Send>>,
 }
@@ -92,6 +94,16 @@ impl Builder {
 
     pub(crate) fn read_token(mut self, token: &str) -> Self {
         self.read_token = Some(token.to_owned());
+        self
+    }
+
+    pub(crate) fn admin_token(mut self, token: &str) -> Self {
+        self.admin_token = Some(token.to_owned());
+        self
+    }
+
+    pub(crate) fn keep_days(mut self, days: u32) -> Self {
+        self.keep_days = Some(days);
         self
     }
 
@@ -144,11 +156,13 @@ impl Builder {
             http: http::Settings {
                 webhook_secrets: webhook_secrets.map(|secret| vec![Secret::new(secret)]).collect(),
                 read_token: self.read_token.map(Secret::new),
+                admin_token: self.admin_token.map(Secret::new),
                 max_body_bytes: self.max_body_bytes,
                 queue_max: self.queue_max,
                 followers_max: self.followers_max,
             },
             limits: self.limits,
+            keep_days: self.keep_days,
             writers,
             follow_pause,
         };
@@ -176,6 +190,8 @@ impl Service {
             max_body_bytes: 256 << 10,
             previous_secrets: Vec::new(),
             read_token: None,
+            admin_token: None,
+            keep_days: None,
             level: tracing::Level::INFO,
             log_to: None,
         }

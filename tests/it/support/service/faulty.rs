@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lyftr::cursor::{Cursor, CursorName, Move, Moved};
+use lyftr::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use lyftr::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source, Start};
 use lyftr::message::Name;
 use lyftr::query::{Filter, Listing, Page, Stats, Volume};
@@ -226,7 +227,7 @@ impl Store for Faulty {
             _ => None,
         };
         self.logs.suffer(fault, || match (fault, next) {
-            (Some(Fault::Nothing { end }), Some(next)) => Ok(Some(Reached { next, end })),
+            (Some(Fault::Nothing { end }), Some(next)) => Ok(Some(Reached { next, end, erasures: 0 })),
             _ => self.inner.read_log(read, each),
         })
     }
@@ -249,6 +250,34 @@ impl Store for Faulty {
 
     fn delete_cursor(&self, name: &CursorName) -> Result<bool, Error> {
         self.inserts.call(|| self.inner.delete_cursor(name))
+    }
+
+    fn erase(&self, erasure: &Erasure, after: i64) -> Result<Step, Error> {
+        self.inserts.call(|| self.inner.erase(erasure, after))
+    }
+
+    fn count_selected(&self, erasure: &Erasure, after: i64) -> Result<Step, Error> {
+        self.reads.call(|| self.inner.count_selected(erasure, after))
+    }
+
+    fn wipe(&self) -> Result<Wiped, Error> {
+        self.inserts.call(|| self.inner.wipe())
+    }
+
+    fn is_keeper(&self) -> Result<bool, Error> {
+        self.inner.is_keeper()
+    }
+
+    fn tombstones(&self, after: Option<&Tombstone>, limit: u32) -> Result<Option<Tombstones>, Error> {
+        self.reads.call(|| self.inner.tombstones(after, limit))
+    }
+
+    fn adopt_tombstones(&self, tombstones: &Tombstones) -> Result<bool, Error> {
+        self.inserts.call(|| self.inner.adopt_tombstones(tombstones))
+    }
+
+    fn erased(&self, keys: &[(Source, Name)]) -> Result<Vec<bool>, Error> {
+        self.reads.call(|| self.inner.erased(keys))
     }
 
     fn ready(&self) -> Result<(), Error> {

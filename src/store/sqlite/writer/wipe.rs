@@ -1,0 +1,139 @@
+//! Wipes what erasing has left in the files: in the free space of pages, and in the write-ahead log. In short pieces, between
+//! which batches are stored.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::super::checkpoint::{self, Checkpoint};
+use super::super::connection::explain;
+use super::super::free_space;
+use super::Writer;
+use crate::erasure::Wiped;
+use crate::store::Error;
+use crate::telemetry::chain;
+
+/// Time after which a piece of the work ends: a batch may wait for it.
+const PIECE_TIME: Duration = Duration::from_millis(5);
+/// How long emptying the log waits for readers, while a batch may wait for it.
+const READERS_PATIENCE: Duration = Duration::from_millis(5);
+
+const COUNTS: &str = "SELECT erasures, wiped FROM erasure";
+const SET_WIPED: &str = "UPDATE erasure SET wiped = ?1";
+/// Until the index follows the table, and removes its rows.
+const FORGET_REMOVED: &str = "DELETE FROM removed";
+
+/// The work that is left after erasing.
+#[derive(Debug, Default)]
+pub(super) struct Wiping {
+    /// Something was erased, and not everything that it left is wiped.
+    is_due: bool,
+    pass: Option<Pass>,
+}
+
+/// A pass over the pages in whose free space something may be left.
+#[derive(Debug)]
+struct Pass {
+    /// The number of events that were gone when it began. What was erased since is on pages that it has seen before.
+    erasures: i64,
+    /// The pages that it has yet to see.
+    pages: Vec<u32>,
+}
+
+impl Wiping {
+    /// Something was erased.
+    pub(super) fn begin(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Finds out whether there is work that another process, or a connection before this one, has left.
+    pub(super) fn look(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let (erasures, wiped) = counts(conn)?;
+        (self.is_due, self.pass) = (erasures != wiped, None);
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// [`Store::wipe`](crate::store::Store::wipe): one piece of the work.
+    pub(in super::super) fn wipe(&mut self) -> Result<Wiped, Error> {
+        self.checkpoint(false);
+        let pass = self.wiping.pass.take();
+        let Some(pass) = self.write(self.patience(), |open| clean(&open.conn, pass))? else {
+            self.wiping = Wiping::default();
+            return Ok(Wiped::Done);
+        };
+        let Pass { erasures, ref pages } = pass;
+        let is_clean = pages.is_empty();
+        (self.wiping.is_due, self.wiping.pass) = (true, Some(pass));
+        if !is_clean {
+            return Ok(Wiped::NotYet);
+        }
+        if !self.empty_log()? {
+            return Ok(Wiped::Held);
+        }
+        // Only now: a process that ends before this leaves the rest of the work to the next one.
+        self.write(self.patience(), |open| open.conn.prepare_cached(SET_WIPED)?.execute([erasures]))?;
+        self.wiping = Wiping::default();
+        Ok(Wiped::Done)
+    }
+
+    /// Does a piece of the work, if there is any and nobody waits for it.
+    pub(in super::super) fn wipe_if_due(&mut self) {
+        if self.wiping.is_due
+            && let Err(error) = self.wipe()
+        {
+            tracing::debug!(error = chain(&error), "what was erased could not be wiped yet");
+        }
+    }
+
+    /// Moves the write-ahead log into the database and cuts its file off; returns false if a reader needs the log, or too much
+    /// of it is left to be moved.
+    fn empty_log(&mut self) -> Result<bool, Error> {
+        let Some(open) = self.open.as_ref().filter(|_| !self.doubt.exists()) else { return Ok(false) };
+        if self.left_bytes() >= self.tuning.wal_step_bytes {
+            self.steps.request();
+            return Ok(false);
+        }
+        let emptied = open
+            .conn
+            .busy_timeout(READERS_PATIENCE)
+            .and_then(|()| checkpoint::run(&open.conn, "TRUNCATE"))
+            .map_err(|error| {
+                self.doubt.weigh(&error);
+                explain(error)
+            });
+        let Checkpoint { complete, .. } = emptied?;
+        if complete {
+            self.log_begins_anew();
+        }
+        Ok(complete)
+    }
+}
+
+/// Cleans pages for a while, and returns the rest of the pass; `None` if everything is wiped.
+fn clean(conn: &Connection, pass: Option<Pass>) -> rusqlite::Result<Option<Pass>> {
+    let begin = Instant::now();
+    let (erasures, wiped) = counts(conn)?;
+    if erasures == wiped {
+        return Ok(None);
+    }
+    // Pages get copies of keys that are in use. Those of keys that were erased meanwhile are on pages that were seen before.
+    let mut pass = if let Some(pass) = pass.filter(|pass| pass.erasures == erasures) {
+        pass
+    } else {
+        conn.execute(FORGET_REMOVED, ())?;
+        Pass { erasures, pages: free_space::pages(conn)? }
+    };
+    while let Some(page) = pass.pages.pop() {
+        free_space::clean(conn, page)?;
+        if begin.elapsed() >= PIECE_TIME {
+            break;
+        }
+    }
+    Ok(Some(pass))
+}
+
+fn counts(conn: &Connection) -> rusqlite::Result<(i64, i64)> {
+    conn.prepare_cached(COUNTS)?.query_row((), |row| Ok((row.get(0)?, row.get(1)?)))
+}
