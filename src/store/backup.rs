@@ -40,11 +40,10 @@ pub(super) trait Target {
     fn add(&mut self, batch: &[Arrived]) -> Result<(), super::Error>;
 
     /// Adds tombstones, all of the same key.
-    #[expect(
-        dead_code,
-        reason = "PostgreSQL, whose backups are written event by event, has no tombstones yet"
-    )]
     fn adopt(&mut self, tombstones: &Tombstones) -> Result<(), super::Error>;
+
+    /// Removes the events of these tombstones, which were erased after they had been added. Returns their number.
+    fn remove(&mut self, erased: &Tombstones) -> Result<u64, super::Error>;
 }
 
 /// The reason why there is no backup.

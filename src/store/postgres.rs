@@ -26,9 +26,11 @@ mod conditions;
 mod connection;
 mod cursors;
 mod dial;
+mod erase;
 mod horizon;
 mod indexer;
 mod insert;
+mod keeper;
 mod layout;
 mod locks;
 mod log;
@@ -39,6 +41,7 @@ mod read_only;
 mod rows;
 mod search;
 mod tls;
+mod tombstones;
 mod totals;
 mod transaction;
 mod volume;
@@ -51,6 +54,7 @@ use aggregates::{Aggregates, Timeline};
 use by_id::ById;
 use connection::{Connections, PgError, Session};
 use indexer::{Indexer, IndexerProgress};
+use keeper::Keeper;
 use layout::Layout;
 use plain::Plain;
 
@@ -78,9 +82,6 @@ const ADD_NONE: &str = "\
 const ADDING: &str = "SELECT 'event_add'::regproc::oid, 'event_add_messages'::regproc::oid";
 /// Writes to the write-ahead log only; the commit syncs it.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'lyftr', 'ready')";
-
-const NO_ERASURE: Error =
-    Error::Unavailable { reason: "this release cannot erase from a PostgreSQL database", source: None };
 
 /// Batches of one process that it is worth storing at the same time.
 pub(super) const WRITERS: usize = 2;
@@ -120,6 +121,7 @@ pub struct Postgres {
     tuning: Tuning,
     progress: Arc<IndexerProgress>,
     indexer: Mutex<Option<Indexer>>,
+    keeper: Keeper,
     closed: AtomicBool,
 }
 
@@ -141,6 +143,7 @@ impl Postgres {
             tuning,
             progress,
             indexer: Mutex::new(Some(indexer)),
+            keeper: Keeper::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -280,12 +283,13 @@ impl Store for Postgres {
         Ok(self.connections.lend(|session| cursors::delete(session, name))?)
     }
 
-    fn erase(&self, _erasure: &Erasure, _after: i64) -> Result<Step, Error> {
-        Err(NO_ERASURE)
+    fn erase(&self, erasure: &Erasure, after: i64) -> Result<Step, Error> {
+        let selected = self.read(|session| erase::select(session, erasure, after))?;
+        Ok(self.connections.lend(|session| erase::erase(session, erasure, &selected))?)
     }
 
-    fn count_selected(&self, _erasure: &Erasure, _after: i64) -> Result<Step, Error> {
-        Err(NO_ERASURE)
+    fn count_selected(&self, erasure: &Erasure, after: i64) -> Result<Step, Error> {
+        self.read(|session| erase::count(session, erasure, after))
     }
 
     fn wipe(&self) -> Result<Wiped, Error> {
@@ -293,19 +297,20 @@ impl Store for Postgres {
     }
 
     fn is_keeper(&self) -> Result<bool, Error> {
-        Err(NO_ERASURE)
+        Ok(self.connections.lend(|session| self.keeper.take_place(session))?)
     }
 
-    fn tombstones(&self, _after: Option<&Tombstone>, _limit: u32) -> Result<Option<Tombstones>, Error> {
-        Ok(None)
+    fn tombstones(&self, after: Option<&Tombstone>, limit: u32) -> Result<Option<Tombstones>, Error> {
+        self.read(|session| tombstones::after(session, after, limit))
     }
 
-    fn adopt_tombstones(&self, _tombstones: &Tombstones) -> Result<bool, Error> {
-        Err(NO_ERASURE)
+    fn adopt_tombstones(&self, tombstones: &Tombstones) -> Result<bool, Error> {
+        let adopt = |session: &Session<'_>| session.transaction(|| tombstones::adopt(session, tombstones));
+        Ok(self.connections.lend(adopt)?)
     }
 
     fn erased(&self, keys: &[(Source, Name)]) -> Result<Vec<bool>, Error> {
-        Ok(vec![false; keys.len()])
+        self.read(|session| tombstones::are_erased(session, keys))
     }
 
     fn ready(&self) -> Result<(), Error> {

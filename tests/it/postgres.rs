@@ -16,6 +16,7 @@ use crate::support::{Fate, Messages as _, eventually, fates, parsed, settle};
 
 mod behind;
 mod cursors;
+mod erasure;
 mod events;
 mod horizon;
 mod hosts;
@@ -99,7 +100,7 @@ fn a_schema_that_is_newer_is_refused_and_one_that_becomes_newer_is_noticed() {
     assert!(store.ready().is_err());
     let refused = Postgres::open(&address(&database.url()), Tuning::default()).unwrap_err();
     assert!(matches!(refused, OpenError::Newer { found: 77, .. }), "{refused}");
-    database.query("UPDATE lyftr_schema SET version = 3", &[]);
+    database.query("UPDATE lyftr_schema SET version = 4", &[]);
     store.ready().unwrap();
     database.query("DROP TABLE event CASCADE", &[]);
     let Err(Error::Unavailable { reason, .. }) = store.ready() else { panic!("ready without its table") };
@@ -130,7 +131,7 @@ fn many_processes_may_begin_at_once_on_a_new_database() {
         }
     });
     assert_eq!(database.number("SELECT count(*) FROM message"), 8);
-    assert_eq!(database.number("SELECT version FROM lyftr_schema"), 3);
+    assert_eq!(database.number("SELECT version FROM lyftr_schema"), 4);
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn the_schema_can_be_brought_up_to_date_by_itself() {
     for _ in 0..2 {
         let done = migrate();
         assert_eq!(done.code(), Some(0), "{}", done.stderr);
-        assert!(done.stdout.contains("schema version 3"), "{}", done.stdout);
+        assert!(done.stdout.contains("schema version 4"), "{}", done.stdout);
     }
     assert_eq!(database.number("SELECT count(*) FROM message"), 0);
     database.query("UPDATE lyftr_schema SET version = 77", &[]);

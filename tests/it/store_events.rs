@@ -8,6 +8,7 @@ use lyftr::event::{Data, Event, Kind, LogFilter, LogRead, Reached, Recorded, Sou
 use lyftr::message::{Name, Timestamp};
 use lyftr::store::Store;
 
+use crate::support::postgres::Database;
 use crate::support::{open_store, sqlite_url};
 
 mod arrival_numbers;
@@ -29,6 +30,11 @@ impl Place {
     fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { url: sqlite_url(&folder.path().join("app.db")), _kept: Box::new(folder) }
+    }
+
+    fn postgres() -> Self {
+        let database = Database::new();
+        Self { url: database.url(), _kept: Box::new(database) }
     }
 
     fn open(&self) -> Arc<dyn Store> {

@@ -13,9 +13,9 @@ use crate::message::{Message, Moment, Name, Timestamp};
 use crate::query::{Place, SenderCount, Stats};
 use crate::store::matches::Matches;
 
-const SECONDS_A_DAY: i64 = 86_400;
-const SECONDS_A_MINUTE: i64 = 60;
-const MINUTES_A_DAY: i64 = 1_440;
+pub(super) const SECONDS_A_DAY: i64 = 86_400;
+pub(super) const SECONDS_A_MINUTE: i64 = 60;
+pub(super) const MINUTES_A_DAY: i64 = 1_440;
 
 // Statements get the watermark as a parameter, although it is in a table: of an unknown value the planner assumes that
 // a third of all messages are above it.

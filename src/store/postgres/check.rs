@@ -30,6 +30,18 @@ const TOTALS: [(&str, &str, &str); 4] = [
     ("minute_total", "minute", "floor(ts_second / 60.0)::bigint"),
 ];
 const TEXTS: &str = "SELECT count(*) FROM message_text";
+/// What is wrong with the tombstones, each with its number.
+const TOMBSTONES: [(&str, &str); 3] = [
+    ("erased: tombstones of another length", "SELECT count(*) FROM erased WHERE length(hash) <> 16"),
+    (
+        "erased: tombstones without their key, the row of the table erasure",
+        "SELECT count(*) FROM erased WHERE NOT EXISTS (SELECT FROM erasure)",
+    ),
+    (
+        "erased: arrival numbers of erased events that were given again",
+        "SELECT count(*) FROM erased JOIN event ON event.seq = erased.seq AND event.bucket = erased.bucket",
+    ),
+];
 const HAS_TEXTS_WITHOUT_BUCKET: &str =
     "SELECT count(*) > 0 FROM (SELECT seq FROM message_text WHERE bucket = -1 LIMIT 1) AS found";
 
@@ -48,6 +60,9 @@ pub(super) fn check(session: &Session<'_>, tell: &mut Tell<'_>) -> Result<u64, P
     }
     batch_sequence::check(session, tell)?;
     check_triggers(session, tell)?;
+    for (what, count) in TOMBSTONES {
+        compare(what, 0, rows::count(&session.row(count, &[])?, 0)?, tell);
+    }
     let aggregates = aggregates(session, tell)?;
     if let Some(aggregates) = aggregates {
         check_totals(session, aggregates, tell)?;

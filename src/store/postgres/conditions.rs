@@ -2,7 +2,8 @@
 
 use super::layout;
 use super::parameter::{Parameter, SqlValue};
-use super::rows::integer;
+use super::rows::{NANOSECONDS_A_MILLISECOND, integer, milliseconds};
+use crate::erasure::Erasure;
 use crate::event::{LogFilter, Source};
 use crate::query::Filter;
 
@@ -64,6 +65,28 @@ impl Conditions {
             let thread = self.bind(thread.clone());
             // As `Event::with_implied` has it.
             self.add(format!("CASE source WHEN '' THEN sender ELSE thread END = {thread}"));
+        }
+    }
+
+    /// Adds the conditions of an erasure.
+    pub(super) fn add_erasure(&mut self, erasure: &Erasure) {
+        self.add_log_filter(erasure.filter());
+        if let Some(person) = erasure.person() {
+            if person.contains('\0') {
+                self.add("false".to_owned());
+                return;
+            }
+            let person = self.bind(person.to_owned());
+            // The thread of a built-in event is its sender.
+            let columns =
+                ["sender", "recipient", "user_id", "thread"].map(|column| format!("{column} = {person}"));
+            self.add(format!("({})", columns.join(" OR ")));
+        }
+        if let Some(until) = erasure.until() {
+            // Times of receipt are whole milliseconds, so those before it are less than it rounded up.
+            let is_between = until.nanosecond() % NANOSECONDS_A_MILLISECOND > 0;
+            let until = self.bind(milliseconds(until) + i64::from(is_between));
+            self.add(format!("coalesce(received_ms < {until}, true)"));
         }
     }
 

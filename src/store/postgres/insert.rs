@@ -1,6 +1,6 @@
 //! Stores a batch of events: one statement, which is one transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::error::SqlState;
 
@@ -40,13 +40,15 @@ pub(super) fn insert(
     rows.sort_by_key(|row| (row.bucket, row.identity(), row.place));
     rows.dedup_by_key(|row| row.identity());
 
-    let created = insert_rows(session, &rows, seen)?;
-    let latest = created.iter().max().copied().unwrap_or(0);
-    let seqs: HashMap<usize, i64> = created.into_iter().map(|seq| (layout::place_of(seq), seq)).collect();
+    let Inserted { created, erased } = insert_rows(session, &rows, seen)?;
+    let latest = created.values().max().copied().unwrap_or(0);
     let (mut stored, mut known): (HashMap<Identity<'_>, &Event>, _) = (HashMap::new(), Vec::new());
+    let mut gone: HashSet<Identity<'_>> = HashSet::new();
     for row in &rows {
-        if seqs.contains_key(&row.place) {
+        if created.contains_key(&row.place) {
             stored.insert(row.identity(), row.event);
+        } else if erased.contains(&row.place) {
+            gone.insert(row.identity());
         } else {
             known.push(row.identity());
         }
@@ -54,12 +56,15 @@ pub(super) fn insert(
     let there = if known.is_empty() { Vec::new() } else { rows::stored(session, &known)? };
     stored.extend(there.iter().map(|event| ((&event.source, &event.key), event)));
     let outcome = |(place, event): (usize, &Event)| {
-        if let Some(seq) = seqs.get(&place) {
+        if let Some(seq) = created.get(&place) {
             return Ok(Outcome::Created { seq: *seq });
         }
-        let stored = stored.get(&(&event.source, &event.key));
-        // Also if a manual change deleted it between the two statements.
-        let stored = stored.ok_or(PgError::ArrivalNumberReused)?;
+        let identity = (&event.source, &event.key);
+        if gone.contains(&identity) {
+            return Ok(Outcome::Erased);
+        }
+        // It may have been deleted between the two statements.
+        let stored = stored.get(&identity).ok_or(PgError::ArrivalNumberReused)?;
         Ok(if stored.says_the_same(event) { Outcome::Duplicate } else { Outcome::Conflict })
     };
     Ok((batch.iter().enumerate().map(outcome).collect::<Result<_, PgError>>()?, latest))
@@ -103,8 +108,17 @@ fn name(name: Option<&Name>) -> Option<&str> {
     name.map(Name::as_str)
 }
 
-/// Stores the events with a new source and key, and returns their arrival numbers.
-fn insert_rows(session: &Session<'_>, rows: &[NewRow<'_>], seen: i64) -> Result<Vec<i64>, PgError> {
+/// What the statement says of the events of a batch, by their places in it. The others were stored before.
+#[derive(Debug, Default)]
+struct Inserted {
+    /// The arrival numbers of those that are stored now.
+    created: HashMap<usize, i64>,
+    /// Those that were erased.
+    erased: HashSet<usize>,
+}
+
+/// Stores the events with a new source and key, unless they were erased.
+fn insert_rows(session: &Session<'_>, rows: &[NewRow<'_>], seen: i64) -> Result<Inserted, PgError> {
     fn column<'a, T>(rows: &[NewRow<'a>], of: impl Fn(&'a Event) -> T) -> Vec<T> {
         rows.iter().map(|row| of(row.event)).collect()
     }
@@ -148,7 +162,17 @@ fn insert_rows(session: &Session<'_>, rows: &[NewRow<'_>], seen: i64) -> Result<
         PgError::Server(error) if is_arrival_number_reused(&error) => PgError::ArrivalNumberReused,
         failed => failed,
     })?;
-    created.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let mut inserted = Inserted::default();
+    for row in &created {
+        let number: i64 = row.try_get(0)?;
+        // Of an event that was erased it is the complement of the number that was given with it.
+        if number < 0 {
+            inserted.erased.insert(layout::place_of(!number));
+        } else {
+            inserted.created.insert(layout::place_of(number), number);
+        }
+    }
+    Ok(inserted)
 }
 
 /// Whether the server gave an arrival number that another event has.

@@ -13,6 +13,7 @@ use super::conditions::Conditions;
 use super::connection::{PgError, Session};
 use super::layout::Layout;
 use super::rows::{self, Portion};
+use super::tombstones;
 use crate::event::{Arrived, Event, Kind, LogFilter, LogId, LogRead, Position, Reached, Recorded, Start};
 use crate::message::Name;
 
@@ -22,11 +23,11 @@ const LOOKED_AT_MAX: i64 = 20_000;
 const PORTION_BYTES: i64 = 1 << 20;
 
 const LOG: &str = "SELECT uuid_send(id) FROM log";
-/// What a position says of an event.
-const SAID: &str = "SELECT seq, source, key, received_ms FROM event";
+/// The columns that a position says something of.
+pub(super) const SAID: &str = "seq, source, key, received_ms";
 
 /// The log of this database.
-fn log_id(session: &Session<'_>) -> Result<LogId, PgError> {
+pub(super) fn log_id(session: &Session<'_>) -> Result<LogId, PgError> {
     let rows = session.query(LOG, &[])?;
     let row = rows.first().ok_or_else(|| PgError::UnexpectedResponse("the table log has no row".into()))?;
     let id: &[u8] = row.try_get(0)?;
@@ -46,9 +47,42 @@ pub(super) fn event_at(session: &Session<'_>, position: Position) -> Result<Opti
     Ok(None)
 }
 
-/// Whether a position names an event of this log.
+/// Whether a position names an event of this log, erased or not.
 pub(super) fn names_an_event(session: &Session<'_>, position: Position) -> Result<bool, PgError> {
-    Walk { session, log: log_id(session)?, backwards: false, horizon: i64::MAX }.names_an_event(position)
+    let found = position_of(session, &log_id(session)?, "seq = $1", position.seq)?;
+    Ok(found == Some(position) || tombstones::have(session, position)?)
+}
+
+/// The position of the first event that a condition selects by an arrival number.
+fn position_of(
+    session: &Session<'_>,
+    log: &LogId,
+    condition: &str,
+    seq: i64,
+) -> Result<Option<Position>, PgError> {
+    let rows = session.query(&format!("SELECT {SAID} FROM event WHERE {condition} LIMIT 1"), &[&seq])?;
+    rows.first().map(|row| Ok(Position::of(log, &said(row)?))).transpose()
+}
+
+/// What a position says of an event, in a row that begins with the columns of [`SAID`]. Other fields are left out.
+pub(super) fn said(row: &tokio_postgres::Row) -> Result<Arrived, PgError> {
+    let event = Event {
+        source: rows::source(row.try_get(1)?)?,
+        key: rows::checked(row, 2, Name::new)?,
+        received_at: row.try_get::<_, Option<i64>>(3)?.map(rows::from_milliseconds).transpose()?,
+        kind: Kind::Event,
+        r#type: None,
+        from: None,
+        to: None,
+        user_id: None,
+        thread: None,
+        r#ref: None,
+        account: None,
+        ts: None,
+        text: None,
+        data: None,
+    };
+    Ok(Arrived { seq: row.try_get(0)?, event })
 }
 
 /// [`Store::read_log`](crate::store::Store::read_log), in one snapshot that was taken after the horizon.
@@ -58,16 +92,18 @@ pub(super) fn read(
     read: &LogRead,
     each: &mut dyn FnMut(Recorded) -> bool,
 ) -> Result<Option<Reached>, PgError> {
-    let walk = Walk { session, log: log_id(session)?, backwards: read.start.is_backwards(), horizon };
+    let erasures = tombstones::removals(session)?;
+    let walk =
+        Walk { session, log: log_id(session)?, backwards: read.start.is_backwards(), horizon, erasures };
     let (from, began) = match read.start {
         Start::Beginning => (0, None),
         Start::Latest => (horizon.saturating_add(1), None),
         Start::Now => {
-            let next = walk.said(&format!("{SAID} WHERE seq <= $1 ORDER BY seq DESC LIMIT 1"), horizon)?;
-            return Ok(Some(Reached { next, end: true, erasures: 0 }));
+            let next = position_of(session, &walk.log, "seq <= $1 ORDER BY seq DESC", horizon)?;
+            return Ok(Some(Reached { next, end: true, erasures }));
         }
         Start::After(position) | Start::Before(position) => {
-            if !walk.names_an_event(position)? {
+            if !names_an_event(session, position)? {
                 return Ok(None);
             }
             (position.seq, Some(position))
@@ -88,6 +124,8 @@ struct Walk<'a> {
     backwards: bool,
     /// No event above this is looked at.
     horizon: i64,
+    /// [`Reached::erasures`].
+    erasures: i64,
 }
 
 /// Where the events that were let through have ended.
@@ -98,37 +136,6 @@ struct Passed {
 }
 
 impl Walk<'_> {
-    fn names_an_event(&self, position: Position) -> Result<bool, PgError> {
-        let said = self.said(&format!("{SAID} WHERE seq = $1"), position.seq)?;
-        Ok(said == Some(position))
-    }
-
-    /// The position of the event that a statement finds.
-    fn said(&self, sql: &str, seq: i64) -> Result<Option<Position>, PgError> {
-        let rows = self.session.query(sql, &[&seq])?;
-        let said = |row: &tokio_postgres::Row| {
-            let event = Event {
-                source: rows::source(row.try_get(1)?)?,
-                key: rows::checked(row, 2, Name::new)?,
-                received_at: row.try_get::<_, Option<i64>>(3)?.map(rows::from_milliseconds).transpose()?,
-                // Nothing else makes a difference.
-                kind: Kind::Event,
-                r#type: None,
-                from: None,
-                to: None,
-                user_id: None,
-                thread: None,
-                r#ref: None,
-                account: None,
-                ts: None,
-                text: None,
-                data: None,
-            };
-            Ok(Position::of(&self.log, &Arrived { seq: row.try_get(0)?, event }))
-        };
-        rows.first().map(said).transpose()
-    }
-
     /// The condition that an event comes after an arrival number in the direction of the walk, and is not beyond the horizon.
     fn beyond(&self, from: i64) -> Conditions {
         let mut conditions = Conditions::default();
@@ -149,7 +156,7 @@ impl Walk<'_> {
             }
             _ => true,
         };
-        Ok(Reached { next: passed.last, end, erasures: 0 })
+        Ok(Reached { next: passed.last, end, erasures: self.erasures })
     }
 
     /// The events that a filter lets through, among the next ones from an arrival number on.
@@ -160,7 +167,7 @@ impl Walk<'_> {
         each: &mut dyn FnMut(Recorded) -> bool,
     ) -> Result<Reached, PgError> {
         let Some((last, count)) = self.last_looked_at(from)? else {
-            return Ok(Reached { next: None, end: true, erasures: 0 });
+            return Ok(Reached { next: None, end: true, erasures: self.erasures });
         };
         let is_all = count < LOOKED_AT_MAX;
         let passed = self.pass(read.limit, each, from, |from| {
@@ -173,13 +180,13 @@ impl Walk<'_> {
         })?;
         if passed.is_enough {
             let is_last = passed.last.is_some_and(|passed| passed.seq == last);
-            return Ok(Reached { next: passed.last, end: is_all && is_last, erasures: 0 });
+            return Ok(Reached { next: passed.last, end: is_all && is_last, erasures: self.erasures });
         }
         let next = match passed.last.filter(|passed| passed.seq == last) {
             Some(passed) => Some(passed),
-            None => self.said(&format!("{SAID} WHERE seq = $1"), last)?,
+            None => position_of(self.session, &self.log, "seq = $1", last)?,
         };
-        Ok(Reached { next, end: is_all, erasures: 0 })
+        Ok(Reached { next, end: is_all, erasures: self.erasures })
     }
 
     /// The last event that the read looks at, and their number.

@@ -44,6 +44,7 @@ values! {
     i64 => INT8, INT8_ARRAY;
     &str => TEXT, TEXT_ARRAY;
     String => TEXT, TEXT_ARRAY;
+    Vec<u8> => BYTEA, BYTEA_ARRAY;
 }
 
 impl SqlValue for &[&str] {

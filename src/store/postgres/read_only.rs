@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connections, Session};
 use super::layout::Layout;
-use super::{Address, TAKE_TIME, batch_sequence, check, horizon, migrate, newer, refused, rows, unusable};
+use super::{
+    Address, TAKE_TIME, batch_sequence, check, horizon, migrate, newer, refused, rows, tombstones, unusable,
+};
 use crate::event::Arrived;
-use crate::store::backup::{self, Progress};
+use crate::store::backup::{self, Progress, Target};
 use crate::store::check::{Error as CheckError, Tell};
 use crate::store::{Error, OpenError, ReadOnly, Settings, copy, create_backup};
 
@@ -29,6 +31,8 @@ pub struct ReadOnlyPostgres {
     connections: Connections,
     timeout: Duration,
     layout: Layout,
+    /// Whether the schema has tombstones.
+    has_tombstones: bool,
 }
 
 impl ReadOnlyPostgres {
@@ -44,7 +48,8 @@ impl ReadOnlyPostgres {
             found if found > migrate::VERSION => Err(newer(address, found)),
             found => {
                 let layout = Layout::of_version(found);
-                Ok(Self { connections, timeout: settings.timeout, layout })
+                let has_tombstones = found >= tombstones::SINCE_VERSION;
+                Ok(Self { connections, timeout: settings.timeout, layout, has_tombstones })
             }
         }
     }
@@ -80,15 +85,48 @@ impl ReadOnlyPostgres {
         Ok(self.connections.lend(read)?)
     }
 
-    /// The number of events up to an arrival number, counted one by one.
-    fn count_upto(&self, upto: i64) -> Result<u64, Error> {
+    /// The number of events up to an arrival number, counted one by one, and of the transactions that had erased some by then.
+    fn count_upto(&self, upto: i64) -> Result<(u64, i64), Error> {
         let count = |session: &Session<'_>| {
             session.snapshot(|| {
                 session.run(TAKE_TIME)?;
-                rows::count(&session.row(&count_sql(self.layout), &[&upto])?, 0)
+                let steps = if self.has_tombstones { tombstones::steps(session)? } else { 0 };
+                Ok((rows::count(&session.row(&count_sql(self.layout), &[&upto])?, 0)?, steps))
             })
         };
         Ok(self.connections.lend_for(CHECK_TIMEOUT, count)?)
+    }
+
+    /// Adds all tombstones to a backup.
+    fn add_tombstones(&self, target: &mut dyn Target) -> Result<(), Error> {
+        if !self.has_tombstones {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let read = |session: &Session<'_>| {
+                session.snapshot(|| tombstones::after(session, after.as_ref(), copy::TOMBSTONES))
+            };
+            let Some(some) = self.connections.lend(read)? else { return Ok(()) };
+            let Some(last) = some.hashes.last() else { return Ok(()) };
+            after = Some(*last);
+            target.adopt(&some)?;
+        }
+    }
+
+    /// Takes the events out of a backup that were erased after `steps` erasing transactions. Returns how many there were, and
+    /// how many events up to an arrival number the database has by then.
+    fn remove_erased(&self, target: &mut dyn Target, steps: i64, upto: i64) -> Result<(u64, u64), Error> {
+        let read = |session: &Session<'_>| {
+            session.snapshot(|| {
+                session.run(TAKE_TIME)?;
+                let count = rows::count(&session.row(&count_sql(self.layout), &[&upto])?, 0)?;
+                Ok((tombstones::since(session, steps)?, count))
+            })
+        };
+        let (erased, count) = self.connections.lend_for(CHECK_TIMEOUT, read)?;
+        let removed = erased.map_or(Ok(0), |erased| target.remove(&erased))?;
+        Ok((removed, count))
     }
 }
 
@@ -105,7 +143,7 @@ impl ReadOnly for ReadOnlyPostgres {
     ) -> Result<Option<u64>, backup::Error> {
         let Some(upto) = self.settled(|| go_on(Progress::default()))? else { return Ok(None) };
         let mut target = create_backup(to)?;
-        let expected = self.count_upto(upto)?;
+        let (mut expected, steps) = self.count_upto(upto)?;
         let mut progress = Progress { done: 0, total: expected };
         let mut goes_on = go_on(progress);
         copy::each_batch(
@@ -122,7 +160,13 @@ impl ReadOnly for ReadOnlyPostgres {
         if !goes_on {
             return Ok(None);
         }
-        let found = progress.done;
+        let mut found = progress.done;
+        self.add_tombstones(target.as_mut())?;
+        if self.has_tombstones && self.connections.lend(tombstones::steps).map_err(Error::from)? != steps {
+            let (removed, count) = self.remove_erased(target.as_mut(), steps, upto)?;
+            found = found.saturating_sub(removed);
+            expected = count;
+        }
         if expected == found { Ok(Some(found)) } else { Err(backup::Error::Differs { expected, found }) }
     }
 }

@@ -25,7 +25,7 @@ pub(super) const EVENT_WIDTH: usize = 17;
 pub(super) const IN_ORDER: &str = "ts_second, ts_nanosecond, message_id, source";
 
 const MILLISECONDS: i64 = 1_000;
-const NANOSECONDS_A_MILLISECOND: u32 = 1_000_000;
+pub(super) const NANOSECONDS_A_MILLISECOND: u32 = 1_000_000;
 
 /// The message in a row of [`COLUMNS`].
 pub(super) fn message(row: &Row) -> Result<Message, PgError> {

@@ -1,9 +1,8 @@
-//! Adds messages to the aggregates: they are counted here, and the counts go to the server by their values.
+//! Adds messages to the aggregates, and takes erased ones out of them: they are counted here, and the counts go to the server by their values.
 
 use std::collections::HashMap;
 
 use super::connection::{PgError, Session};
-use super::rows;
 
 /// Messages by what they are counted by.
 #[derive(Debug, Default)]
@@ -40,32 +39,80 @@ const ADD_MINUTES: &str = "\
 const ADDED: &str = "\
     UPDATE derived SET figures_upto = $1, messages = messages + $2, senders = senders + $3, latest_seq = $1, latest_key = $4
     WHERE NOT is_void RETURNING true";
+const DROP_SENDERS: &str = "\
+    WITH dropped AS (DELETE FROM sender_total WHERE number = ANY ($1) AND messages <= 0 RETURNING number)
+    SELECT count(*) FROM dropped";
+const DROP_RECIPIENTS: &str = "DELETE FROM recipient_total WHERE number = ANY ($1) AND messages <= 0";
+const DROP_DAYS: &str = "DELETE FROM day_total WHERE day = ANY ($1) AND messages <= 0";
+const DROP_MINUTES: &str = "DELETE FROM minute_total WHERE minute = ANY ($1) AND messages <= 0";
+const LATEST: &str = "SELECT seq, key FROM event WHERE seq <= $1 ORDER BY seq DESC LIMIT 1";
+const SUBTRACTED: &str = "\
+    UPDATE derived SET messages = messages + $1, senders = senders + $2, latest_seq = $3, latest_key = $4
+    WHERE NOT is_void";
 
 /// Adds the messages among the events after an arrival number and up to another one, which an event has.
 pub(super) fn add(session: &Session<'_>, after: i64, upto: i64) -> Result<(), PgError> {
     let mut totals = Totals::default();
     session.each(ARRIVED, &[&after, &upto], |row| {
-        let (sender, recipient): (Option<&str>, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
-        let second: i64 = row.try_get(2)?;
-        totals.messages += 1;
-        count(&mut totals.senders, sender);
-        count(&mut totals.recipients, recipient);
-        *totals.days.entry(second.div_euclid(86_400)).or_default() += 1;
-        *totals.minutes.entry(second.div_euclid(60)).or_default() += 1;
+        totals.count(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         Ok(())
     })?;
-    let Totals { messages, senders, recipients, days, minutes } = totals;
-    let (numbers, counts) = columns(senders);
-    let new = rows::count(&session.row(ADD_SENDERS, &[&numbers, &counts])?, 0)?;
-    let (numbers, counts) = columns(recipients);
-    session.query(ADD_RECIPIENTS, &[&numbers, &counts])?;
-    for (sql, counted) in [(ADD_DAYS, days), (ADD_MINUTES, minutes)] {
-        let (times, counts) = columns(counted);
-        session.query(sql, &[&times, &counts])?;
-    }
+    let messages = totals.messages;
+    let new = totals.write(session)?;
     let latest = session.row(LATEST_KEY, &[&upto])?;
     let key: &str = latest.try_get(0)?;
-    must_be_updated(&session.query(ADDED, &[&upto, &messages, &rows::bigint(new), &key])?)
+    must_be_updated(&session.query(ADDED, &[&upto, &messages, &new, &key])?)
+}
+
+impl Totals {
+    /// Counts a message.
+    pub(super) fn count(&mut self, sender: Option<&str>, recipient: Option<&str>, second: i64) {
+        self.messages += 1;
+        count(&mut self.senders, sender);
+        count(&mut self.recipients, recipient);
+        *self.days.entry(second.div_euclid(86_400)).or_default() += 1;
+        *self.minutes.entry(second.div_euclid(60)).or_default() += 1;
+    }
+
+    /// Takes the counted messages, which are gone, out of the aggregates, whose watermark is `upto`.
+    pub(super) fn subtract(mut self, session: &Session<'_>, upto: i64) -> Result<(), PgError> {
+        let Self { messages, senders, recipients, days, minutes } = &mut self;
+        *messages = -*messages;
+        let counts = senders.values_mut().chain(recipients.values_mut());
+        counts.chain(days.values_mut()).chain(minutes.values_mut()).for_each(|count| *count = -*count);
+        let messages = *messages;
+        let numbers: [Vec<String>; 2] =
+            [&self.senders, &self.recipients].map(|of| of.keys().cloned().collect());
+        let times: [Vec<i64>; 2] = [&self.days, &self.minutes].map(|of| of.keys().copied().collect());
+        let new = self.write(session)?;
+        let [senders, recipients] = &numbers;
+        let dropped: i64 = session.row(DROP_SENDERS, &[senders])?.try_get(0)?;
+        session.query(DROP_RECIPIENTS, &[recipients])?;
+        for (sql, times) in [DROP_DAYS, DROP_MINUTES].into_iter().zip(&times) {
+            session.query(sql, &[times])?;
+        }
+        let latest = session.query(LATEST, &[&upto])?;
+        let (seq, key): (Option<i64>, Option<String>) = match latest.first() {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?),
+            None => (None, None),
+        };
+        session.query(SUBTRACTED, &[&messages, &(new - dropped), &seq, &key])?;
+        Ok(())
+    }
+
+    /// Adds the counts, which may be negative, to the tables; returns the number of rows for senders that were made.
+    fn write(self, session: &Session<'_>) -> Result<i64, PgError> {
+        let Self { messages: _, senders, recipients, days, minutes } = self;
+        let (numbers, counts) = columns(senders);
+        let new = session.row(ADD_SENDERS, &[&numbers, &counts])?.try_get(0)?;
+        let (numbers, counts) = columns(recipients);
+        session.query(ADD_RECIPIENTS, &[&numbers, &counts])?;
+        for (sql, counted) in [(ADD_DAYS, days), (ADD_MINUTES, minutes)] {
+            let (times, counts) = columns(counted);
+            session.query(sql, &[&times, &counts])?;
+        }
+        Ok(new)
+    }
 }
 
 /// Fails if the state was not updated, since somebody has voided it meanwhile.

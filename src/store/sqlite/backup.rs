@@ -89,6 +89,14 @@ impl Target for NewDatabase {
         }
         transaction.commit().map_err(explain)
     }
+
+    fn remove(&mut self, erased: &Tombstones) -> Result<u64, StoreError> {
+        let transaction =
+            self.0.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+        let removed = erasure::remove(&transaction, erased).map_err(explain)?;
+        transaction.commit().map_err(explain)?;
+        Ok(u64::try_from(removed).unwrap_or(u64::MAX))
+    }
 }
 
 /// A connection to a file that no other process uses, and that is worthless until it is complete.

@@ -1,5 +1,6 @@
 //! Erases events: finds those that an erasure selects, takes them away, and keeps their tombstones and positions.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -27,6 +28,9 @@ const SET_KEY: &str = "UPDATE erasure SET key = ?1";
 const ANY_HASH: &str = "SELECT 1 FROM erased LIMIT 1";
 const HASH: &str = "SELECT 1 FROM erased WHERE hash = ?1";
 const HASHES: &str = "SELECT hash FROM erased WHERE hash > ?1 ORDER BY hash LIMIT ?2";
+/// Nothing is derived from the events of a new database.
+const FORGET_REMOVED: &str = "DELETE FROM removed";
+const ALL_WIPED: &str = "UPDATE erasure SET wiped = erasures";
 const ERASURES: &str = "SELECT erasures FROM erasure";
 
 /// A part of the log in which an erasure looks for events.
@@ -174,6 +178,31 @@ pub(super) fn adopt(conn: &Connection, tombstones: &Tombstones) -> rusqlite::Res
         keep.execute([hash])?;
     }
     Ok(true)
+}
+
+/// Removes the events of these tombstones from a database that nobody else uses, with every trace of them. Goes through all
+/// events. Returns the number of those that were removed.
+pub(super) fn remove(conn: &Connection, erased: &Tombstones) -> rusqlite::Result<usize> {
+    let hashes: HashSet<Tombstone> = erased.hashes.iter().copied().collect();
+    let (mut after, mut gone) = (0, Vec::new());
+    while let Some(seq) = conn.prepare_cached(FIRST_AFTER)?.query_row([after], |row| row.get(0))? {
+        after = seq;
+        if let Some(Arrived { event, .. }) = log::place(conn, seq)?
+            && hashes.contains(&erased.key.tombstone(&event.source, &event.key))
+        {
+            conn.prepare_cached(DELETE)?.execute([seq])?;
+            gone.push(seq);
+        }
+    }
+    for gone in gone.chunks(STEP_MAX) {
+        free_space::around(conn, gone)?;
+    }
+    conn.execute(FORGET_REMOVED, ())?;
+    for page in free_space::pages(conn)? {
+        free_space::clean(conn, page)?;
+    }
+    conn.execute(ALL_WIPED, ())?;
+    Ok(gone.len())
 }
 
 /// An instant in whole milliseconds, rounded up: what was received in a millisecond before it was received before the

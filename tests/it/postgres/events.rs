@@ -50,7 +50,7 @@ pub(super) fn full(of: &str, key: &str, kind: Kind) -> Event {
     }
 }
 
-fn check_of(database: &Database) -> Vec<Told> {
+pub(super) fn check_of(database: &Database) -> Vec<Told> {
     let mut told = Vec::new();
     check::check(&database.url().parse().unwrap(), Settings::default(), &mut |event| told.push(event))
         .unwrap();

@@ -10,7 +10,7 @@ use crate::support::eventually;
 
 use super::{Place, all, bare, engines, event, name, numbered, read_log, ts};
 
-engines! { sqlite: (
+engines! { sqlite postgres: (
     what_is_counted_is_erased_and_nothing_else
     what_was_erased_does_not_come_back
     tombstones_go_along_with_a_copy_to_a_store_that_has_none

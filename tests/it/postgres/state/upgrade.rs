@@ -33,6 +33,39 @@ fn a_database_of_the_first_release_is_brought_up_to_date() {
     );
 }
 
+/// With aggregates and texts, which are kept; what is erased then is erased from them.
+#[test]
+fn a_database_of_version_3_is_brought_up_to_date_and_can_forget() {
+    let database = Database::new();
+    let session = database.session();
+    for migration in [
+        include_str!("../../../../migrations/postgres/0001_message.sql"),
+        include_str!("../../../../migrations/postgres/0002_arrival_number.sql"),
+        include_str!("../../../../migrations/postgres/0003_event.sql"),
+    ] {
+        session.run(migration);
+    }
+    session.run("CREATE TABLE lyftr_schema (one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row), version bigint NOT NULL);
+        INSERT INTO lyftr_schema (version) VALUES (3)");
+    add(&database, 0..40, "0");
+    let service = open(&database);
+    store(&service, 40..60);
+    assert_right(&service, &database, &numbers(0..60));
+    service.close();
+    drop(service);
+    // A backup is made and checked by this release before any service has brought the database up to date.
+    session.run(
+        "UPDATE lyftr_schema SET version = 3; DROP TABLE erasure, erased, keeper;
+        DROP FUNCTION event_erased",
+    );
+    assert_eq!(backed_up(&database).unwrap(), 60);
+    let service = open(&database);
+    let from = lyftr::event::LogFilter { from: Some("+1".to_owned()), ..lyftr::event::LogFilter::default() };
+    let erasure = lyftr::erasure::Erasure::new(from, None, None).unwrap();
+    assert_eq!(service.erase(&erasure, 0).unwrap().events, 20);
+    assert_right(&service, &database, &(0..60).filter(|n| n % 3 != 0).collect());
+}
+
 #[test]
 fn aggregates_of_the_first_release_are_kept() {
     let (database, session) = of_the_first_release(0..1);
