@@ -7,12 +7,14 @@ use crate::message::{Message, Moment, Name, TEXT_CHARS_MAX, Timestamp};
 
 mod cursor;
 mod erasure;
+mod fold;
 mod log;
 mod parameters;
 mod parse;
 mod volume;
 
 pub use erasure::{ErasureQuery, parse as parse_erasure};
+pub use fold::fold;
 pub use log::{LogQuery, Origin, POSITION, WAIT_SECONDS_MAX, last_event_id, parse as parse_log};
 pub use parse::parse;
 pub use volume::{Step, VolumeAnswer, VolumeQuery, parse as parse_volume, too_many};
@@ -169,7 +171,7 @@ impl Search {
         Self(fold(text))
     }
 
-    /// The text to look for, as [`fold`] leaves it.
+    /// The text to look for, as [`fold()`] leaves it.
     pub fn folded(&self) -> &str {
         &self.0
     }
@@ -180,17 +182,8 @@ impl Search {
     }
 }
 
-/// Whether `text`, folded, contains `folded`, which [`fold`] has folded already.
+/// Whether `text`, folded, contains `folded`, which [`fold()`] has folded already.
 pub fn holds(text: &str, folded: &str) -> bool {
     // Characters are folded one by one, so a text that contains `folded` contains it after folding too.
     text.contains(folded) || fold(text).contains(folded)
-}
-
-/// Removes the differences of case from a text: Unicode's default case folding (Unicode Standard 3.13, D145),
-/// under which "STRASSE", "Straße" and "strasse" are the same.
-pub fn fold(text: &str) -> String {
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
-    icu_casemap::CaseMapper::new().fold_string(text).into_owned()
 }

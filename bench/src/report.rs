@@ -32,6 +32,7 @@ pub const INDEX_RATE: Figure = Figure("both indexes built, messages/s", 0);
 pub const INDEX_CPU: Figure = Figure("CPU of that, s", 1);
 pub const DATABASE_BYTES: Figure = Figure("`app.db`, bytes/message", 0);
 pub const INDEX_BYTES: Figure = Figure("`app.db-index`, bytes/message", 0);
+pub const TEXTS_BYTES: Figure = Figure("`app.db-texts`, bytes/message", 0);
 pub const RESTART: Figure = Figure("restart after a crash, median ms", 0);
 pub const RESTART_LONGEST: Figure = Figure("restart after a crash, longest ms", 0);
 

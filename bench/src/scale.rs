@@ -15,8 +15,8 @@ use crate::options::{Options, Plan};
 use crate::reads::{self, Store};
 use crate::report::{
     Bound, DATABASE_BYTES, FILL_RATE, Figure, Figures, INDEX_BYTES, INDEX_CPU, INDEX_RATE, INDEXES, LONGEST,
-    MEMORY, MEMORY_OF_READS, P50, P99, P999, PER_SECOND, RESTART, RESTART_LONGEST, SERVER_CPU, Table,
-    decimals, median, thousands,
+    MEMORY, MEMORY_OF_READS, P50, P99, P999, PER_SECOND, RESTART, RESTART_LONGEST, SERVER_CPU, TEXTS_BYTES,
+    Table, decimals, median, thousands,
 };
 use crate::results::{Results, Row, Subject};
 use crate::server::{HOST, Kind, SECRET, Server, sqlite_url};
@@ -30,8 +30,8 @@ const RATIOS: [(&str, Ids, Bound); 2] =
     [("ids in order", Ids::Ordered, Bound::AtLeast(0.8)), ("random ids", Ids::Random, Bound::AtLeast(0.7))];
 /// The longest start after a crash, in milliseconds. Of so few starts the 99th percentile is the longest.
 const RESTART_MS: Bound = Bound::AtMost(250.0);
-const UPKEEP: [Figure; 7] =
-    [FILL_RATE, INDEXES, INDEX_RATE, INDEX_CPU, DATABASE_BYTES, INDEX_BYTES, MEMORY_OF_READS];
+const UPKEEP: [Figure; 8] =
+    [FILL_RATE, INDEXES, INDEX_RATE, INDEX_CPU, DATABASE_BYTES, INDEX_BYTES, TEXTS_BYTES, MEMORY_OF_READS];
 const WRITING: [Figure; 7] = [PER_SECOND, P50, P99, P999, SERVER_CPU, MEMORY, LONGEST];
 
 #[derive(Debug, Args)]
@@ -109,6 +109,8 @@ fn close(Store { messages, server }: Store, folder: &Path, results: &mut Results
         rusqlite::Connection::open(&path)?.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
         figures.insert(figure, fs::metadata(path)?.len() as f64 / messages.size as f64);
     }
+    let texts = fs::metadata(folder.join("app.db-texts"))?.len();
+    figures.insert(TEXTS_BYTES, texts as f64 / messages.size as f64);
     results.record(Subject::Store(messages.size), figures);
     Ok(())
 }

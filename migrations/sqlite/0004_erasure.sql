@@ -35,6 +35,4 @@ BEGIN
     UPDATE erasure SET erasures = erasures + 1;
     INSERT INTO removed (seq, identity, sender, recipient, ts_second, ts_nanosecond)
         SELECT old.seq, old.identity, old.sender, old.recipient, old.ts_second, old.ts_nanosecond WHERE old.kind = 0;
-    -- Until the index follows the table removed.
-    UPDATE edition SET name = randomblob(16) WHERE old.kind = 0;
 END;

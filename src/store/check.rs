@@ -4,7 +4,6 @@
 //! Problems are reported as counts, without any part of an event.
 
 use super::{OpenError, Settings, Url, open_read_only};
-use crate::query::fold;
 use crate::telemetry::chain;
 
 /// A report while a store is checked.
@@ -64,40 +63,18 @@ impl Sum {
     /// Adds an item that consists of numbers.
     pub(super) fn add(&mut self, thing: &[i64]) {
         let hash = thing.iter().fold(0, |hash: u64, part| mix(hash ^ part.cast_unsigned()));
-        self.add_times(hash, 1);
+        self.count = self.count.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(hash);
     }
 
-    /// Adds each group of three characters of the folded text, once.
-    pub(super) fn add_text(&mut self, text: &str, groups: &mut Vec<u64>) {
-        groups.clear();
-        let folded = fold(text);
-        let mut chars = folded.chars().map(u64::from);
-        let (Some(mut first), Some(mut second)) = (chars.next(), chars.next()) else { return };
-        for third in chars {
-            groups.push(group(first, second, third));
-            (first, second) = (second, third);
-        }
-        groups.sort_unstable();
-        groups.dedup();
-        for group in groups {
-            self.add_times(mix(*group), 1);
-        }
-    }
-
-    /// Adds a group of three characters for each of the `texts` that contain it.
-    pub(super) fn add_group(&mut self, text: &str, texts: u64) {
-        let mut chars = text.chars().map(u64::from);
-        let group = match (chars.next(), chars.next(), chars.next(), chars.next()) {
-            (Some(first), Some(second), Some(third), None) => group(first, second, third),
-            // No text has a group of another length.
-            _ => u64::MAX,
-        };
-        self.add_times(mix(group), texts);
-    }
-
-    fn add_times(&mut self, hash: u64, times: u64) {
-        self.count = self.count.wrapping_add(times);
-        self.sum = self.sum.wrapping_add(hash.wrapping_mul(times));
+    /// Adds the folded text of the message with an arrival number.
+    pub(super) fn add_text(&mut self, seq: i64, folded: &str) {
+        let parts = folded
+            .as_bytes()
+            .chunks(8)
+            .map(|part| part.iter().fold(0, |number: i64, byte| number << 8 | i64::from(*byte)));
+        let length = i64::try_from(folded.len()).unwrap_or(i64::MAX);
+        self.add(&[seq, length].into_iter().chain(parts).collect::<Vec<i64>>());
     }
 
     /// Reports a sum that differs from the expected one.
@@ -109,11 +86,6 @@ impl Sum {
             tell(Report::Problem(format!("{place}: {count}, as expected, but not those of the messages")));
         }
     }
-}
-
-/// A character has 21 bits.
-fn group(first: u64, second: u64, third: u64) -> u64 {
-    first << 42 | second << 21 | third
 }
 
 /// Spreads a number over all bits (the end of splitmix64).
@@ -144,15 +116,18 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_their_groups_have_the_same_sum() {
-        let (mut texts, mut groups) = (Sum::default(), Sum::default());
-        for text in ["ABab", "ab", "", "aBaz", "aaaaa", "ПРИ😀"] {
-            texts.add_text(text, &mut Vec::new());
+    fn a_sum_tells_texts_apart() {
+        let sum = |seq, text| {
+            let mut sum = Sum::default();
+            sum.add_text(seq, text);
+            sum
+        };
+        let texts = ["", "a", "b", "aaaaaaaa", "aaaaaaaaa", "aaaaaaaab", "\0", "\0a"];
+        for (n, text) in texts.iter().enumerate() {
+            assert_ne!(sum(1, text), sum(2, text), "{text:?}");
+            for other in &texts[n + 1..] {
+                assert_ne!(sum(1, text), sum(1, other), "{text:?} {other:?}");
+            }
         }
-        for (group, count) in [("aba", 2), ("bab", 1), ("baz", 1), ("aaa", 1), ("при", 1), ("ри😀", 1)]
-        {
-            groups.add_group(group, count);
-        }
-        assert_eq!(texts, groups);
     }
 }

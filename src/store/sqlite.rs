@@ -21,7 +21,6 @@ pub(super) mod backup;
 mod check;
 mod checkpoint;
 mod connection;
-mod crowd;
 mod cursors;
 mod erasure;
 mod existing;
@@ -32,29 +31,31 @@ mod identity;
 mod index;
 mod indexer;
 mod insert;
-mod kept;
 mod location;
 mod log;
+mod memory;
 mod migrate;
 mod named;
-mod order;
-mod phone_number;
+mod ordered;
+mod party;
 mod plain;
-mod ranked;
-mod ranks;
 mod read_only;
 mod reader;
+mod recent;
 mod recovery;
 mod rows;
 mod search;
+mod texts;
+mod view;
 mod volume;
 mod writer;
 
 use connection::explain;
 use files::{NotOwned, Owner};
-use indexer::{Indexer, Shared};
+use indexer::Indexer;
 use location::Location;
 use reader::Readers;
+use view::{Shared, State};
 use writer::Writer;
 
 pub use read_only::ReadOnlySqlite;
@@ -86,17 +87,12 @@ pub struct Tuning {
     pub read_timeout: Duration,
     /// Page cache of the connection that writes the index; the connections that read it have a quarter of this.
     pub index_cache_kib: u32,
-    /// Number of messages that are gathered and then written into the index together.
-    pub index_batch: usize,
-    /// Time after which fewer messages are written, too, unless the indexer is busy.
-    pub index_pause: Duration,
-    /// Size at which the index's write-ahead log is moved into its file unless the indexer is busy; at eight times this
-    /// size it is moved in any case.
+    /// Number of messages that are kept in memory and then written into the index together.
+    pub part_messages: usize,
+    /// Size at which the index's write-ahead log is moved into its file.
     pub index_log_bytes: u64,
     /// Maximum number of events that one read of the log looks at.
     pub log_window: u32,
-    /// Number of entries of an index that a search for a place in it counts one by one.
-    pub step_size: u64,
 }
 
 impl Default for Tuning {
@@ -111,11 +107,9 @@ impl Default for Tuning {
             reader_cache_kib: 8 << 10,
             read_timeout: Duration::from_secs(10),
             index_cache_kib: 16 << 10,
-            index_batch: 64 << 10,
-            index_pause: Duration::from_secs(2),
+            part_messages: 32 << 10,
             index_log_bytes: 16 << 20,
             log_window: 20_000,
-            step_size: 1024,
         }
     }
 }
@@ -144,7 +138,7 @@ impl Sqlite {
         let path = place.path();
         let unusable = |source| unusable(path, source);
         let Owned { owner, conn, unwritten } = Self::own(path, tuning)?;
-        let latest = kept::latest(&conn).map_err(|error| unusable(error.into()))?;
+        let State { latest, .. } = State::read(&conn).map_err(|error| unusable(error.into()))?;
         let shared = Arc::new(Shared::new(path, latest));
         let owner = Arc::new(owner);
         let written = unwritten.is_none();
@@ -301,6 +295,8 @@ impl Store for Sqlite {
         if found.is_empty() {
             return Ok(Step { events: 0, next });
         }
+        // Reads need an index that has followed the step before this one.
+        self.readers.wait_for_view()?;
         self.with_writer(|writer| writer.erase(&found, next))
     }
 
@@ -343,12 +339,13 @@ impl Store for Sqlite {
     }
 
     fn space(&self) -> Option<Space> {
-        files::space(&self.path, &self.shared.path)
+        files::space(&self.path, [&self.shared.path, &self.shared.texts_path])
     }
 
     fn close(&self) {
-        drop(lock(&self.indexer).take());
+        // The index leaves one file behind if nobody else has it open.
         self.readers.close();
+        drop(lock(&self.indexer).take());
         drop(lock(&self.checkpoints).take());
         if let Some(mut writer) = lock(&self.writer).take() {
             writer.close();

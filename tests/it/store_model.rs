@@ -128,9 +128,7 @@ fn open_sqlite(path: &Path) -> Arc<dyn Store> {
         wal_step_bytes: 4 << 10,
         wal_bytes_max: 128 << 10,
         wal_pause: Duration::from_millis(1),
-        index_batch: 3,
-        index_pause: Duration::from_millis(20),
-        step_size: 2,
+        part_messages: 3,
         ..Tuning::default()
     };
     Arc::new(Sqlite::open(path, tuning).unwrap())

@@ -1,8 +1,6 @@
 //! Each way to a page against the reference: a few thousand messages with large ties and small ones, cut into small
 //! steps, partly indexed and partly not, and every kind of query.
 
-use std::time::Duration;
-
 use fastrand::Rng;
 use lyftr::message::{Message, Timestamp};
 use lyftr::query::{Page, PageCursor, Place};
@@ -81,7 +79,7 @@ fn read(store: &dyn Store, reference: &Reference, rng: &mut Rng) {
 #[test]
 fn every_way_to_a_page_gives_the_page_of_the_reference() {
     let folder = tempfile::tempdir().unwrap();
-    let tuning = Tuning { index_batch: 500, step_size: 8, ..Tuning::default() };
+    let tuning = Tuning { part_messages: 500, ..Tuning::default() };
     let store = Sqlite::open(&folder.path().join("app.db"), tuning).unwrap();
     let mut rng = Rng::with_seed(7);
     let mut reference = Reference::default();
@@ -147,7 +145,7 @@ fn a_senders_tie_is_paged_through_while_it_grows_past_the_index() {
 /// The first messages are in the index, those that arrive meanwhile are not.
 fn page_through_a_growing_tie(wanted: &Wanted) {
     let folder = tempfile::tempdir().unwrap();
-    let tuning = Tuning { index_batch: 1000, index_pause: Duration::from_hours(1), ..Tuning::default() };
+    let tuning = Tuning { part_messages: 1000, ..Tuning::default() };
     let store = Sqlite::open(&folder.path().join("app.db"), tuning).unwrap();
     let mut rng = Rng::with_seed(11);
     let ts = Timestamp::parse(TIED).unwrap();

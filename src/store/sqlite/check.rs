@@ -7,7 +7,6 @@ use rusqlite::{Connection, Row};
 use super::connection::explain;
 use super::existing::Existing;
 use super::location::Location;
-use super::phone_number::{ANY, PhoneNumber};
 use super::rows::{event, event_columns};
 use super::{cursors, log, migrate};
 use crate::event::{Arrived, Kind};
@@ -28,16 +27,12 @@ const OLD_MESSAGES: &str = "\
         NULL, text, NULL, seq
     FROM message ORDER BY seq";
 
-/// The content that the index should have according to the messages.
+/// What is there, and what the index should have of it.
 #[derive(Debug, Default)]
 struct Expected {
-    /// All events.
+    /// Number of all events.
     events: u64,
-    /// Messages that the party index should have.
-    indexed: u64,
-    /// Entries of the party index.
-    numbers: Sum,
-    /// Groups of three characters that the search index should have.
+    entries: Sum,
     texts: Sum,
 }
 
@@ -57,13 +52,10 @@ pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Err
             None
         }
     };
-    let (numbers_upto, texts_upto) = index.as_ref().map_or((0, 0), Index::upto);
     tell(Report::Part("events"));
     let mut expected = Expected::default();
     let sql = if existing.has_events() { EVENTS } else { OLD_MESSAGES };
-    part("database", tell, |tell| {
-        read_events(messages, sql, (numbers_upto, texts_upto), &mut expected, tell)
-    })?;
+    part("database", tell, |tell| read_events(messages, sql, index.as_ref(), &mut expected, tell))?;
     if existing.has_events() {
         part("database", tell, |tell| check_cursors(messages, tell))?;
     }
@@ -71,7 +63,7 @@ pub(super) fn check(location: &Location, tell: &mut Tell<'_>) -> Result<u64, Err
         part("database", tell, |tell| check_erasures(messages, tell))?;
     }
     if let Some(index) = index {
-        index.check(messages, &expected, tell)?;
+        index.check(&expected, tell)?;
     }
     Ok(expected.events)
 }
@@ -145,19 +137,16 @@ fn adds_columns(expected: &str, found: &str) -> bool {
 fn read_events(
     events: &Connection,
     sql: &str,
-    (numbers_upto, texts_upto): (i64, i64),
+    index: Option<&Index>,
     expected: &mut Expected,
     tell: &mut Tell<'_>,
 ) -> rusqlite::Result<()> {
     let mut statement = events.prepare(sql)?;
     let mut rows = statement.query(())?;
-    let (mut unreadable, mut groups) = (0_u64, Vec::new());
+    let mut unreadable = 0_u64;
     while let Some(row) = rows.next()? {
         expected.events += 1;
-        let (kind, seq): (i64, i64) = (row.get(1)?, row.get(15)?);
-        expected.indexed += u64::from(kind == 0 && seq <= numbers_upto);
-        let read = expect(row, numbers_upto, texts_upto, expected, &mut groups);
-        unreadable += u64::from(read.is_err());
+        unreadable += u64::from(expect(row, index, expected).is_err());
     }
     if unreadable > 0 {
         tell(Report::Problem(format!(
@@ -195,14 +184,8 @@ fn check_erasures(events: &Connection, tell: &mut Tell<'_>) -> rusqlite::Result<
     Ok(())
 }
 
-/// Adds the entries of one event, if it is a message.
-fn expect(
-    row: &Row<'_>,
-    numbers_upto: i64,
-    texts_upto: i64,
-    expected: &mut Expected,
-    groups: &mut Vec<u64>,
-) -> rusqlite::Result<()> {
+/// Reads an event, and adds what the index should have of it.
+fn expect(row: &Row<'_>, index: Option<&Index>, expected: &mut Expected) -> rusqlite::Result<()> {
     let Arrived { seq, event } = event(row)?;
     if event.kind != Kind::Message {
         return Ok(());
@@ -210,17 +193,9 @@ fn expect(
     let Some(message) = event.message() else {
         return Err(rusqlite::Error::InvalidColumnType(9, "ts_second".into(), Type::Null));
     };
-    if seq <= numbers_upto {
-        let of = |name: &Option<Name>| PhoneNumber::of_party(name.as_ref().map(Name::as_str));
-        let (sender, recipient) = (of(&message.from), of(&message.to));
-        let moment = message.ts.moment();
-        for (sender, recipient) in [(sender, ANY), (ANY, recipient), (sender, recipient)] {
-            let nanosecond = i64::from(moment.nanosecond);
-            expected.numbers.add(&[sender.0, recipient.0, moment.second, nanosecond, seq]);
-        }
-    }
-    if let Some(text) = message.text.as_deref().filter(|_| seq <= texts_upto) {
-        expected.texts.add_text(text, groups);
+    if let Some(index) = index.filter(|index| seq <= index.upto()) {
+        let parties = [&message.from, &message.to].map(|name| name.as_ref().map(Name::as_str));
+        index.expect(seq, parties, message.ts.moment(), message.text.as_deref(), expected)?;
     }
     Ok(())
 }

@@ -198,7 +198,7 @@ pub(super) fn remove(conn: &Connection, erased: &Tombstones) -> rusqlite::Result
         free_space::around(conn, gone)?;
     }
     conn.execute(FORGET_REMOVED, ())?;
-    for page in free_space::pages(conn)? {
+    for page in free_space::pages(conn, free_space::IDENTITIES)? {
         free_space::clean(conn, page)?;
     }
     conn.execute(ALL_WIPED, ())?;

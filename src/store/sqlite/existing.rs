@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 use super::location::Location;
-use super::{connection, kept, migrate};
+use super::{connection, migrate};
 use crate::store::OpenError;
 
 /// Page cache of a connection that reads all of a database once.
@@ -28,14 +28,6 @@ impl Existing {
     /// The statement that counts its events; in an older schema, its messages.
     pub(super) fn count(&self) -> &'static str {
         if self.has_events() { "SELECT count(*) FROM event" } else { "SELECT count(*) FROM message" }
-    }
-
-    /// The greatest arrival number that was ever given; 0 if there is none.
-    pub(super) fn latest(&self) -> rusqlite::Result<i64> {
-        if self.has_events() {
-            return kept::latest(&self.conn);
-        }
-        self.conn.query_row("SELECT coalesce(max(seq), 0) FROM message", (), |row| row.get(0))
     }
 
     /// Opens the database, which must be one of Lyftr's.

@@ -14,11 +14,12 @@ use super::location::Location;
 pub(super) use crate::store::paths::{beside, folder};
 use crate::store::{Error, Space};
 
-/// The disk space that these databases take together, and the free space on the disk of the first one.
-pub(super) fn space(database: &Path, index: &Path) -> Option<Space> {
+/// The disk space that a database and the files of its index take together, and the free space on the disk of the database.
+pub(super) fn space(database: &Path, index: [&Path; 2]) -> Option<Space> {
     let disk = rustix::fs::statvfs(folder(database)).ok()?;
-    let files =
-        [database, index].into_iter().flat_map(|path| ["", "-wal", "-shm"].map(|end| beside(path, end)));
+    let files = std::iter::once(database)
+        .chain(index)
+        .flat_map(|path| ["", "-wal", "-shm"].map(|end| beside(path, end)));
     Some(Space {
         used: files.map(|file| bytes(&file)).sum(),
         free: disk.f_bavail.saturating_mul(disk.f_frsize),

@@ -11,8 +11,9 @@ use rusqlite::{Connection, OptionalExtension};
 const PAGE: &str = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
 const WRITE: &str = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
 const EVENTS: &str = "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = 'event'";
-/// The trees that hold parts of an event in an order other than that of arrival, where nobody knows which pages a key has seen.
-const OTHERS: &str = "\
+/// In the database: the trees that hold parts of an event in an order other than that of arrival, where nobody knows which pages
+/// a key has seen.
+pub(super) const IDENTITIES: &str = "\
     SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'event' OR type = 'table' AND name = 'removed'";
 
 /// Kinds of pages of a tree (<https://sqlite.org/fileformat2.html#b_tree_pages>).
@@ -77,9 +78,12 @@ pub(super) fn around(conn: &Connection, rows: &[i64]) -> rusqlite::Result<()> {
     pages.into_iter().try_for_each(|page| clean(conn, page))
 }
 
-/// All pages of the trees that have to be cleaned as a whole.
-pub(super) fn pages(conn: &Connection) -> rusqlite::Result<Vec<u32>> {
-    let roots: Vec<u32> = conn.prepare(OTHERS)?.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+/// In the index: the same.
+pub(super) const ENTRIES: &str = "SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('entry', 'span', 'crowd', 'sender', 'name') AND rootpage > 0";
+
+/// All pages of trees that have to be cleaned as a whole: [`IDENTITIES`] or [`ENTRIES`].
+pub(super) fn pages(conn: &Connection, trees: &str) -> rusqlite::Result<Vec<u32>> {
+    let roots: Vec<u32> = conn.prepare(trees)?.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
     let mut found = Vec::new();
     for root in roots {
         let mut level = vec![root];

@@ -5,6 +5,7 @@
 //! two events share an identity, and all other sources lie together before every key of the built-in one.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use rusqlite::Row;
 
@@ -29,6 +30,17 @@ pub(super) fn identity<'a>(source: &Source, key: &'a Name) -> Cow<'a, str> {
 /// The source and the key in a column that holds an identity.
 pub(super) fn source_and_key(row: &Row<'_>, column: usize) -> rusqlite::Result<(Source, Name)> {
     checked(row, column, split)
+}
+
+/// The order key of the message whose identity is in a column: by it messages of one moment are listed. It is the `message_id`,
+/// [`SEPARATOR`], which is less than every character of an id, and the name of the source.
+pub(super) fn order_key(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
+    let identity = row.get_ref(column)?.as_str()?;
+    let (source, id) = identity
+        .strip_prefix(SEPARATOR)
+        .and_then(|rest| rest.split_once(SEPARATOR))
+        .unwrap_or((Source::WEBHOOK.as_str(), identity));
+    Ok(format!("{id}{SEPARATOR}{source}").into())
 }
 
 fn split(identity: &str) -> Result<(Source, Name), RuleViolation> {

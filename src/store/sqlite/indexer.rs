@@ -1,151 +1,38 @@
-//! The thread that writes the index, behind the messages, and what it shares with the readers.
-//!
-//! It never holds up an acknowledgement: it reads the messages as any reader does and writes a file of its own.
-//! Texts, the costly part, give way while many messages arrive, and are caught up with after.
+//! The thread that derives: it takes in what has arrived, follows what was removed, and writes the index files, all behind the
+//! messages. It never holds up an acknowledgement: it reads the messages as any reader does and writes files of its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction};
 
-use super::crowd::Crowds;
-use super::files::beside;
-use super::index::{self, Batch, Index};
-use super::kept::{Kept, Progress, edition, latest};
-use super::{Tuning, connection, lock};
-use crate::store::Behind;
+use super::identity::order_key;
+use super::index::entries::{Bound, Entries, Listed};
+use super::index::key::List;
+use super::index::{self, Index, Mark, senders};
+use super::memory::{Memory, Removed};
+use super::party::Party;
+use super::view::{Shared, State};
+use super::{Tuning, connection, rows, texts};
+use crate::message::Moment;
 use crate::telemetry::chain;
 
-/// Between two looks at what has arrived.
+/// Between two looks at what has arrived, unless a reader asks.
 const TURN: Duration = Duration::from_millis(50);
-/// Messages that the figures take in while readers wait for them.
+/// Events that are taken in from one snapshot.
 const ARRIVALS_AT_ONCE: i64 = 5_000;
-/// The same while no reader waits, when the index is made anew.
-const ARRIVALS_IN_BULK: i64 = 500_000;
-/// Texts in one transaction.
-const TEXTS_AT_ONCE: i64 = 512;
-/// With more arrivals than this in a turn, texts give way.
-const BUSY_ARRIVALS: i64 = 50;
-/// How much longer than they took texts then pause, which leaves them a tenth of a core.
-const BUSY_PAUSE: u32 = 9;
-/// Longest time that a reader waits for an index that is being opened: it soon saves more than that.
-const OPENING_MAX: Duration = Duration::from_secs(2);
+/// Removals that are followed in one transaction.
+const REMOVALS_AT_ONCE: i64 = 1_000;
 /// Pause after a failure, doubled each time.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-const TEXTS: &str =
-    "SELECT seq, CASE WHEN kind = 0 THEN text END FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-
-/// What readers and the thread share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// The index file.
-    pub(super) path: PathBuf,
-    kept: Mutex<Option<Kept>>,
-    /// There are no figures yet, but there will be in a moment.
-    opening: AtomicBool,
-    opened: Condvar,
-    pub(super) crowds: Crowds,
-    /// Counts the indexes that there have been.
-    generation: AtomicU64,
-    /// A reader has seen that the index is damaged.
-    distrusted: AtomicBool,
-    /// The latest message that was stored, and those up to which the index holds them.
-    latest: AtomicI64,
-    numbers_upto: AtomicI64,
-    texts_upto: AtomicI64,
-    stop: AtomicBool,
-    stopping: (Mutex<()>, Condvar),
-}
-
-/// The figures, held still.
-pub(super) struct Derived<'a>(MutexGuard<'a, Option<Kept>>);
-
-impl Shared {
-    /// For a database whose latest message is `latest`.
-    pub(super) fn new(database: &Path, latest: i64) -> Self {
-        Self {
-            path: beside(database, "-index"),
-            kept: Mutex::default(),
-            opening: AtomicBool::new(true),
-            opened: Condvar::new(),
-            crowds: Crowds::default(),
-            generation: AtomicU64::new(0),
-            distrusted: AtomicBool::new(false),
-            latest: AtomicI64::new(latest),
-            numbers_upto: AtomicI64::new(0),
-            texts_upto: AtomicI64::new(0),
-            stop: AtomicBool::new(false),
-            stopping: (Mutex::default(), Condvar::new()),
-        }
-    }
-
-    /// The figures; waits for them if they come in a moment, as after a start.
-    pub(super) fn derived(&self) -> Derived<'_> {
-        let begin = Instant::now();
-        let mut kept = lock(&self.kept);
-        while kept.is_none() && self.opening.load(Relaxed) && begin.elapsed() < OPENING_MAX {
-            kept = self.opened.wait_timeout(kept, TURN).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Derived(kept)
-    }
-
-    /// Readers need not wait any longer: these are the figures, or there will be none for a while.
-    fn publish(&self, kept: Option<Kept>) {
-        let mut published = lock(&self.kept);
-        *published = kept;
-        self.opening.store(false, Relaxed);
-        drop(published);
-        self.opened.notify_all();
-    }
-
-    /// Which index is the one to read.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Relaxed)
-    }
-
-    /// Has the index made anew.
-    pub(super) fn distrust(&self) {
-        self.distrusted.store(true, Relaxed);
-    }
-
-    pub(super) fn behind(&self) -> Behind {
-        let latest = self.latest.load(Relaxed);
-        let behind = |upto: &AtomicI64| u64::try_from(latest - upto.load(Relaxed)).unwrap_or(0);
-        Behind { index: behind(&self.numbers_upto), search: behind(&self.texts_upto) }
-    }
-
-    /// A message with this arrival number was stored.
-    pub(super) fn stored(&self, seq: i64) {
-        self.latest.fetch_max(seq, Relaxed);
-    }
-
-    fn wait(&self, pause: Duration) {
-        let (mutex, stopping) = &self.stopping;
-        let guard = lock(mutex);
-        if !self.stop.load(Relaxed) {
-            drop(stopping.wait_timeout(guard, pause));
-        }
-    }
-}
-
-impl Derived<'_> {
-    /// Whether there are figures.
-    pub(super) fn is_some(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// The figures as of the snapshot that `messages` reads, if they are at most `most` messages behind. Its
-    /// first read must be this one.
-    pub(super) fn up_to_date(&mut self, messages: &Connection, most: i64) -> rusqlite::Result<Option<&Kept>> {
-        let Some(kept) = self.0.as_mut() else { return Ok(None) };
-        Ok((kept.advance(messages, most)? == Progress::Done).then_some(kept))
-    }
-}
+const REMOVALS: &str = "\
+    SELECT number, seq, identity, sender, recipient,
+        CASE WHEN ts_nanosecond BETWEEN 0 AND 999999999 THEN ts_second END, ts_nanosecond FROM removed
+    WHERE number > ?1 ORDER BY number LIMIT ?2";
 
 /// The running thread. Dropping it stops it.
 #[derive(Debug)]
@@ -161,11 +48,13 @@ impl Indexer {
             database: database.to_owned(),
             tuning,
             shared: Arc::clone(&shared),
+            generation: 0,
             open: None,
-            written: Instant::now(),
-            texts_at: Instant::now(),
         };
-        let run = move || worker.run();
+        let run = move || {
+            let _guard = Withdrawal(Arc::clone(&worker.shared));
+            worker.run();
+        };
         let thread = std::thread::Builder::new().name("lyftr-index".into()).spawn(run)?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -173,14 +62,19 @@ impl Indexer {
 
 impl Drop for Indexer {
     fn drop(&mut self) {
-        {
-            let _guard = lock(&self.shared.stopping.0);
-            self.shared.stop.store(true, Relaxed);
-        }
-        self.shared.stopping.1.notify_all();
+        self.shared.stop();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that writes the index panicked");
         }
+    }
+}
+
+/// Withdraws the view at the end of the thread, also if that panics.
+struct Withdrawal(Arc<Shared>);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.withdraw(false);
     }
 }
 
@@ -188,16 +82,15 @@ struct Worker {
     database: PathBuf,
     tuning: Tuning,
     shared: Arc<Shared>,
+    /// Counts the indexes that there have been.
+    generation: u64,
     open: Option<Open>,
-    /// When the index of numbers was written last.
-    written: Instant,
-    /// Texts pause until then.
-    texts_at: Instant,
 }
 
 struct Open {
     messages: Connection,
     index: Index,
+    memory: Memory,
 }
 
 /// Why the index cannot go on as it is.
@@ -213,14 +106,27 @@ enum Broken {
     Unseen(#[from] std::io::Error),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Texts(texts::Error),
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+impl From<texts::Error> for Broken {
+    fn from(error: texts::Error) -> Self {
+        match error {
+            texts::Error::Index(error) => Self::Sqlite(error),
+            other => Self::Texts(other),
+        }
+    }
 }
 
 impl Broken {
-    /// Whether it must be made anew; otherwise it can be taken up again where it was.
+    /// Whether it must be rebuilt; otherwise it can be taken up again where it was.
     fn is_lost(&self) -> bool {
         match self {
-            Self::Other | Self::Removed | Self::Damaged => true,
-            Self::Unseen(_) => false,
+            Self::Other | Self::Removed | Self::Damaged | Self::Texts(texts::Error::Damaged(_)) => true,
+            Self::Unseen(_) | Self::Texts(_) | Self::Stopping => false,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
@@ -232,178 +138,242 @@ impl Broken {
 impl Worker {
     fn run(&mut self) {
         let mut retry = RETRY;
-        while !self.stopped() {
+        while !self.shared.is_stopping() {
             let pause = match self.turn() {
-                Ok(pause) => {
+                Ok(()) => {
                     retry = RETRY;
-                    pause
+                    TURN
                 }
+                Err(Broken::Stopping) => break,
                 Err(broken) => {
                     tracing::warn!(error = chain(&broken), "the index cannot be written");
-                    self.shared.publish(None);
                     self.open = None;
-                    self.shared.numbers_upto.store(0, Relaxed);
-                    self.shared.texts_upto.store(0, Relaxed);
+                    self.shared.withdraw(broken.is_lost());
                     if broken.is_lost() {
-                        // The latest message may be one of those that were taken away.
-                        self.shared.latest.store(0, Relaxed);
-                        index::remove(&self.shared.path);
+                        index::remove(&self.shared);
                     }
                     retry = (2 * retry).min(RETRY_MAX);
                     retry
                 }
             };
-            self.shared.wait(pause);
+            self.shared.rest(pause);
         }
-        self.shared.publish(None);
         if let Some(open) = self.open.take() {
-            open.index.close();
+            open.index.close(&self.shared);
         }
     }
 
-    fn stopped(&self) -> bool {
-        self.shared.stop.load(Relaxed)
-    }
-
-    /// Does what there is to do, and says how long to wait until the next turn.
-    fn turn(&mut self) -> Result<Duration, Broken> {
-        let Some(mut open) = self.open.take() else {
-            self.open = self.open()?;
-            return Ok(Duration::ZERO);
+    /// Does what there is to do.
+    fn turn(&mut self) -> Result<(), Broken> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.open()?,
         };
-        if self.shared.distrusted.swap(false, Relaxed) {
+        if self.shared.is_distrusted(self.generation) {
             return Err(Broken::Damaged);
         }
-        if !open.index.in_place()? {
+        if !open.index.is_in_place(&self.shared)? {
             return Err(Broken::Removed);
         }
-        let arrived = self.take_in(&open.messages)?;
-        let busy = arrived > BUSY_ARRIVALS;
-        self.write_numbers(&mut open, busy)?;
-        let texts_left = self.write_texts(&mut open, busy)?;
-        open.index.checkpoint(!busy)?;
+        self.bring_up_to_date(&mut open)?;
+        open.index.wipe(&self.shared)?;
+        open.index.checkpoint(&self.shared)?;
         self.open = Some(open);
-        Ok(if texts_left && !busy { Duration::ZERO } else { TURN })
-    }
-
-    /// Opens the index, brings it close to the messages, and lets it be used. None if stopped before that.
-    fn open(&mut self) -> Result<Option<Open>, Broken> {
-        let mut messages = connection::reader(&self.database, self.tuning.reader_cache_kib)?;
-        let snapshot = messages.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        let (edition, latest) = (edition(&snapshot)?, latest(&snapshot)?);
-        drop(snapshot);
-        self.shared.stored(latest);
-        let mut index = Index::open(&self.shared.path, self.tuning, edition, latest)?;
-        let mut kept = index.load()?;
-        loop {
-            let snapshot = messages.transaction_with_behavior(TransactionBehavior::Deferred)?;
-            let progress = kept.advance(&snapshot, ARRIVALS_IN_BULK)?;
-            drop(snapshot);
-            match progress {
-                Progress::Done => break,
-                Progress::Other => return Err(Broken::Other),
-                Progress::More => self.shared.publish(None),
-            }
-            let batch = batch(&kept);
-            if index.write(&batch, &self.shared.stop, |numbers| kept.expect(numbers))?.is_none() {
-                return Ok(None);
-            }
-            kept.settle();
-            index.checkpoint(true)?;
-        }
-        self.shared.generation.fetch_add(1, Relaxed);
-        self.shared.numbers_upto.store(kept.indexed().upto, Relaxed);
-        self.shared.texts_upto.store(index.texts_upto(), Relaxed);
-        self.shared.publish(Some(kept));
-        Ok(Some(Open { messages, index }))
-    }
-
-    /// Brings the figures up to date; returns how many messages that were.
-    fn take_in(&self, messages: &Connection) -> Result<i64, Broken> {
-        let mut arrived = 0;
-        loop {
-            let mut kept = lock(&self.shared.kept);
-            let Some(kept) = kept.as_mut() else { return Ok(arrived) };
-            let before = kept.upto();
-            let snapshot = messages.unchecked_transaction()?;
-            let progress = kept.advance(&snapshot, ARRIVALS_AT_ONCE)?;
-            arrived += kept.upto() - before;
-            match progress {
-                Progress::Done => return Ok(arrived),
-                Progress::More => {}
-                Progress::Other => return Err(Broken::Other),
-            }
-        }
-    }
-
-    /// Writes the index of numbers, if much has arrived since, or something has and there is time.
-    fn write_numbers(&mut self, open: &mut Open, busy: bool) -> Result<(), Broken> {
-        let batch = {
-            let kept = lock(&self.shared.kept);
-            let Some(kept) = kept.as_ref() else { return Ok(()) };
-            let recent = kept.recent().len();
-            let time = !busy && self.written.elapsed() >= self.tuning.index_pause;
-            let is_current = kept.upto() == kept.indexed().upto;
-            if recent < self.tuning.index_batch && (is_current || !time) {
-                return Ok(());
-            }
-            batch(kept)
-        };
-        let expect = |numbers| {
-            if let Some(kept) = lock(&self.shared.kept).as_mut() {
-                kept.expect(numbers);
-            }
-        };
-        if open.index.write(&batch, &self.shared.stop, expect)?.is_some()
-            && let Some(kept) = lock(&self.shared.kept).as_mut()
-        {
-            kept.settle();
-            self.shared.numbers_upto.store(kept.indexed().upto, Relaxed);
-        }
-        self.written = Instant::now();
         Ok(())
     }
 
-    /// Makes some more texts findable; returns whether there are others left.
-    fn write_texts(&mut self, open: &mut Open, busy: bool) -> Result<bool, Broken> {
-        let begin = Instant::now();
-        let mut upto = open.index.texts_upto();
-        if begin < self.texts_at || self.stopped() {
-            return Ok(true);
-        }
-        let mut texts = Vec::new();
-        {
+    /// Opens the index files.
+    fn open(&mut self) -> Result<Open, Broken> {
+        let messages = connection::reader(&self.database, self.tuning.reader_cache_kib)?;
+        let snapshot = messages.unchecked_transaction()?;
+        let state = State::read(&snapshot)?;
+        self.shared.stored(state.latest);
+        let index = Index::open(&self.shared, self.tuning, &snapshot, &state)?;
+        drop(snapshot);
+        index.checkpoint(&self.shared)?;
+        let Mark { dataset_id, upto, removed } = index.mark;
+        let memory = Memory::load(&index.conn, State { dataset_id, latest: upto, removed })?;
+        self.generation += 1;
+        Ok(Open { messages, index, memory })
+    }
+
+    /// Follows what was removed and takes in what has arrived until nothing is left, and publishes that.
+    fn bring_up_to_date(&mut self, open: &mut Open) -> Result<(), Broken> {
+        loop {
             let snapshot = open.messages.unchecked_transaction()?;
-            let latest = latest(&snapshot)?;
-            let mut statement = snapshot.prepare_cached(TEXTS)?;
-            let mut rows = statement.query((upto, TEXTS_AT_ONCE))?;
-            let mut left = TEXTS_AT_ONCE;
-            while let Some(row) = rows.next()? {
-                left -= 1;
-                upto = row.get(0)?;
-                if let Some(text) = row.get(1)? {
-                    texts.push((upto, text));
+            let (state, before) = (State::read(&snapshot)?, open.memory.state);
+            if state.dataset_id != before.dataset_id || state.latest < before.latest {
+                return Err(Broken::Other);
+            }
+            while open.memory.state.removed < state.removed {
+                if self.shared.is_stopping() {
+                    return Err(Broken::Stopping);
                 }
+                follow(&mut open.index, &mut open.memory, &snapshot, state.removed)?;
+                open.index.checkpoint(&self.shared)?;
             }
-            if left > 0 {
-                // Events that are gone may have had the last numbers.
-                upto = latest;
+            let is_all = open.memory.take_in(&snapshot, &open.index.conn, ARRIVALS_AT_ONCE)?;
+            drop(snapshot);
+            if open.memory.open.len() >= self.tuning.part_messages || open.memory.open.texts.is_full() {
+                let left = usize::try_from(state.latest - open.memory.state.latest).unwrap_or(usize::MAX);
+                if left > 2 * self.tuning.part_messages {
+                    // Reads had better not wait for so many.
+                    self.shared.withdraw(false);
+                }
+                self.close_part(open)?;
+                open.index.checkpoint(&self.shared)?;
+            }
+            if is_all {
+                break;
             }
         }
-        if upto == open.index.texts_upto() {
-            return Ok(false);
+        let view = open.memory.view(&open.index.conn, self.generation, open.index.mark.upto)?;
+        self.shared.publish(view);
+        Ok(())
+    }
+
+    /// Writes the open part into the index files. Readers find what arrives meanwhile.
+    fn close_part(&self, open: &mut Open) -> Result<(), Broken> {
+        let Open { messages, index, memory } = open;
+        let part = memory.begin_part();
+        let listed: Vec<Listed> = part.runs.iter().flat_map(|run| run.iter().cloned()).collect();
+        let mark = Mark { upto: part.upto, ..index.mark };
+        let writing = index.conn.unchecked_transaction()?;
+        index.texts.close(&writing, &part.texts)?;
+        let mut failed = None;
+        let order_key_of = |seq| rows::order_key_if_there(messages, seq);
+        let is_done = Entries::new(&writing).insert(&listed, order_key_of, || {
+            failed = self.between(messages, &writing, memory, index.mark.upto).err();
+            failed.is_none() && !self.shared.is_stopping()
+        })?;
+        if let Some(broken) = failed {
+            return Err(broken);
         }
-        open.index.write_texts(&texts, upto)?;
-        self.shared.texts_upto.store(upto, Relaxed);
-        if busy {
-            self.texts_at = Instant::now() + begin.elapsed() * BUSY_PAUSE;
+        if !is_done {
+            return Err(Broken::Stopping);
         }
-        Ok(true)
+        senders::add_all(&writing, listed.iter().map(|message| message.sender).collect())?;
+        memory.parties.save(&writing)?;
+        index.set_mark(&mark)?;
+        writing.commit()?;
+        index.mark = mark;
+        memory.end_part();
+        Ok(())
+    }
+
+    /// Lets readers find what has arrived while a part is written. What was removed has to wait.
+    /// `upto`: the watermark before that.
+    fn between(
+        &self,
+        messages: &Connection,
+        writing: &Connection,
+        memory: &mut Memory,
+        upto: i64,
+    ) -> Result<(), Broken> {
+        let snapshot = messages.unchecked_transaction()?;
+        let (state, before) = (State::read(&snapshot)?, memory.state);
+        let may_take_in = state.dataset_id == before.dataset_id
+            && state.removed == before.removed
+            && memory.open.len() < 2 * self.tuning.part_messages
+            && !memory.open.texts.is_full();
+        if may_take_in
+            && state.latest > before.latest
+            && memory.take_in(&snapshot, writing, ARRIVALS_AT_ONCE)?
+        {
+            self.shared.publish(memory.view(writing, self.generation, upto)?);
+        }
+        Ok(())
     }
 }
 
-/// What the index does not hold of the figures.
-fn batch(kept: &Kept) -> Batch {
-    let (upto, arrivals) = (kept.upto(), kept.recent().to_vec());
-    Batch { upto, arrivals, times: kept.times(), numbers: kept.indexed() }
+/// Takes the next messages that are gone out of everything that is derived, up to the removal `last`.
+fn follow(index: &mut Index, memory: &mut Memory, snapshot: &Connection, last: i64) -> Result<(), Broken> {
+    let (removed, number) = removals(&index.conn, memory, snapshot)?;
+    let number = number.unwrap_or(last);
+    memory.remove(&index.conn, &removed)?;
+    let mark = Mark { removed: number, ..index.mark };
+    let listed: Vec<Listed> =
+        removed.iter().map(|one| one.listed.clone()).filter(|one| one.seq <= mark.upto).collect();
+    let writing = index.conn.unchecked_transaction()?;
+    if !listed.is_empty() {
+        take_out(&writing, index, &listed)?;
+    }
+    forget_names(&writing, memory, &removed)?;
+    index.set_mark(&mark)?;
+    writing.commit()?;
+    index.mark = mark;
+    if !listed.is_empty() {
+        index.has_traces();
+    }
+    memory.state.removed = number;
+    Ok(())
+}
+
+/// The next messages that are gone and were taken in before that, and the number of the last removal that was looked at; none if
+/// there are no more.
+fn removals(
+    index: &Connection,
+    memory: &mut Memory,
+    snapshot: &Connection,
+) -> rusqlite::Result<(Vec<Removed>, Option<i64>)> {
+    let mut statement = snapshot.prepare_cached(REMOVALS)?;
+    let mut rows = statement.query((memory.state.removed, REMOVALS_AT_ONCE))?;
+    let (mut removed, mut number) = (Vec::new(), None);
+    while let Some(row) = rows.next()? {
+        number = Some(row.get(0)?);
+        let seq: i64 = row.get(1)?;
+        let Some(second) = row.get::<_, Option<i64>>(5)?.filter(|_| seq <= memory.state.latest) else {
+            continue;
+        };
+        let sender: Option<String> = row.get(3)?;
+        let listed = Listed {
+            moment: Moment { second, nanosecond: row.get(6)? },
+            order_key: order_key(row, 2)?,
+            seq,
+            sender: memory.parties.known(index, sender.as_deref())?,
+            recipient: memory.parties.known(index, row.get_ref(4)?.as_str_or_null()?)?,
+        };
+        removed.push(Removed { listed, sender: sender.unwrap_or_default() });
+    }
+    Ok((removed, number))
+}
+
+/// Takes messages out of the index files.
+fn take_out(writing: &Transaction<'_>, index: &Index, listed: &[Listed]) -> Result<(), Broken> {
+    Entries::new(writing).remove(listed, || true)?;
+    let mut seqs: Vec<i64> = listed.iter().map(|message| message.seq).collect();
+    seqs.sort_unstable();
+    index.texts.remove(writing, &seqs)?;
+    for message in listed {
+        senders::take(writing, message.sender)?;
+    }
+    Ok(())
+}
+
+/// Forgets the names of removed messages that no other message is of or to.
+fn forget_names(writing: &Transaction<'_>, memory: &mut Memory, removed: &[Removed]) -> rusqlite::Result<()> {
+    let entries = Entries::new(writing);
+    let mut names: Vec<Party> =
+        removed.iter().flat_map(|one| [one.listed.sender, one.listed.recipient]).collect();
+    names.retain(|party| *party > Party::NONE);
+    names.sort_unstable();
+    names.dedup();
+    for party in names {
+        let lists =
+            [List { sender: party, recipient: Party::ANY }, List { sender: Party::ANY, recipient: party }];
+        let is_used = |list: &List| has_any(&entries, *list).map(|has| has || memory.has_any(*list));
+        if !lists.iter().map(is_used).collect::<rusqlite::Result<Vec<bool>>>()?.contains(&true) {
+            memory.parties.forget(writing, party)?;
+        }
+    }
+    Ok(())
+}
+
+fn has_any(entries: &Entries<'_>, list: List) -> rusqlite::Result<bool> {
+    let mut has_any = false;
+    entries.ascending(list, Bound::at(Moment::MIN)..Bound::at(Moment::MAX), &mut |_| {
+        has_any = true;
+        Ok(false)
+    })?;
+    Ok(has_any)
 }

@@ -4,42 +4,46 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::connection::{self, explain};
 use super::failed::Failed;
-use super::index::IndexView;
-use super::indexer::Shared;
-use super::kept::Edition;
+use super::index::key::List;
+use super::index::{Mark, is_damage, parties};
 use super::named::{self, Named, Share};
-use super::order::{ByNumber, ByTime, Order};
-use super::phone_number::{ANY, OTHER, PhoneNumber};
+use super::ordered::{InTime, Ordered};
+use super::party::Party;
 use super::plain::{self, Plain};
-use super::ranked::Ranked;
+use super::recent::{Part, Recents};
 use super::rows::{self, timestamp};
 use super::search::Search;
+use super::texts::TextFile;
+use super::view::{Shared, State, View};
 use super::{Tuning, cursors, erasure, lock, log, volume};
 use crate::cursor::{Cursor, CursorName};
 use crate::erasure::{Erasure, Step, Tombstone, Tombstones};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
 use crate::message::{Moment, Name, Timestamp};
-use crate::query::{Filter, Listing, Page, Stats, Volume};
+use crate::query::{Filter, Listing, Page, SenderCount, Stats, Volume};
 use crate::store::Error;
-use crate::store::matches::{listing, to_u64};
+use crate::store::matches::listing;
 use crate::telemetry::chain;
 
 /// Instructions of SQLite's virtual machine between two checks of the deadline.
 const STEPS_BETWEEN_CHECKS: i32 = 10_000;
-/// Maximum number of messages above the watermark that a reader adds to the aggregates itself.
-const TAIL_MAX: i64 = 50_000;
+/// Longest time that a reader waits for derived data to have what has arrived. A scan of the messages takes longer.
+const VIEW_PATIENCE: Duration = Duration::from_secs(2);
+/// Number of times that a reader looks for snapshots that belong together, while messages are removed or a part is closed.
+const TRIES: usize = 20;
 
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM event LIMIT 1)";
-const FIRST: &str =
-    "SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second, ts_nanosecond LIMIT 1";
+const FIRST: &str = "\
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message WHERE seq <= ?1 ORDER BY ts_second, ts_nanosecond LIMIT 1";
 const LAST: &str = "\
-    SELECT ts_second, ts_nanosecond, ts_digits FROM message ORDER BY ts_second DESC, ts_nanosecond DESC LIMIT 1";
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message WHERE seq <= ?1
+    ORDER BY ts_second DESC, ts_nanosecond DESC LIMIT 1";
 
 /// A pool of connections that grows with use; its caller bounds the number of concurrent reads.
 #[derive(Debug)]
@@ -54,8 +58,17 @@ pub(super) struct Readers {
 #[derive(Debug)]
 struct ReadConnections {
     messages: Connection,
-    /// The connection to the index, with the generation of the index file.
-    index: Option<(u64, Connection)>,
+    /// The index files, once they were needed.
+    index: Option<IndexFiles>,
+}
+
+/// The index files as a reader has them open.
+#[derive(Debug)]
+struct IndexFiles {
+    /// Which index they are of.
+    generation: u64,
+    conn: Connection,
+    texts: TextFile,
 }
 
 impl Readers {
@@ -68,6 +81,15 @@ impl Readers {
             Ok(messages.query_row(ANY_ROW, (), |row| row.get::<_, i64>(0))?)
         })?;
         Ok(readers)
+    }
+
+    /// Waits until derived data has everything that the messages have, or is not there, or for [`VIEW_PATIENCE`].
+    pub(super) fn wait_for_view(&self) -> Result<(), Error> {
+        self.run(|session| {
+            let now = State::read(&session.connections.messages)?;
+            drop(session.shared.view(&now, Instant::now() + VIEW_PATIENCE));
+            Ok(())
+        })
     }
 
     /// Closes the idle connections.
@@ -86,8 +108,9 @@ impl Readers {
         let step = i64::from(step_seconds.max(1));
         self.run(|session| {
             let counted = if filter.id.is_none() && filter.search.is_none() {
-                session.ordered(filter, |ordered| {
-                    volume::in_order(ordered.order, &ordered.range, step).map(Some)
+                session.derived(|derived| {
+                    let Some((list, range)) = derived.list(filter)? else { return Ok(None) };
+                    volume::in_order(&list, &range, step).map(Some)
                 })
             } else {
                 Ok(None)
@@ -98,8 +121,12 @@ impl Readers {
 
     pub(super) fn stats(&self) -> Result<Stats, Error> {
         self.run(|session| {
-            let shared = session.shared;
-            stats(&session.messages()?, shared)
+            let counted = session.derived(|derived| {
+                let View { state, total, senders, top, .. } = derived.view;
+                let aggregates = (*total, *senders, top.clone());
+                stats(derived.messages, aggregates, state.latest).map(Some)
+            });
+            session.or_else(counted, |messages| stats(messages, plain::aggregates(messages)?, i64::MAX))
         })
     }
 
@@ -229,18 +256,27 @@ impl ReadSession<'_> {
         filter: &Filter,
         scan: impl FnOnce(&Plain<'_>) -> Result<T, Failed>,
     ) -> Result<T, Failed> {
+        self.or_else(derived, |messages| scan(&Plain::new(messages, filter)))
+    }
+
+    /// The result that derived data has given; without one, that of the messages themselves.
+    fn or_else<T>(
+        &mut self,
+        derived: Result<Option<T>, Failed>,
+        scan: impl FnOnce(&Connection) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
         match derived {
             Ok(Some(result)) => return Ok(result),
             Ok(None) => {}
             Err(Failed::Index(error)) if !interrupted(&error) => {
                 tracing::warn!(error = chain(&error), "the index cannot be read");
-                self.shared.distrust();
-                self.connections.index = None;
+                if let Some(index) = self.connections.index.take().filter(|_| is_damage(&error)) {
+                    self.shared.distrust(index.generation);
+                }
             }
             Err(failed) => return Err(failed),
         }
-        let messages = self.messages()?;
-        scan(&Plain::new(&messages, filter))
+        scan(&*self.messages()?)
     }
 
     /// Lists by derived data; none if that is not available, or does not know the filter.
@@ -249,122 +285,104 @@ impl ReadSession<'_> {
             let messages = self.messages()?;
             return listing(&Named::find(&messages, id, filter)?, page).map(Some);
         }
-        let crowds = &self.shared.crowds;
-        self.ordered(filter, |ordered| {
-            let Ordered { messages, order, range, .. } = ordered;
-            let Some(search) = &filter.search else {
-                let Ordered { dataset_id: edition, pair, latest, .. } = *ordered;
-                let range = range.clone();
-                let ranked = Ranked { messages, order: *order, range, crowds, edition, pair, latest };
-                return listing(&ranked, page).map(Some);
+        let deadline = self.deadline;
+        self.derived(|derived| {
+            let Some((list, range)) = derived.list(filter)? else { return Ok(None) };
+            let Some(text) = &filter.search else {
+                return listing(&InTime { list: &list, range }, page).map(Some);
             };
-            let Some(index) = ordered.index else { return Ok(None) };
-            let narrowed = ordered.is_narrowed(filter);
-            let search_for =
-                Search { messages, index, filter, order: *order, range: range.clone(), narrowed };
-            listing(&search_for.run(search, page)?, page).map(Some)
+            let Derived { messages, index, texts, parts, .. } = *derived;
+            let search = Search { messages, index, texts, parts, list: &list, range, deadline };
+            listing(&search.run(text, page)?, page).map(Some)
         })
     }
 
-    /// Calls `work` with the messages that the parties, the source and the times of a filter leave, in order; none if derived
-    /// data is not available, or does not tell these messages from others.
-    fn ordered<T>(
+    /// Calls `work` with derived data and the messages that it was derived from; none if there is none.
+    fn derived<T>(
         &mut self,
-        filter: &Filter,
-        work: impl FnOnce(&Ordered<'_>) -> Result<Option<T>, Failed>,
+        mut work: impl FnMut(&Derived<'_>) -> Result<Option<T>, Failed>,
     ) -> Result<Option<T>, Failed> {
-        let number = |party: &Option<String>| {
-            party.as_deref().map_or(ANY, |written| PhoneNumber::of_party(Some(written)))
-        };
-        let pair = (number(&filter.from), number(&filter.to));
-        let of_pair = pair != (ANY, ANY);
-        if of_pair || filter.search.is_some() {
-            self.open_index()?;
-        }
-        let ReadConnections { messages, index } = &mut self.connections;
-        let messages = messages.transaction_with_behavior(TransactionBehavior::Deferred)?;
-
-        let mut derived = self.shared.derived();
-        let Some(aggregates) = derived.up_to_date(&messages, TAIL_MAX)? else { return Ok(None) };
-        let (times, dataset_id, latest) = (aggregates.times(), aggregates.edition(), aggregates.upto());
-        // The snapshot of the index is taken while the aggregates are locked, so that the two belong together.
-        let index = match index {
-            Some((generation, conn)) if *generation == self.shared.generation() => {
-                Some(IndexView::new(conn).map_err(Failed::Index)?)
+        let deadline = Instant::now() + VIEW_PATIENCE;
+        for _ in 0..TRIES {
+            let now = State::read(&self.connections.messages)?;
+            let Some(view) = self.shared.view(&now, deadline) else { return Ok(None) };
+            self.open_index(&view)?;
+            let ReadConnections { messages, index } = &mut self.connections;
+            let Some(IndexFiles { conn, texts, .. }) = index else { return Ok(None) };
+            let index =
+                conn.transaction_with_behavior(TransactionBehavior::Deferred).map_err(Failed::Index)?;
+            let mark = Mark::read(&index).map_err(Failed::Index)?;
+            // Last, so that there are all messages that the others name.
+            let messages = messages.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let state = State::read(&messages)?;
+            if state.dataset_id != view.state.dataset_id {
+                return Ok(None);
             }
-            _ => None,
-        };
-        let numbers = index.as_ref().and_then(|index| aggregates.numbers(index.state.numbers_upto));
-        let recent = match &numbers {
-            Some(numbers) if of_pair => aggregates.recent_of(pair.0, pair.1, numbers.upto),
-            _ => Vec::new(),
-        };
-        drop(derived);
-
-        let range = match named::of_source(&messages, filter.source.as_deref())? {
-            Share::All => range(filter),
-            Share::None => Moment::MIN..Moment::MIN,
-            Share::Some => return Ok(None),
-        };
-        let by_time = ByTime { messages: &messages, ranks: times };
-        let by_number = match (&index, numbers) {
-            (Some(index), Some(numbers)) if of_pair => Some(ByNumber { index, numbers, pair, recent }),
-            _ => None,
-        };
-        let order: &dyn Order = match &by_number {
-            Some(by_number) => by_number,
-            None if of_pair => return Ok(None),
-            None => &by_time,
-        };
-        let ordered =
-            Ordered { messages: &messages, index: index.as_ref(), order, range, pair, dataset_id, latest };
-        // All parties that are no phone number count as one, so that only their absence says something.
-        if (pair.0 == OTHER || pair.1 == OTHER) && ordered.total()? > 0 {
-            return Ok(None);
+            let removed = view.state.removed;
+            if !self.shared.is_current(view.generation) {
+                // The files may be those of the next index.
+                drop((index, messages));
+                self.connections.index = None;
+                continue;
+            }
+            let is_covered = (view.base..=view.state.latest).contains(&mark.upto);
+            if (mark.removed, state.removed) != (removed, removed) || !is_covered {
+                // Messages were removed between the snapshots, or a part was closed that this view does not have.
+                continue;
+            }
+            let parts: Vec<Part> = view.parts.iter().filter(|part| part.upto > mark.upto).cloned().collect();
+            return work(&Derived { messages: &messages, index: &index, texts, view: &view, parts: &parts });
         }
-        work(&ordered)
+        Ok(None)
     }
 
-    /// Opens a connection to the current index file, if there is one and it is not open yet.
-    fn open_index(&mut self) -> Result<(), Failed> {
-        // First the lock of the derived data, which may take a wait: the generation must belong to the same index file.
-        let is_open = self.shared.derived().is_some();
-        let generation = self.shared.generation();
+    /// Opens the index files that a view goes with, unless they are open.
+    fn open_index(&mut self, view: &View) -> Result<(), Failed> {
         let index = &mut self.connections.index;
-        if index.as_ref().is_none_or(|(opened, _)| *opened != generation) {
+        if index.as_ref().is_none_or(|files| files.generation != view.generation) {
             *index = None;
-            if is_open {
-                let conn = connection::reader(&self.shared.path, self.tuning.index_cache_kib / 4)
-                    .map_err(Failed::Index)?;
-                *index = Some((generation, conn));
-            }
+            let conn = connection::reader(&self.shared.path, self.tuning.index_cache_kib / 4)
+                .map_err(Failed::Index)?;
+            let texts = TextFile::open_to_read(&self.shared.texts_path)
+                .map_err(|_| Failed::Index(rusqlite::Error::InvalidPath(self.shared.texts_path.clone())))?;
+            *index = Some(IndexFiles { generation: view.generation, conn, texts });
         }
-        if let Some((_, conn)) = index {
-            watch(conn, self.deadline).map_err(Failed::Index)?;
+        if let Some(files) = index {
+            watch(&mut files.conn, self.deadline).map_err(Failed::Index)?;
         }
         Ok(())
     }
 }
 
-/// Messages in order, by derived data, of one snapshot.
-struct Ordered<'a> {
+/// Derived data, and the messages that it was derived from.
+struct Derived<'a> {
     messages: &'a Connection,
-    index: Option<&'a IndexView<'a>>,
-    order: &'a dyn Order,
-    range: Range<Moment>,
-    pair: (PhoneNumber, PhoneNumber),
-    dataset_id: Edition,
-    latest: i64,
+    index: &'a Connection,
+    texts: &'a TextFile,
+    view: &'a View,
+    /// Those of the view that the snapshot of the index does not have.
+    parts: &'a [Part],
 }
 
-impl Ordered<'_> {
-    fn total(&self) -> Result<u64, Failed> {
-        Ok(self.order.rank(self.range.end)?.saturating_sub(self.order.rank(self.range.start)?))
-    }
-
-    /// Whether the filter leaves some messages out, whatever their texts.
-    fn is_narrowed(&self, filter: &Filter) -> bool {
-        self.pair != (ANY, ANY) || filter.since.is_some() || filter.until.is_some() || self.range.is_empty()
+impl<'a> Derived<'a> {
+    /// The list and the range of time that a filter names; none if it names a source and there are others.
+    fn list(&self, filter: &Filter) -> Result<Option<(Ordered<'a>, Range<Moment>)>, Failed> {
+        let party = |name: &Option<String>| match name {
+            Some(name) => parties::find(self.index, &self.view.names, name).map_err(Failed::Index),
+            None => Ok(Some(Party::ANY)),
+        };
+        let list = match (party(&filter.from)?, party(&filter.to)?) {
+            (Some(sender), Some(recipient)) => Some(List { sender, recipient }),
+            _ => None,
+        };
+        let range = match named::of_source(self.messages, filter.source.as_deref())? {
+            Share::All if list.is_some() => range(filter),
+            Share::All | Share::None => Moment::MIN..Moment::MIN,
+            Share::Some => return Ok(None),
+        };
+        let list = list.unwrap_or(List::ALL);
+        let recents = Recents::of(self.parts, list);
+        Ok(Some((Ordered::new(self.messages, self.index, list, recents)?, range)))
     }
 }
 
@@ -374,18 +392,13 @@ fn range(filter: &Filter) -> Range<Moment> {
     since..filter.until.map_or(Moment::MAX, Timestamp::moment).max(since)
 }
 
-fn stats(messages: &Transaction<'_>, shared: &Shared) -> Result<Stats, Failed> {
-    let mut derived = shared.derived();
-    let aggregates = derived
-        .up_to_date(messages, TAIL_MAX)?
-        .filter(|aggregates| !aggregates.has_other_senders())
-        .map(|aggregates| (aggregates.total(), to_u64(aggregates.senders()), aggregates.top()));
-    drop(derived);
-    let (total_messages, senders_count, messages_per_sender) = match aggregates {
-        Some(aggregates) => aggregates,
-        None => plain::aggregates(messages)?,
-    };
-    let instant = |sql| messages.prepare_cached(sql)?.query_row((), |row| timestamp(row, 0)).optional();
+/// The statistics with these aggregates over the messages up to an arrival number.
+fn stats(
+    messages: &Connection,
+    (total_messages, senders_count, messages_per_sender): (u64, u64, Vec<SenderCount>),
+    upto: i64,
+) -> Result<Stats, Failed> {
+    let instant = |sql| messages.prepare_cached(sql)?.query_row([upto], |row| timestamp(row, 0)).optional();
     Ok(Stats {
         total_messages,
         senders_count,

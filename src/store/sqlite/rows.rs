@@ -30,13 +30,17 @@ const BY_IDENTITY: &str = concat!("SELECT ", event_columns!(), " FROM event WHER
 const ARRIVED: &str =
     concat!("SELECT ", event_columns!(), " FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2");
 
-/// The messages of these index entries. Each of them exists unless the index is wrong.
-pub(super) fn fetch(messages: &Connection, entries: &[Entry]) -> Result<Vec<Message>, Failed> {
+/// The messages of these arrival numbers. Each of them exists unless the index is wrong.
+pub(super) fn fetch(
+    messages: &Connection,
+    seqs: impl IntoIterator<Item = i64>,
+) -> Result<Vec<Message>, Failed> {
     let mut by_seq = messages.prepare_cached(BY_SEQ)?;
-    entries.iter().map(|entry| by_seq.query_row([entry.seq], message).map_err(missing)).collect()
+    seqs.into_iter().map(|seq| by_seq.query_row([seq], message).map_err(missing)).collect()
 }
 
-fn missing(error: rusqlite::Error) -> Failed {
+/// The error of a query for a message that the index names.
+pub(super) fn missing(error: rusqlite::Error) -> Failed {
     match error {
         rusqlite::Error::QueryReturnedNoRows => Failed::Index(error),
         _ => Failed::Database(error),
@@ -44,8 +48,13 @@ fn missing(error: rusqlite::Error) -> Failed {
 }
 
 /// A string by which the messages of one moment sort as in listings.
-pub(super) fn order_key(messages: &Connection, seq: i64) -> rusqlite::Result<Box<str>> {
+pub(super) fn order_key(messages: &Connection, seq: i64) -> rusqlite::Result<String> {
     messages.prepare_cached(ORDER_KEY)?.query_row([seq], |row| row.get(0))
+}
+
+/// The same; none if there is no such message.
+pub(super) fn order_key_if_there(messages: &Connection, seq: i64) -> rusqlite::Result<Option<String>> {
+    order_key(messages, seq).optional()
 }
 
 /// The same string for a place. The separator is less than every character of an id, so that the id decides first.
@@ -55,19 +64,14 @@ pub(super) fn order_key_of(place: &Place) -> String {
 
 /// The messages of these entries in the order of listings, without the first `skip`, at most `limit`. The entries are sorted
 /// by moment, and include all messages of each moment.
-pub(super) fn page(
-    messages: &Connection,
-    entries: &[Entry],
-    skip: u64,
-    limit: u64,
-) -> Result<Vec<Message>, Failed> {
+fn page(messages: &Connection, entries: &[Entry], skip: u64, limit: u64) -> Result<Vec<Message>, Failed> {
     let mut sorted = entries
         .iter()
-        .map(|entry| Ok((entry.moment, order_key(messages, entry.seq).map_err(missing)?, *entry)))
-        .collect::<Result<Vec<(Moment, Box<str>, Entry)>, Failed>>()?;
+        .map(|entry| Ok((entry.moment, order_key(messages, entry.seq).map_err(missing)?, entry.seq)))
+        .collect::<Result<Vec<(Moment, String, i64)>, Failed>>()?;
     sorted.sort_unstable();
     let page = sorted.into_iter().skip(to_usize(skip)).take(to_usize(limit));
-    fetch(messages, &page.map(|(_, _, entry)| entry).collect::<Vec<_>>())
+    fetch(messages, page.map(|(_, _, seq)| seq))
 }
 
 impl Rows for Connection {

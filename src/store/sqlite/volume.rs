@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::failed::Failed;
-use super::order::Order;
+use super::ordered::Ordered;
 use super::plain::Plain;
 use crate::message::Moment;
 use crate::query::{STEPS_MAX, Volume};
@@ -12,7 +12,7 @@ use crate::query::{STEPS_MAX, Volume};
 /// The volume of a range of time in an order, which counts the messages before any moment quickly. `None` if there are too
 /// many steps.
 pub(super) fn in_order(
-    order: &dyn Order,
+    order: &Ordered<'_>,
     range: &Range<Moment>,
     step_seconds: i64,
 ) -> Result<Option<Volume>, Failed> {

@@ -1,4 +1,4 @@
-//! Compares the index with the messages.
+//! Compares the index files with the messages.
 
 use std::path::Path;
 
@@ -6,201 +6,163 @@ use rusqlite::Connection;
 
 use super::{Expected, integrity, part};
 use crate::message::Moment;
+use crate::query::fold;
 use crate::store::check::{Error, Report, Sum, Tell, compare};
 use crate::store::sqlite::connection;
 use crate::store::sqlite::existing::{CACHE_KIB, Existing};
 use crate::store::sqlite::files::beside;
-use crate::store::sqlite::index::{NUMBER_STEPS, State, TIME_STEPS, VERSION, moment, number_key, state};
-use crate::store::sqlite::kept::{self, NumberKey};
-use crate::store::sqlite::phone_number::ANY;
+use crate::store::sqlite::index::entries::Entries;
+use crate::store::sqlite::index::key::{Entry, List};
+use crate::store::sqlite::index::{Mark, VERSION, parties};
+use crate::store::sqlite::party::Party;
+use crate::store::sqlite::texts::{self, TextFile};
+use crate::store::sqlite::view::State;
 
-const ENTRIES: &str = "\
-    SELECT sender, recipient, ts_second, ts_nanosecond, seq FROM by_number
-    ORDER BY sender, recipient, ts_second, ts_nanosecond, seq";
-/// By the entries, which have been compared with the messages, since they are sorted by sender: senders, messages, and
-/// the senders of whom another number is kept.
-const SENDERS: &str = "\
-    SELECT count(*), coalesce(sum(entries), 0), coalesce(sum(messages IS NOT entries), 0) FROM (
-        SELECT sender, count(*) AS entries FROM by_number WHERE sender > 0 AND recipient = 0 GROUP BY sender
-    ) AS each LEFT JOIN sender ON number = each.sender";
-const SENDERS_KEPT: &str = "SELECT count(*), coalesce(sum(messages), 0) FROM sender";
-const MOMENTS: &str = "\
-    SELECT ts_second, ts_nanosecond, seq FROM message ORDER BY ts_second, ts_nanosecond";
-/// Which groups of three characters the index of texts has, and of how many texts.
-const GROUPS: &str = "CREATE VIRTUAL TABLE temp.text_group USING fts5vocab (main, by_text, row)";
-const EACH_GROUP: &str = "SELECT term, doc FROM temp.text_group";
+const SENDERS: &str = "SELECT number, messages FROM sender ORDER BY number";
+/// What is told of an index that belongs to other messages.
+const OTHER: &str = "index: it was derived from other messages, and is not compared; the service rebuilds it";
 
 /// One snapshot of an index that can be compared.
 #[derive(Debug)]
 pub(super) struct Index {
     conn: Connection,
-    state: State,
+    texts: TextFile,
+    mark: Mark,
 }
+
+/// The messages of each sender, as the entries come.
+#[derive(Debug, Default)]
+struct Senders(Vec<(i64, u64)>);
 
 impl Index {
     /// Opens the index of the database at `path`. The error is the report to make instead.
     pub(super) fn open(path: &Path) -> Result<Self, Report> {
-        let path = beside(path, "-index");
+        let (path, texts) = (beside(path, "-index"), beside(path, "-texts"));
         if !path.exists() {
             return Err(Report::Remark("index: missing; a start of the service creates it".to_owned()));
         }
+        let problem = |why: &dyn std::fmt::Display| {
+            Report::Problem(format!("index: {why}; a start of the service rebuilds it"))
+        };
         let open = || {
             let conn = connection::reader(&path, CACHE_KIB)?;
             conn.execute_batch("BEGIN")?;
             let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-            let state = if version == VERSION { Some(state(&conn)?) } else { None };
-            Ok::<_, rusqlite::Error>((conn, state))
+            let mark = if version == VERSION { Some(Mark::read(&conn)?) } else { None };
+            Ok::<_, rusqlite::Error>((conn, mark))
         };
-        match open() {
-            Ok((conn, Some(state))) => Ok(Self { conn, state }),
-            Ok((_, None)) => {
-                let remark = "index: it has another version; the service rebuilds it";
-                Err(Report::Remark(remark.to_owned()))
-            }
-            Err(error) => {
-                let why = connection::explain(error);
-                Err(Report::Problem(format!("index: {why}; a start of the service rebuilds it")))
-            }
-        }
+        let (conn, mark) = open().map_err(|error| problem(&connection::explain(error)))?;
+        let Some(mark) = mark else {
+            let remark = "index: it has another version; the service rebuilds it";
+            return Err(Report::Remark(remark.to_owned()));
+        };
+        let texts = TextFile::open_to_read(&texts).map_err(|error| problem(&error))?;
+        Ok(Self { conn, texts, mark })
     }
 
     /// The same, if it is that of these messages.
     pub(super) fn of_these(self, existing: &Existing, tell: &mut Tell<'_>) -> Option<Self> {
-        let is =
-            |edition, latest| edition == self.state.edition && self.upto().0.max(self.upto().1) <= latest;
         // If the messages cannot be read, that has been reported.
-        match (kept::edition(&existing.conn), existing.latest()) {
-            (Ok(edition), Ok(latest)) if is(edition, latest) => Some(self),
-            _ => {
-                let remark =
-                    "index: it was derived from other messages, and is not compared; the service rebuilds it";
-                tell(Report::Remark(remark.to_owned()));
-                None
-            }
-        }
+        let state = State::read(&existing.conn).ok();
+        let fits = state.as_ref().is_some_and(|state| self.mark.fits(&existing.conn, state).unwrap_or(false));
+        let remark = match state {
+            Some(state) if fits && state.removed == self.mark.removed => return Some(self),
+            Some(_) if fits => "index: it has yet to follow the last removals, and is not compared",
+            _ => OTHER,
+        };
+        tell(Report::Remark(remark.to_owned()));
+        None
     }
 
-    /// The watermarks of the party index and the search index.
-    pub(super) fn upto(&self) -> (i64, i64) {
-        (self.state.numbers_upto, self.state.texts_upto)
+    /// The index holds the messages up to this arrival number.
+    pub(super) fn upto(&self) -> i64 {
+        self.mark.upto
     }
 
-    pub(super) fn check(
+    /// Adds what the index should have of a message.
+    pub(super) fn expect(
         &self,
-        messages: &Connection,
-        expected: &Expected,
-        tell: &mut Tell<'_>,
-    ) -> Result<(), Error> {
+        seq: i64,
+        parties: [Option<&str>; 2],
+        moment: Moment,
+        text: Option<&str>,
+        expected: &mut Expected,
+    ) -> rusqlite::Result<()> {
+        let number = |name: Option<&str>| -> rusqlite::Result<Party> {
+            let Some(name) = name else { return Ok(Party::NONE) };
+            // A name without a number is in no entry.
+            Ok(parties::find(&self.conn, &parties::NewNames::default(), name)?.unwrap_or(Party(-1)))
+        };
+        let [sender, recipient] = parties;
+        let (sender, recipient) = (number(sender)?, number(recipient)?);
+        for list in List::of(sender, recipient) {
+            add(&mut expected.entries, list, moment, seq);
+        }
+        if let Some(text) = text {
+            expected.texts.add_text(seq, &fold(text));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self, expected: &Expected, tell: &mut Tell<'_>) -> Result<(), Error> {
         tell(Report::Part("pages of the index"));
         part("index", tell, |tell| integrity(&self.conn, "index", tell))?;
-        tell(Report::Part("times"));
-        part("index", tell, |tell| self.check_times(messages, expected.indexed, tell))?;
-        tell(Report::Part("numbers"));
-        part("index", tell, |tell| self.check_numbers(expected.numbers, tell))?;
-        part("index", tell, |tell| self.check_senders(tell))?;
+        tell(Report::Part("entries"));
+        part("index", tell, |tell| self.check_entries(expected.entries, tell))?;
         tell(Report::Part("texts"));
         part("index", tell, |tell| self.check_texts(expected.texts, tell))
     }
 
-    fn check_times(&self, messages: &Connection, expected: u64, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
-        let mut steps = Steps::read(&self.conn, TIME_STEPS, |row| Ok((moment(row, 0)?, row.get(2)?)))?;
-        let mut statement = messages.prepare(MOMENTS)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            if row.get::<_, i64>(2)? <= self.state.numbers_upto {
-                steps.add(moment(row, 0)?);
+    fn check_entries(&self, expected: Sum, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
+        let (mut found, mut senders) = (Sum::default(), Senders::default());
+        let counts_are_right = Entries::new(&self.conn).check(&mut |entry| {
+            let Entry { list, moment, seq, .. } = entry;
+            add(&mut found, list, moment, seq);
+            if list.recipient == Party::ANY && list.sender > Party::ANY && list.sender != Party::NONE {
+                senders.add(list.sender.0);
             }
+            Ok(())
+        })?;
+        Sum::compare(expected, found, "index: entries", tell);
+        if !counts_are_right {
+            tell(Report::Problem("index: the counts of entries are not those of the entries".to_owned()));
         }
-        steps.compare("time_step", Moment::MIN, expected, tell);
-        Ok(())
+        self.check_senders(&senders.0, tell)
     }
 
-    fn check_numbers(&self, expected: Sum, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
-        let mut steps = Steps::read(&self.conn, NUMBER_STEPS, |row| Ok((number_key(row)?, row.get(4)?)))?;
-        let mut found = Sum::default();
-        let mut statement = self.conn.prepare(ENTRIES)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            let key = number_key(row)?;
-            let NumberKey { sender, recipient, moment } = key;
-            found.add(&[sender.0, recipient.0, moment.second, moment.nanosecond.into(), row.get(4)?]);
-            steps.add(key);
-        }
-        Sum::compare(expected, found, "index: entries of by_number", tell);
-        steps.compare("number_step", NumberKey::MIN, found.count, tell);
-        Ok(())
-    }
-
-    fn check_senders(&self, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
-        debug_assert_eq!(ANY.0, 0, "as in SENDERS");
-        let (senders, messages, wrong): (u64, u64, u64) =
-            self.conn.query_row(SENDERS, (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let (kept, messages_kept): (u64, u64) =
-            self.conn.query_row(SENDERS_KEPT, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        compare("index: senders", senders, kept, tell);
-        compare("index: messages of all senders", messages, messages_kept, tell);
+    fn check_senders(&self, expected: &[(i64, u64)], tell: &mut Tell<'_>) -> rusqlite::Result<()> {
+        let mut statement = self.conn.prepare(SENDERS)?;
+        let kept: Vec<(i64, u64)> =
+            statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        let count = |senders: &[(i64, u64)]| u64::try_from(senders.len()).unwrap_or(u64::MAX);
+        compare("index: senders", count(expected), count(&kept), tell);
+        let wrong = expected.iter().filter(|sender| kept.binary_search(sender).is_err()).count();
+        let wrong = u64::try_from(wrong).unwrap_or(u64::MAX);
         compare("index: senders with another number of messages than they have", 0, wrong, tell);
         Ok(())
     }
 
     fn check_texts(&self, expected: Sum, tell: &mut Tell<'_>) -> rusqlite::Result<()> {
-        self.conn.execute_batch(GROUPS)?;
         let mut found = Sum::default();
-        let mut statement = self.conn.prepare(EACH_GROUP)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            found.add_group(row.get_ref(0)?.as_str()?, row.get(1)?);
+        match self.texts.check(&self.conn, &mut |seq, folded| found.add_text(seq, folded)) {
+            Ok(()) => Sum::compare(expected, found, "index: texts", tell),
+            Err(texts::Error::Index(error)) => return Err(error),
+            Err(error) => tell(Report::Problem(format!("index: {error}"))),
         }
-        Sum::compare(expected, found, "index: groups of three characters in by_text", tell);
         Ok(())
     }
 }
 
-/// The steps of a sorted index as they are kept, and as they are found.
-struct Steps<K> {
-    /// Where each begins, what is kept of it, and what is found in it.
-    kept: Vec<(K, u64, u64)>,
-    /// The one that the last key was in.
-    at: usize,
+impl Senders {
+    /// Counts a message. Those of one sender come one after the other.
+    fn add(&mut self, sender: i64) {
+        match self.0.last_mut() {
+            Some((last, messages)) if *last == sender => *messages += 1,
+            _ => self.0.push((sender, 1)),
+        }
+    }
 }
 
-impl<K: Copy + Ord> Steps<K> {
-    fn read(
-        index: &Connection,
-        sql: &str,
-        step: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, u64)>,
-    ) -> rusqlite::Result<Self> {
-        let mut statement = index.prepare(sql)?;
-        let steps = statement.query_map((), |row| step(row).map(|(first, kept)| (first, kept, 0)))?;
-        Ok(Self { kept: steps.collect::<Result<_, _>>()?, at: 0 })
-    }
-
-    /// Notes a key. They come in order.
-    fn add(&mut self, key: K) {
-        while self.kept.get(self.at + 1).is_some_and(|next| next.0 <= key) {
-            self.at += 1;
-        }
-        if let Some(step) = self.kept.get_mut(self.at) {
-            step.2 += 1;
-        }
-    }
-
-    fn compare(&self, table: &str, least: K, expected: u64, tell: &mut Tell<'_>) {
-        let in_order = self.kept.is_sorted_by(|one, other| one.0 < other.0);
-        let begins = self.kept.first().is_none_or(|step| step.0 == least);
-        if !in_order || !begins {
-            tell(Report::Problem(format!("index: the steps of {table} are not in order")));
-            return;
-        }
-        let in_all = self.kept.iter().map(|step| step.1).sum();
-        compare(&format!("index: entries in all steps of {table}"), expected, in_all, tell);
-        let wrong = self.kept.iter().filter(|step| step.1 != step.2).count();
-        let wrong = u64::try_from(wrong).unwrap_or(u64::MAX);
-        compare(
-            &format!("index: steps of {table} with another number of entries than they have"),
-            0,
-            wrong,
-            tell,
-        );
-    }
+fn add(sum: &mut Sum, list: List, moment: Moment, seq: i64) {
+    sum.add(&[list.sender.0, list.recipient.0, moment.second, moment.nanosecond.into(), seq]);
 }

@@ -20,7 +20,7 @@ const READERS_PATIENCE: Duration = Duration::from_millis(5);
 
 const COUNTS: &str = "SELECT erasures, wiped FROM erasure";
 const SET_WIPED: &str = "UPDATE erasure SET wiped = ?1";
-/// Until the index follows the table, and removes its rows.
+const LAST_REMOVED: &str = "SELECT coalesce(max(number), 0) FROM removed";
 const FORGET_REMOVED: &str = "DELETE FROM removed";
 
 /// The work that is left after erasing.
@@ -59,9 +59,18 @@ impl Writer {
     pub(in super::super) fn wipe(&mut self) -> Result<Wiped, Error> {
         self.checkpoint(false);
         let pass = self.wiping.pass.take();
-        let Some(pass) = self.write(self.patience(), |open| clean(&open.conn, pass))? else {
-            self.wiping = Wiping::default();
-            return Ok(Wiped::Done);
+        let followed = self.shared.followed();
+        let pass = match self.write(self.patience(), |open| clean(&open.conn, pass, followed))? {
+            Left::Nothing => {
+                self.wiping = Wiping::default();
+                return Ok(Wiped::Done);
+            }
+            Left::InIndex => {
+                self.wiping.begin();
+                self.shared.ask();
+                return Ok(Wiped::Held);
+            }
+            Left::Pages(pass) => pass,
         };
         let Pass { erasures, ref pages } = pass;
         let is_clean = pages.is_empty();
@@ -111,19 +120,33 @@ impl Writer {
     }
 }
 
-/// Cleans pages for a while, and returns the rest of the pass; `None` if everything is wiped.
-fn clean(conn: &Connection, pass: Option<Pass>) -> rusqlite::Result<Option<Pass>> {
+/// What is yet to be wiped.
+enum Left {
+    /// Everything is wiped.
+    Nothing,
+    /// The index has yet to follow what was removed; until then the table `removed` says what that was.
+    InIndex,
+    /// The rest of a pass over the pages, and the log.
+    Pages(Pass),
+}
+
+/// Cleans pages for a while. `followed`: the last removal that has left nothing in the index files.
+fn clean(conn: &Connection, pass: Option<Pass>, followed: i64) -> rusqlite::Result<Left> {
     let begin = Instant::now();
     let (erasures, wiped) = counts(conn)?;
     if erasures == wiped {
-        return Ok(None);
+        return Ok(Left::Nothing);
     }
     // Pages get copies of keys that are in use. Those of keys that were erased meanwhile are on pages that were seen before.
     let mut pass = if let Some(pass) = pass.filter(|pass| pass.erasures == erasures) {
         pass
     } else {
+        let last: i64 = conn.prepare_cached(LAST_REMOVED)?.query_row((), |row| row.get(0))?;
+        if last > followed {
+            return Ok(Left::InIndex);
+        }
         conn.execute(FORGET_REMOVED, ())?;
-        Pass { erasures, pages: free_space::pages(conn)? }
+        Pass { erasures, pages: free_space::pages(conn, free_space::IDENTITIES)? }
     };
     while let Some(page) = pass.pages.pop() {
         free_space::clean(conn, page)?;
@@ -131,7 +154,7 @@ fn clean(conn: &Connection, pass: Option<Pass>) -> rusqlite::Result<Option<Pass>
             break;
         }
     }
-    Ok(Some(pass))
+    Ok(Left::Pages(pass))
 }
 
 fn counts(conn: &Connection) -> rusqlite::Result<(i64, i64)> {
