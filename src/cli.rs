@@ -19,6 +19,7 @@ mod backup;
 mod check;
 mod copy;
 mod erase;
+mod filters;
 mod healthcheck;
 mod migrate;
 mod send;

@@ -3,13 +3,10 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
-
 use self::place::{Erased, Place};
-use super::tail::encoded;
+use super::filters::Filters;
 use super::{Failure, invalid_settings, print, say};
 use crate::config::{ConfigErrors, DatabaseArgs, Environment};
-use crate::event::Kind;
 use crate::query::{self, ErasureQuery};
 use crate::validation::Location;
 
@@ -31,24 +28,9 @@ pub(super) struct Options {
     /// `NO_PROXY`) is used unless the URL is on this machine
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Only events of the source with this name
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// Only events of this kind
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::ALL.map(|(_, word)| word)))]
-    kind: Option<String>,
-    /// Only events from exactly this person or number
-    #[arg(long, value_name = "NAME")]
-    sender: Option<String>,
-    /// Only events to exactly this person or number
-    #[arg(long, value_name = "NAME")]
-    recipient: Option<String>,
-    /// Only events of this conversation
-    #[arg(long, value_name = "NAME")]
-    thread: Option<String>,
-    /// Only events about this object
-    #[arg(long, value_name = "NAME")]
-    r#ref: Option<String>,
+    /// The events.
+    #[command(flatten)]
+    filters: Filters,
     /// Only events of which this person or number is the sender, the recipient, the user id or the conversation
     #[arg(long, value_name = "NAME")]
     person: Option<String>,
@@ -67,20 +49,9 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The filters as a query string, and by which option each parameter was given.
+    /// The events as the query string of a request.
     fn query(&self) -> String {
-        let given = [
-            ("source", &self.source),
-            ("kind", &self.kind),
-            ("from", &self.sender),
-            ("to", &self.recipient),
-            ("thread", &self.thread),
-            ("ref", &self.r#ref),
-            ("person", &self.person),
-            ("until", &self.until),
-        ];
-        let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
-        given.map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
+        self.filters.parameters(&[("person", &self.person), ("until", &self.until)]).join("&")
     }
 }
 

@@ -3,16 +3,14 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
-
 use self::follower::{Follower, Task};
 use self::service::{Place, Service};
 use self::stop::Stop;
+use super::filters::Filters;
 use super::target::Target;
 use super::{Failure, invalid_settings};
 use crate::config::{ConfigErrors, Environment};
 use crate::cursor::CursorName;
-use crate::event::Kind;
 use crate::output::Output;
 
 mod behind;
@@ -24,7 +22,7 @@ mod sse;
 mod stop;
 mod stream;
 
-pub(super) use self::service::{authorization, detail, encoded};
+pub(super) use self::service::{authorization, detail};
 
 /// What `--url` should look like.
 const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org";
@@ -51,24 +49,9 @@ pub(super) struct Options {
     /// Name of a cursor to begin at, which is moved to what was printed; where there is none, it is made, and --from counts
     #[arg(long, value_name = "NAME")]
     cursor: Option<String>,
-    /// Only events of the source with this name
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// Only events of this kind
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::ALL.map(|(_, word)| word)))]
-    kind: Option<String>,
-    /// Only events from exactly this person or number
-    #[arg(long, value_name = "NAME")]
-    sender: Option<String>,
-    /// Only events to exactly this person or number
-    #[arg(long, value_name = "NAME")]
-    recipient: Option<String>,
-    /// Only events of this conversation
-    #[arg(long, value_name = "NAME")]
-    thread: Option<String>,
-    /// Only events about this object
-    #[arg(long, value_name = "NAME")]
-    r#ref: Option<String>,
+    /// The events.
+    #[command(flatten)]
+    filters: Filters,
     /// End after so many events
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -106,8 +89,7 @@ fn check(
 ) -> Result<(Service, Place, Option<CursorName>), ConfigErrors> {
     let mut errors = Vec::new();
     let mut note = |error: String| errors.push(error);
-    let target = Target::parse(&options.url, FORM)
-        .and_then(|target| if target.url.query().is_none() { Ok(target) } else { Err(FORM) });
+    let target = Target::parse_base(&options.url, FORM);
     let target = target.map_err(|form| note(form.to_owned())).ok();
     let cursor = options.cursor.as_deref().map(CursorName::new).transpose();
     let cursor = cursor.map_err(|bad| note(format!("--cursor: {bad}"))).ok();
@@ -117,21 +99,12 @@ fn check(
     if token == Some(None) {
         note("READ_TOKEN has a character that no header can hold, such as a line end".to_owned());
     }
-    let filters: Vec<_> = [
-        ("source", &options.source),
-        ("kind", &options.kind),
-        ("from", &options.sender),
-        ("to", &options.recipient),
-        ("thread", &options.thread),
-        ("ref", &options.r#ref),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name, value.as_deref()?)))
-    .collect();
     match (target, cursor, place) {
-        (Some(target), Some(cursor), Some(place)) if errors.is_empty() => {
-            Ok((Service::new(&target, token.flatten().as_ref(), &filters), place, cursor))
-        }
+        (Some(target), Some(cursor), Some(place)) if errors.is_empty() => Ok((
+            Service::new(&target, token.flatten().as_ref(), options.filters.parameters(&[])),
+            place,
+            cursor,
+        )),
         _ => Err(ConfigErrors(errors)),
     }
 }

@@ -31,6 +31,20 @@ impl Target {
         Ok(Self { url, is_local })
     }
 
+    /// The same for a URL that paths are appended to, which has no query.
+    ///
+    /// # Errors
+    /// `form`
+    pub(super) fn parse_base(given: &str, form: &'static str) -> Result<Self, &'static str> {
+        let target = Self::parse(given, form)?;
+        if target.url.query().is_none() { Ok(target) } else { Err(form) }
+    }
+
+    /// The URL without a slash at its end.
+    pub(super) fn base(&self) -> String {
+        self.url.to_string().trim_end_matches('/').to_owned()
+    }
+
     /// The settings of an HTTP client for it, without any timeout. Any status is a response, and a redirect is not followed:
     /// it would take a request, and the token in it, elsewhere, or turn a POST into a GET.
     pub(super) fn config(&self) -> ConfigBuilder<AgentScope> {

@@ -72,9 +72,7 @@ impl Place {
     ) -> Result<Self, ConfigErrors> {
         let Some(url) = url else { return Database::check(database, environment).map(Self::Database) };
         let mut errors = Vec::new();
-        let target = Target::parse(url, FORM)
-            .and_then(|target| if target.url.query().is_none() { Ok(target) } else { Err(FORM) })
-            .map_err(|form| errors.push(form.to_owned()));
+        let target = Target::parse_base(url, FORM).map_err(|form| errors.push(form.to_owned()));
         let token = match config::admin_token(environment) {
             Ok(Some(token)) => authorization(&token).ok_or_else(|| {
                 "ADMIN_TOKEN has a character that no header can hold, such as a line end".to_owned()
@@ -165,8 +163,7 @@ impl Service {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_send_request(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(RESPONSE_TIMEOUT));
-        let base = target.url.to_string().trim_end_matches('/').to_owned();
-        Self { agent: config.build().into(), base, authorization }
+        Self { agent: config.build().into(), base: target.base(), authorization }
     }
 
     /// The answer to `DELETE /events` with this query.

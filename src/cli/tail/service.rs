@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -10,6 +9,7 @@ use ureq::Body;
 use ureq::http::{HeaderValue, Response};
 
 use super::readable::visible;
+use crate::cli::filters::encoded;
 use crate::cli::target::Target;
 use crate::config::Secret;
 
@@ -90,17 +90,15 @@ pub(super) enum Moved {
 }
 
 impl Service {
-    /// `filters` are names and values of parameters.
-    pub(super) fn new(target: &Target, token: Option<&HeaderValue>, filters: &[(&str, &str)]) -> Self {
+    /// `filters` are parameters of a query.
+    pub(super) fn new(target: &Target, token: Option<&HeaderValue>, filters: Vec<String>) -> Self {
         let config = target
             .config()
             .timeout_connect(Some(TIMEOUT))
             .timeout_send_request(Some(TIMEOUT))
             .timeout_recv_response(Some(TIMEOUT))
             .timeout_per_read(Some(SILENCE));
-        let filters = filters.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let base = target.url.to_string().trim_end_matches('/').to_owned();
-        Self { agent: config.build().into(), base, authorization: token.cloned(), filters }
+        Self { agent: config.build().into(), base: target.base(), authorization: token.cloned(), filters }
     }
 
     /// The events after a place as a stream, which ends when the connection does. A place that came out of a stream goes on
@@ -192,11 +190,6 @@ pub(in crate::cli) fn authorization(token: &Secret) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat()).ok()?;
     header.set_sensitive(true);
     Some(header)
-}
-
-/// A value as a part of a query.
-pub(in crate::cli) fn encoded(value: &str) -> String {
-    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
 
 fn refused(text: impl Into<String>) -> Trouble {
