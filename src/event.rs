@@ -111,29 +111,31 @@ impl Recorded {
 }
 
 impl Event {
-    /// The event of a message that `POST /webhook` received. `data` is its body if that had other members.
-    pub fn of_message(message: Message, received_at: Option<Timestamp>, data: Option<Data>) -> Self {
-        let Message { message_id, from, to, ts, text, source } = message;
-        let (user_id, thread, r#ref, account) = (None, None, None, None);
-        let (kind, ts) = (Kind::Message, Some(ts));
-        let key = message_id;
+    /// An event that has nothing but what every event has.
+    pub fn bare(source: Source, key: Name, kind: Kind) -> Self {
         Self {
             source,
             key,
             kind,
             r#type: None,
-            from,
-            to,
-            user_id,
-            thread,
-            r#ref,
-            account,
-            ts,
-            received_at,
-            text,
-            data,
+            from: None,
+            to: None,
+            user_id: None,
+            thread: None,
+            r#ref: None,
+            account: None,
+            ts: None,
+            received_at: None,
+            text: None,
+            data: None,
         }
-        .with_implied()
+    }
+
+    /// The event of a message that `POST /webhook` received. `data` is its body if that had other members.
+    pub fn of_message(message: Message, received_at: Option<Timestamp>, data: Option<Data>) -> Self {
+        let Message { message_id, from, to, ts, text, source } = message;
+        let bare = Self::bare(source, message_id, Kind::Message);
+        Self { from, to, ts: Some(ts), received_at, text, data, ..bare }.with_implied()
     }
 
     /// The event with the fields that follow from others: for the built-in source `type` is `text` where there is a text,

@@ -8,22 +8,9 @@ use crate::message::{Name, Timestamp};
 
 /// An event of a source, before it is known what it says.
 pub(crate) fn event(source: &Source, kind: Kind, key: &str, received_at: Timestamp, data: Data) -> Event {
-    Event {
-        source: source.clone(),
-        key: Name::lossy(key).unwrap_or_else(|| nameless(data.as_str().as_bytes())),
-        kind,
-        r#type: None,
-        from: None,
-        to: None,
-        user_id: None,
-        thread: None,
-        r#ref: None,
-        account: None,
-        ts: None,
-        received_at: Some(received_at),
-        text: None,
-        data: Some(data),
-    }
+    let key = Name::lossy(key).unwrap_or_else(|| nameless(data.as_str().as_bytes()));
+    let bare = Event::bare(source.clone(), key, kind);
+    Event { received_at: Some(received_at), data: Some(data), ..bare }
 }
 
 /// A key for what has an empty one, so that it is stored all the same.

@@ -89,23 +89,8 @@ fn event(source: &str, key: &str) -> Event {
 
 /// An event of another kind than a message, with nothing but what it must have.
 fn bare(source: &str, key: &str, kind: Kind) -> Event {
-    Event {
-        source: Source::new(source).unwrap(),
-        key: name(key),
-        kind,
-        r#type: None,
-        from: None,
-        to: None,
-        user_id: None,
-        thread: None,
-        r#ref: None,
-        account: None,
-        ts: None,
-        received_at: Some(ts("2025-01-15T10:00:01.000Z")),
-        text: None,
-        data: None,
-    }
-    .with_implied()
+    let received_at = Some(ts("2025-01-15T10:00:01.000Z"));
+    Event { received_at, ..Event::bare(Source::new(source).unwrap(), name(key), kind) }.with_implied()
 }
 
 fn keys(events: &[Recorded]) -> Vec<&str> {

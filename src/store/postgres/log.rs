@@ -66,22 +66,9 @@ fn position_of(
 
 /// What a position says of an event, in a row that begins with the columns of [`SAID`]. Other fields are left out.
 pub(super) fn said(row: &tokio_postgres::Row) -> Result<Arrived, PgError> {
-    let event = Event {
-        source: rows::source(row.try_get(1)?)?,
-        key: rows::checked(row, 2, Name::new)?,
-        received_at: row.try_get::<_, Option<i64>>(3)?.map(rows::from_milliseconds).transpose()?,
-        kind: Kind::Event,
-        r#type: None,
-        from: None,
-        to: None,
-        user_id: None,
-        thread: None,
-        r#ref: None,
-        account: None,
-        ts: None,
-        text: None,
-        data: None,
-    };
+    let (source, key) = (rows::source(row.try_get(1)?)?, rows::checked(row, 2, Name::new)?);
+    let received_at = row.try_get::<_, Option<i64>>(3)?.map(rows::from_milliseconds).transpose()?;
+    let event = Event { received_at, ..Event::bare(source, key, Kind::Event) };
     Ok(Arrived { seq: row.try_get(0)?, event })
 }
 
