@@ -12,6 +12,7 @@
 use super::aggregates::Aggregates;
 use super::conditions::Conditions;
 use super::connection::{PgError, Session};
+use super::indexer::DELETE_TEXTS;
 use super::log::{self, SAID};
 use super::tombstones::{self, Gone};
 use super::totals::Totals;
@@ -29,10 +30,6 @@ const LAST_LOOKED_AT: &str = "\
 /// Waits for the thread that derives, of whichever process.
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1, $2)";
 const TELL_TRIGGER: &str = "SELECT set_config('lyftr.erasing', pg_current_xact_id()::text, true)";
-const DELETE_TEXTS: &str = "\
-    DELETE FROM message_text WHERE (bucket, seq) IN (
-        SELECT bucket, seq FROM unnest($1::smallint[], $2::bigint[]) AS gone (bucket, seq)
-    )";
 /// Of a release before this one.
 const DELETE_TEXTS_WITHOUT_BUCKET: &str = "DELETE FROM message_text WHERE bucket = -1 AND seq = ANY ($1)";
 

@@ -30,7 +30,8 @@ const RESTORE_STATE: &str = "INSERT INTO derived (is_void) VALUES (true) ON CONF
 const VOID: &str = "UPDATE derived SET is_void = true WHERE NOT is_void";
 /// A portion of the search index, so that a step ends in time at any size.
 const SOME_TEXTS: &str = "SELECT bucket, seq FROM message_text LIMIT $1";
-const DELETE_TEXTS: &str = "\
+/// Deletes texts from the search index, by the buckets and the arrival numbers of their messages.
+pub(super) const DELETE_TEXTS: &str = "\
     DELETE FROM message_text WHERE (bucket, seq) IN (
         SELECT bucket, seq FROM unnest($1::smallint[], $2::bigint[]) AS gone (bucket, seq)
     )";
@@ -115,10 +116,11 @@ impl IndexerProgress {
         self.texts_behind.store(texts_behind, Relaxed);
         self.aggregates_upto.store(upto, Relaxed);
         self.texts_upto.store(texts_upto, Relaxed);
-        if aggregates_behind == 0 && texts_behind == 0 && stored > upto {
-            // The stored message is gone: a manual change deleted it, or the server came back without it. Unless another
-            // message was stored meanwhile, the lag is zero.
-            let _another_one = self.stored.compare_exchange(stored, upto, Relaxed, Relaxed);
+        let both = upto.min(texts_upto);
+        if aggregates_behind == 0 && texts_behind == 0 && stored > both {
+            // The stored message is gone: it was erased, a manual change deleted it, or the server came back without it.
+            // Unless another message was stored meanwhile, the lag is zero.
+            let _another_one = self.stored.compare_exchange(stored, both, Relaxed, Relaxed);
         }
         Ok(())
     }
