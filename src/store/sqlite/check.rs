@@ -4,7 +4,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
-use super::connection::explain;
+use super::connection::{self, explain};
 use super::existing::Existing;
 use super::location::Location;
 use super::rows::{event, event_columns};
@@ -75,14 +75,8 @@ fn part(
     tell: &mut Tell<'_>,
     work: impl FnOnce(&mut Tell<'_>) -> rusqlite::Result<()>,
 ) -> Result<(), Error> {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
     let Err(error) = work(tell) else { return Ok(()) };
-    let is_damage = match error.sqlite_error_code() {
-        // The last is SQLITE_ERROR: no such table.
-        Some(code) => matches!(code, DatabaseCorrupt | NotADatabase | Unknown),
-        // A value of another type than its column's.
-        None => true,
-    };
+    let is_damage = connection::is_damage(&error);
     let error = explain(error);
     if !is_damage {
         return Err(error.into());

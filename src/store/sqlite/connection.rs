@@ -93,6 +93,17 @@ pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
     is_locked(error) || failure && !cannot_read
 }
 
+/// Whether an error says that a database does not hold what it should: pages, a table, a row or a value.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    match error.sqlite_error_code() {
+        // The last is SQLITE_ERROR: no such table.
+        Some(code) => matches!(code, DatabaseCorrupt | NotADatabase | Unknown),
+        // A value of another type than its column's, or a row that is not there.
+        None => !matches!(error, rusqlite::Error::InvalidPath(_)),
+    }
+}
+
 /// An error of SQLite in words for clients.
 pub(super) fn explain(error: rusqlite::Error) -> Error {
     let is_write = |error: &ffi::Error| error.extended_code == ffi::SQLITE_IOERR_WRITE;

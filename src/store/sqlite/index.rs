@@ -65,12 +65,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// The mark in the snapshot that a connection to an index reads; an error if the index is of another version.
+    /// The mark in the snapshot that a connection to an index reads.
     pub(super) fn read(index: &Connection) -> rusqlite::Result<Self> {
-        let version: i64 = index.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-        if version != VERSION {
-            return Err(damaged());
-        }
         index.prepare_cached(MARK)?.query_row((), |row| {
             Ok(Self { dataset_id: row.get(0)?, upto: row.get(1)?, removed: row.get(2)? })
         })
@@ -105,7 +101,7 @@ impl Index {
                 return Ok(index);
             }
             // Locked, no room for the log, no more files to be opened: it stays, and is tried again.
-            Err(texts::Error::Index(error)) if !is_damage(&error) => return Err(error.into()),
+            Err(texts::Error::Index(error)) if !connection::is_damage(&error) => return Err(error.into()),
             Err(texts::Error::File(error)) => return Err(error.into()),
             _ => {}
         }
@@ -129,6 +125,9 @@ impl Index {
     }
 
     fn adopt(shared: &Shared, tuning: Tuning, conn: Connection) -> Result<Self, texts::Error> {
+        if version(&conn)? != VERSION {
+            return Err(texts::Error::Damaged("the index is of another version"));
+        }
         let mark = Mark::read(&conn)?;
         let texts = TextFile::open(&shared.texts_path, &conn)?;
         let Some(files) = files(shared)? else { return Err(texts::Error::Damaged("a file is gone")) };
@@ -200,6 +199,11 @@ impl Index {
     }
 }
 
+/// The version of the schema of an index.
+pub(super) fn version(index: &Connection) -> rusqlite::Result<i64> {
+    index.query_row("PRAGMA user_version", (), |row| row.get(0))
+}
+
 fn log_bytes(shared: &Shared) -> u64 {
     std::fs::metadata(beside(&shared.path, "-wal")).map_or(0, |log| log.len())
 }
@@ -241,17 +245,6 @@ fn open(path: &Path, tuning: Tuning) -> rusqlite::Result<Connection> {
     // The service does not wait for this when it ends.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(conn)
-}
-
-/// Whether an error says that the index does not hold what it should.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-    match error.sqlite_error_code() {
-        // The last is SQLITE_ERROR: no such table.
-        Some(code) => matches!(code, DatabaseCorrupt | NotADatabase | Unknown),
-        // A value that is none, or a message that is not there.
-        None => !matches!(error, rusqlite::Error::InvalidPath(_)),
-    }
 }
 
 fn damaged() -> rusqlite::Error {

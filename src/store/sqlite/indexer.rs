@@ -1,15 +1,16 @@
 //! The thread that derives: it takes in what has arrived, follows what was removed, and writes the index files, all behind the
 //! messages. It never holds up an acknowledgement: it reads the messages as any reader does and writes files of its own.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Transaction};
+use rusqlite::{Connection, Transaction};
 
 use super::identity::order_key;
-use super::index::entries::{Bound, Entries, Listed};
+use super::index::entries::{Entries, Listed};
 use super::index::key::List;
 use super::index::{self, Index, Mark, senders};
 use super::memory::{Memory, Removed};
@@ -127,10 +128,8 @@ impl Broken {
         match self {
             Self::Other | Self::Removed | Self::Damaged | Self::Texts(texts::Error::Damaged(_)) => true,
             Self::Unseen(_) | Self::Texts(_) | Self::Stopping => false,
-            Self::Sqlite(error) => matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
-            ),
+            // A value that none should be may be one of the messages, and would be met again.
+            Self::Sqlite(error) => error.sqlite_error_code().is_some() && connection::is_damage(error),
         }
     }
 }
@@ -212,7 +211,7 @@ impl Worker {
                 follow(&mut open.index, &mut open.memory, &snapshot, state.removed)?;
                 open.index.checkpoint(&self.shared)?;
             }
-            let is_all = open.memory.take_in(&snapshot, &open.index.conn, ARRIVALS_AT_ONCE)?;
+            let is_all = open.memory.take_in(&snapshot, &state, &open.index.conn, ARRIVALS_AT_ONCE)?;
             drop(snapshot);
             if open.memory.open.len() >= self.tuning.part_messages || open.memory.open.texts.is_full() {
                 let left = usize::try_from(state.latest - open.memory.state.latest).unwrap_or(usize::MAX);
@@ -278,7 +277,7 @@ impl Worker {
             && !memory.open.texts.is_full();
         if may_take_in
             && state.latest > before.latest
-            && memory.take_in(&snapshot, writing, ARRIVALS_AT_ONCE)?
+            && memory.take_in(&snapshot, &state, writing, ARRIVALS_AT_ONCE)?
         {
             self.shared.publish(memory.view(writing, self.generation, upto)?);
         }
@@ -352,28 +351,18 @@ fn take_out(writing: &Transaction<'_>, index: &Index, listed: &[Listed]) -> Resu
 
 /// Forgets the names of removed messages that no other message is of or to.
 fn forget_names(writing: &Transaction<'_>, memory: &mut Memory, removed: &[Removed]) -> rusqlite::Result<()> {
-    let entries = Entries::new(writing);
-    let mut names: Vec<Party> =
+    let mut names: HashSet<Party> =
         removed.iter().flat_map(|one| [one.listed.sender, one.listed.recipient]).collect();
     names.retain(|party| *party > Party::NONE);
-    names.sort_unstable();
-    names.dedup();
-    for party in names {
-        let lists =
-            [List { sender: party, recipient: Party::ANY }, List { sender: Party::ANY, recipient: party }];
-        let is_used = |list: &List| has_any(&entries, *list).map(|has| has || memory.has_any(*list));
-        if !lists.iter().map(is_used).collect::<rusqlite::Result<Vec<bool>>>()?.contains(&true) {
-            memory.parties.forget(writing, party)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let (entries, in_memory) = (Entries::new(writing), memory.open.parties());
+    for party in names.difference(&in_memory) {
+        let (of, to) = (List { sender: *party, ..List::ALL }, List { recipient: *party, ..List::ALL });
+        if !entries.has_any(of)? && !entries.has_any(to)? {
+            memory.parties.forget(writing, *party)?;
         }
     }
     Ok(())
-}
-
-fn has_any(entries: &Entries<'_>, list: List) -> rusqlite::Result<bool> {
-    let mut has_any = false;
-    entries.ascending(list, Bound::at(Moment::MIN)..Bound::at(Moment::MAX), &mut |_| {
-        has_any = true;
-        Ok(false)
-    })?;
-    Ok(has_any)
 }

@@ -12,8 +12,13 @@ use crate::store::Outcome;
 
 /// The greatest arrival number that was ever given. `AUTOINCREMENT` would keep it in a row that each batch changes; here a
 /// trigger raises it when an event is removed, so that a batch only reads it.
-pub(super) const LATEST: &str =
-    "SELECT max((SELECT coalesce(max(seq), 0) FROM event), (SELECT last_seq FROM log))";
+macro_rules! latest {
+    () => {
+        "max((SELECT coalesce(max(seq), 0) FROM event), (SELECT last_seq FROM log))"
+    };
+}
+pub(super) use latest;
+const LATEST: &str = concat!("SELECT ", latest!());
 const INSERT: &str = "\
     INSERT INTO event (seq, identity, kind, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, received_ms,
         type, user_id, thread, ref, account, data)

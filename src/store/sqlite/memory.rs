@@ -1,7 +1,5 @@
 //! What the thread that derives keeps in memory: the messages that the index files do not hold yet, and figures over all.
 
-use std::collections::HashSet;
-
 use rusqlite::{Connection, Row};
 
 use super::identity::order_key;
@@ -9,9 +7,8 @@ use super::index::entries::{Entries, Listed};
 use super::index::key::List;
 use super::index::parties::Parties;
 use super::index::senders::Senders;
-use super::ordered::places;
 use super::party::Party;
-use super::recent::{OpenPart, Part, Recents};
+use super::recent::{OpenPart, Part};
 use super::texts::{self, Text};
 use super::view::{State, View};
 use crate::message::Moment;
@@ -45,28 +42,26 @@ pub(super) struct Memory {
 impl Memory {
     /// Begins with what the index holds, as of `state`.
     pub(super) fn load(index: &Connection, state: State) -> rusqlite::Result<Self> {
-        let entries = Entries::new(index);
-        let all = places(&(Moment::MIN..Moment::MAX));
-        let total = entries.rank(List::ALL, all.end)?.saturating_sub(entries.rank(List::ALL, all.start)?);
+        let all = Entries::new(index).ranks(List::ALL)?;
         Ok(Self {
             state,
             closing: None,
             open: OpenPart::default(),
             parties: Parties::load(index)?,
             senders: Senders::load(index)?,
-            total,
+            total: all.end - all.start,
         })
     }
 
-    /// Takes in what has arrived in a snapshot, `most` events at most; returns whether that was all. Everything that was removed
-    /// up to this snapshot must have been followed.
+    /// Takes in what has arrived in a snapshot, whose state is `now`, `most` events at most; returns whether that was all.
+    /// Everything that was removed up to this snapshot must have been followed.
     pub(super) fn take_in(
         &mut self,
         snapshot: &Connection,
+        now: &State,
         index: &Connection,
         most: i64,
     ) -> rusqlite::Result<bool> {
-        let now = State::read(snapshot)?;
         let (mut arrived, mut left) = (Vec::new(), most);
         let mut statement = snapshot.prepare_cached(ARRIVED)?;
         let mut rows = statement.query((self.state.latest, most))?;
@@ -140,8 +135,7 @@ impl Memory {
     pub(super) fn end_part(&mut self) {
         self.closing = None;
         self.parties.saved();
-        let in_memory: HashSet<Party> = self.open.messages().map(|message| message.sender).collect();
-        self.senders.keep(&in_memory);
+        self.senders.keep(&self.open.parties());
     }
 
     /// The view that readers get, with an index that holds the messages up to `base`.
@@ -159,12 +153,5 @@ impl Memory {
             senders: self.senders.total,
             top,
         })
-    }
-
-    /// Whether a message of a list is in memory.
-    pub(super) fn has_any(&self, list: List) -> bool {
-        let open = self.open.snapshot(self.state.latest);
-        let parts: Vec<Part> = self.closing.iter().cloned().chain([open]).collect();
-        Recents::of(&parts, list).len() > 0
     }
 }

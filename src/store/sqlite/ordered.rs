@@ -40,11 +40,6 @@ struct Candidate {
     seq: i64,
 }
 
-/// Before all messages of a range of time, and after them.
-pub(super) fn places(moments: &Range<Moment>) -> Range<Bound<'static>> {
-    Bound::at(moments.start)..Bound::at(moments.end)
-}
-
 impl<'a> Ordered<'a> {
     /// The list in the snapshots of both databases, and in memory.
     pub(super) fn new(
@@ -54,10 +49,8 @@ impl<'a> Ordered<'a> {
         recents: Recents<'a>,
     ) -> Result<Self, Failed> {
         let entries = Entries::new(index);
-        let Range { start, end } = places(&(Moment::MIN..Moment::MAX));
-        let first = entries.rank(list, start).map_err(Failed::Index)?;
-        let end = entries.rank(list, end).map_err(Failed::Index)?;
-        Ok(Self { messages, entries, list, first, indexed: end.saturating_sub(first), recents })
+        let Range { start: first, end } = entries.ranks(list).map_err(Failed::Index)?;
+        Ok(Self { messages, entries, list, first, indexed: end - first, recents })
     }
 
     /// Which list it is.
@@ -90,7 +83,7 @@ impl<'a> Ordered<'a> {
         range: &Range<Moment>,
         each: &mut dyn FnMut(i64) -> rusqlite::Result<()>,
     ) -> Result<(), Failed> {
-        let places = places(range);
+        let places = Bound::at(range.start)..Bound::at(range.end);
         let mut seqs = Vec::new();
         self.entries
             .ascending(self.list, places.clone(), &mut |entry| {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use super::connection::{self, explain};
 use super::failed::Failed;
 use super::index::key::List;
-use super::index::{Mark, is_damage, parties};
+use super::index::{Mark, parties};
 use super::named::{self, Named, Share};
 use super::ordered::{InTime, Ordered};
 use super::party::Party;
@@ -270,7 +270,7 @@ impl ReadSession<'_> {
             Ok(None) => {}
             Err(Failed::Index(error)) if !interrupted(&error) => {
                 tracing::warn!(error = chain(&error), "the index cannot be read");
-                if let Some(index) = self.connections.index.take().filter(|_| is_damage(&error)) {
+                if let Some(index) = self.connections.index.take().filter(|_| connection::is_damage(&error)) {
                     self.shared.distrust(index.generation);
                 }
             }

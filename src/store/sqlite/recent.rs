@@ -3,6 +3,7 @@
 //! They are gathered in parts. The *open* part grows; when it is full it is closed, which writes it into the index files, while
 //! the next part grows. Readers get snapshots, which never change.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::index::entries::{Bound, Listed};
@@ -62,9 +63,10 @@ impl OpenPart {
         self.runs.iter().map(|run| run.len()).sum()
     }
 
-    /// Every message, in no order.
-    pub(super) fn messages(&self) -> impl Iterator<Item = &Listed> {
-        self.runs.iter().flat_map(|run| run.iter())
+    /// Every sender and every recipient.
+    pub(super) fn parties(&self) -> HashSet<Party> {
+        let messages = self.runs.iter().flat_map(|run| run.iter());
+        messages.flat_map(|message| [message.sender, message.recipient]).collect()
     }
 
     /// The part as it is now, of all messages up to `upto`.

@@ -9,15 +9,17 @@ use rusqlite::Connection;
 
 use super::files::beside;
 use super::index::parties::NewNames;
+use super::insert::latest;
 use super::lock;
 use super::recent::Part;
 use crate::query::SenderCount;
 use crate::store::Behind;
 
-const STATE: &str = "\
-    SELECT name, max((SELECT coalesce(max(seq), 0) FROM event), (SELECT last_seq FROM log)),
-        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'removed'), 0)
-    FROM edition";
+const STATE: &str = concat!(
+    "SELECT name, ",
+    latest!(),
+    ", coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'removed'), 0) FROM edition"
+);
 
 /// The name of the messages that something was derived from; changes when one of them is changed manually.
 pub(super) type DatasetId = [u8; 16];

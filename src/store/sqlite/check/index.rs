@@ -13,7 +13,7 @@ use crate::store::sqlite::existing::{CACHE_KIB, Existing};
 use crate::store::sqlite::files::beside;
 use crate::store::sqlite::index::entries::Entries;
 use crate::store::sqlite::index::key::{Entry, List};
-use crate::store::sqlite::index::{Mark, VERSION, parties};
+use crate::store::sqlite::index::{Mark, VERSION, parties, version};
 use crate::store::sqlite::party::Party;
 use crate::store::sqlite::texts::{self, TextFile};
 use crate::store::sqlite::view::State;
@@ -47,8 +47,7 @@ impl Index {
         let open = || {
             let conn = connection::reader(&path, CACHE_KIB)?;
             conn.execute_batch("BEGIN")?;
-            let version: i64 = conn.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-            let mark = if version == VERSION { Some(Mark::read(&conn)?) } else { None };
+            let mark = if version(&conn)? == VERSION { Some(Mark::read(&conn)?) } else { None };
             Ok::<_, rusqlite::Error>((conn, mark))
         };
         let (conn, mark) = open().map_err(|error| problem(&connection::explain(error)))?;

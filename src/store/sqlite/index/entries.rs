@@ -198,6 +198,19 @@ impl<'conn> Entries<'conn> {
         self.tree.rank(&place.key(list))
     }
 
+    /// How many entries come before those of a list, and how many up to its end.
+    pub(in crate::store::sqlite) fn ranks(&self, list: List) -> rusqlite::Result<Range<u64>> {
+        let start = self.rank(list, Bound::at(Moment::MIN))?;
+        Ok(start..self.rank(list, Bound::at(Moment::MAX))?.max(start))
+    }
+
+    /// Whether a list has an entry.
+    pub(in crate::store::sqlite) fn has_any(&self, list: List) -> rusqlite::Result<bool> {
+        let mut key = Vec::new();
+        key::push_list(list, &mut key);
+        self.tree.has_any(&key)
+    }
+
     /// The entry with so many before it, of its list and of those before that; none if there are not so many.
     pub(in crate::store::sqlite) fn select(&self, rank: u64) -> rusqlite::Result<Option<Entry>> {
         self.tree.select(rank)?.map(|key| key::decode(&key)).transpose()

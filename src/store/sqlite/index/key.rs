@@ -57,11 +57,16 @@ pub(in crate::store::sqlite) struct Entry {
     pub(in crate::store::sqlite) seq: i64,
 }
 
+/// Appends what the keys of all entries of a list begin with.
+pub(super) fn push_list(list: List, key: &mut Vec<u8>) {
+    push_number(list.sender.0.cast_unsigned(), key);
+    push_number(list.recipient.0.cast_unsigned(), key);
+}
+
 /// Appends what the keys of all entries of a list at a moment begin with. A second that is farther away than those of any
 /// timestamp is taken for the farthest one that fits.
 pub(super) fn push_instant(list: List, moment: Moment, key: &mut Vec<u8>) {
-    push_number(list.sender.0.cast_unsigned(), key);
-    push_number(list.recipient.0.cast_unsigned(), key);
+    push_list(list, key);
     let second = moment.second.clamp(-SECONDS_EACH_WAY, SECONDS_EACH_WAY - 1) + SECONDS_EACH_WAY;
     let [_, _, _, second @ ..]: [u8; 8] = second.to_be_bytes();
     key.extend_from_slice(&second);

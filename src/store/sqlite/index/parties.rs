@@ -108,12 +108,11 @@ pub(in crate::store::sqlite) fn name_of(
     new: &NewNames,
     number: Party,
 ) -> rusqlite::Result<Option<Name>> {
-    let written = |name: &str| Name::new(name).ok();
     if let Some(name) = number.phone_number() {
         return Ok(Some(name));
     }
     if let Some((name, _)) = new.iter().find(|(_, one)| **one == number) {
-        return Ok(written(name));
+        return Ok(Name::new(name).ok());
     }
     index.prepare_cached(NAME)?.query_row([number.0], |row| checked(row, 0, Name::new)).optional()
 }

@@ -102,11 +102,7 @@ impl Senders {
         sender: Party,
         name: &str,
     ) -> rusqlite::Result<()> {
-        let before = self.count(index, sender)?;
-        self.counts.insert(sender, before + 1);
-        self.total += u64::from(before == 0);
-        self.change(before, before + 1, name);
-        Ok(())
+        self.update(index, sender, name, |before| before + 1)
     }
 
     /// Takes away a message that was removed.
@@ -116,19 +112,25 @@ impl Senders {
         sender: Party,
         name: &str,
     ) -> rusqlite::Result<()> {
-        let before = self.count(index, sender)?;
-        let after = before.saturating_sub(1);
-        self.counts.insert(sender, after);
-        self.total = self.total.saturating_sub(u64::from(before == 1));
-        self.change(before, after, name);
-        Ok(())
+        self.update(index, sender, name, |before| before.saturating_sub(1))
     }
 
-    fn count(&self, index: &Connection, sender: Party) -> rusqlite::Result<u64> {
-        match self.counts.get(&sender) {
-            Some(count) => Ok(*count),
-            None => Ok(indexed(index, sender)?),
-        }
+    fn update(
+        &mut self,
+        index: &Connection,
+        sender: Party,
+        name: &str,
+        count: impl FnOnce(u64) -> u64,
+    ) -> rusqlite::Result<()> {
+        let before = match self.counts.get(&sender) {
+            Some(count) => *count,
+            None => indexed(index, sender)?,
+        };
+        let after = count(before);
+        self.counts.insert(sender, after);
+        self.total = (self.total + u64::from(after > 0)).saturating_sub(u64::from(before > 0));
+        self.change(before, after, name);
+        Ok(())
     }
 
     fn change(&mut self, before: u64, after: u64, name: &str) {
