@@ -13,6 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
+use crate::store_events::erasure::{erase, of_person};
 use crate::support::postgres::Database;
 use crate::support::reference::{Reference, Wanted};
 use crate::support::{Messages as _, fates, parsed, settle};
@@ -42,6 +43,8 @@ enum Step {
     Insert(Vec<(usize, usize)>),
     List(Query),
     Stats,
+    /// Every message of a sender.
+    Erase(usize),
     Ready,
     /// Until everything is in the indexes.
     Settle,
@@ -65,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => vec((0..IDS.len(), 0..3_usize), 1..6).prop_map(Step::Insert),
         8 => query().prop_map(Step::List),
         3 => Just(Step::Stats),
+        1 => (0..PHONES.len()).prop_map(Step::Erase),
         1 => Just(Step::Ready),
         1 => Just(Step::Settle),
         1 => Just(Step::Restart),
@@ -187,6 +191,11 @@ fn play(steps: &[Step], open: impl Fn() -> Arc<dyn Store>) {
             }
             Step::List(query) => read(store.as_ref(), query, &reference),
             Step::Stats => reference.assert_stats(store.as_ref()),
+            Step::Erase(sender) => {
+                let person = PHONES[*sender];
+                let erased = erase(store.as_ref(), &of_person(person));
+                assert_eq!(usize::try_from(erased).unwrap(), reference.erase(person), "{person}");
+            }
             Step::Ready => store.ready().unwrap(),
             Step::Settle => settle(store.as_ref()),
             Step::Restart => {

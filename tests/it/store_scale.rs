@@ -133,6 +133,38 @@ fn a_page_may_begin_before_a_tie_or_in_it_and_end_behind_it() {
 }
 
 #[test]
+fn pages_are_right_where_memory_has_far_more_messages_than_the_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |part_messages| {
+        let tuning = Tuning { part_messages, ..Tuning::default() };
+        Sqlite::open(&folder.path().join("app.db"), tuning).unwrap()
+    };
+    let mut rng = Rng::with_seed(17);
+    let mut at =
+        |n: usize, ts: &str| Message { ts: Timestamp::parse(ts).unwrap(), ..some_message(&mut rng, n) };
+    let indexed: Vec<_> = (0..40).map(|n| at(n, &format!("2025-02-{:02}T00:00:00Z", 1 + n / 2))).collect();
+    let store = open(1);
+    store.insert_messages(&indexed).unwrap();
+    settle(&store);
+    store.close();
+    // All of these lie between two of the others, and stay in memory.
+    let between = |n: usize| format!("2025-02-10T{:02}:{:02}:00.5Z", n % 24, n / 24 % 60);
+    let recent: Vec<_> = (40..3_000).map(|n| at(n, &between(n))).collect();
+    let store = open(100_000);
+    store.insert_messages(&recent).unwrap();
+    let reference: Reference = indexed.into_iter().chain(recent).collect();
+    for from in [None, Some("+49150".to_owned())] {
+        let wanted = Wanted { from, ..Wanted::default() };
+        let total = reference.matching(&wanted).count();
+        for offset in (0..total).step_by(61).chain([total - 1, total]) {
+            let offset = u64::try_from(offset).unwrap();
+            let page = Page { limit: 7, offset, descending: offset % 2 == 1, cursor: None };
+            reference.assert_page(&store, &wanted, &page);
+        }
+    }
+}
+
+#[test]
 fn a_tie_is_paged_through_while_it_grows() {
     page_through_a_growing_tie(&Wanted::default());
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use lyftr::query::Page;
 use lyftr::store::Store;
+use lyftr::store::sqlite::Sqlite;
 use rusqlite::Connection;
 
 use super::{MANY, Place, made, messages};
@@ -44,6 +45,69 @@ fn messages_that_are_deleted_manually_are_gone_from_every_read() {
 #[test]
 fn the_latest_message_may_be_deleted_manually() {
     assert_agrees_after("DELETE FROM event WHERE seq = (SELECT max(seq) FROM event)");
+}
+
+#[test]
+fn messages_in_the_index_and_in_memory_may_be_deleted_manually() {
+    let place = Place::filled();
+    let store = place.open();
+    for round in 0..4 {
+        // Fewer than are written into the index.
+        store.insert_messages(&messages(MANY + 30 * round..MANY + 30 * (round + 1))).unwrap();
+        place.assert_agrees(&store);
+        let deleted =
+            format!("DELETE FROM event WHERE seq % 7 = {round} OR seq > {MANY} AND seq % 5 = {round}");
+        assert!(place.past_lyftr().execute(&deleted, ()).unwrap() > 0);
+        place.assert_agrees(&store);
+    }
+    place.assert_heals(&store);
+}
+
+#[test]
+fn a_name_that_is_no_phone_number_leaves_the_index_with_its_last_message() {
+    let place = Place::filled();
+    let store = place.open();
+    let add = |id: &str| {
+        let sql = "INSERT INTO event (identity, sender, recipient, ts_second, ts_nanosecond, ts_digits)
+            VALUES (?1, 'Alice Example', 'Bob Example', 1736935800, 0, 0)";
+        place.past_lyftr().execute(sql, [id]).unwrap();
+    };
+    let remove =
+        |id: &str| place.past_lyftr().execute("DELETE FROM event WHERE identity = ?1", [id]).unwrap();
+    let found = |store: &Sqlite| {
+        let wanted =
+            [Wanted::from("Alice Example"), Wanted { to: Some("Bob Example".into()), ..Wanted::default() }];
+        wanted.map(|wanted| store.list(&wanted.filter(), &Page::default()).unwrap().total)
+    };
+    let names = || -> u64 {
+        let index = Connection::open(place.index()).unwrap();
+        index.query_row("SELECT count(*) FROM name", (), |row| row.get(0)).unwrap()
+    };
+    let mut stored = MANY;
+    // So many that they are written into the index, and whatever else is in memory with them.
+    let mut fill = |store: &Sqlite| {
+        store.insert_messages(&messages(stored..stored + 60)).unwrap();
+        stored += 60;
+        settle(store);
+    };
+    // Only in memory.
+    add("one");
+    assert_eq!(found(&store), [1, 1]);
+    remove("one");
+    assert_eq!(found(&store), [0, 0]);
+    fill(&store);
+    assert_eq!(names(), 0, "nothing is left to be written");
+    // In the index, in the index and in memory, in memory.
+    add("two");
+    fill(&store);
+    assert_eq!((found(&store), names()), ([1, 1], 2));
+    add("three");
+    assert_eq!(found(&store), [2, 2]);
+    remove("two");
+    assert_eq!((found(&store), names()), ([1, 1], 2));
+    fill(&store);
+    remove("three");
+    assert_eq!((found(&store), names()), ([0, 0], 0));
 }
 
 #[test]

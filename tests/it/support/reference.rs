@@ -4,7 +4,7 @@
 //! and a search text is looked for as the test wrote it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lyftr::message::{Message, Timestamp};
 use lyftr::query::{Filter, Listing, Page, PageCursor, Place, Search};
@@ -20,6 +20,8 @@ type Spot = (String, String);
 pub(crate) struct Reference {
     rows: BTreeMap<Spot, Message>,
     places: HashMap<String, Spot>,
+    /// The ids of messages that were erased.
+    erased: HashSet<String>,
 }
 
 /// A filter as a test writes it.
@@ -70,6 +72,9 @@ impl Wanted {
 impl Reference {
     pub(crate) fn insert(&mut self, message: &Message) -> Fate {
         let id = message.message_id.as_str();
+        if self.erased.contains(id) {
+            return Fate::Erased;
+        }
         if let Some(place) = self.places.get(id) {
             return if self.rows[place] == *message { Fate::Duplicate } else { Fate::Conflict };
         }
@@ -77,6 +82,21 @@ impl Reference {
         self.places.insert(id.to_owned(), place.clone());
         self.rows.insert(place, message.clone());
         Fate::Created
+    }
+
+    /// Erases the messages of a person and those to one; returns how many that were.
+    pub(crate) fn erase(&mut self, person: &str) -> usize {
+        let is = |message: &Message| {
+            [&message.from, &message.to].into_iter().flatten().any(|party| party.as_str() == person)
+        };
+        let gone: Vec<Spot> =
+            self.rows.iter().filter(|(_, message)| is(message)).map(|(spot, _)| spot.clone()).collect();
+        for spot in &gone {
+            self.rows.remove(spot);
+            self.places.remove(&spot.1);
+            self.erased.insert(spot.1.clone());
+        }
+        gone.len()
     }
 
     pub(crate) fn len(&self) -> usize {
