@@ -39,10 +39,11 @@ const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 const TRIES: usize = 20;
 
 const ANY_ROW: &str = "SELECT count(*) FROM (SELECT 1 FROM event LIMIT 1)";
+/// The `+` keeps SQLite from reading all rows in the order of `seq`, and sorting them.
 const FIRST: &str = "\
-    SELECT ts_second, ts_nanosecond, ts_digits FROM message WHERE seq <= ?1 ORDER BY ts_second, ts_nanosecond LIMIT 1";
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message WHERE +seq <= ?1 ORDER BY ts_second, ts_nanosecond LIMIT 1";
 const LAST: &str = "\
-    SELECT ts_second, ts_nanosecond, ts_digits FROM message WHERE seq <= ?1
+    SELECT ts_second, ts_nanosecond, ts_digits FROM message WHERE +seq <= ?1
     ORDER BY ts_second DESC, ts_nanosecond DESC LIMIT 1";
 
 /// A pool of connections that grows with use; its caller bounds the number of concurrent reads.
@@ -415,4 +416,21 @@ fn watch(conn: &mut Connection, deadline: Instant) -> rusqlite::Result<()> {
 
 fn interrupted(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::migrate;
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_instant_are_read_from_the_end_of_their_order() {
+        let messages = migrate::example(usize::try_from(migrate::VERSION).unwrap()).unwrap();
+        for sql in [FIRST, LAST] {
+            let mut plan = messages.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan.query_map([1], |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+            assert_eq!(steps, ["SCAN event USING INDEX event_by_instant"], "{sql}");
+        }
+    }
 }

@@ -22,6 +22,8 @@ const TEXT: &str = "SELECT ts_second, ts_nanosecond, text FROM message WHERE seq
 
 /// So few messages are looked at one by one.
 const FEW: u64 = 500;
+/// A row of a message costs as much as so many pages of texts, since rows lie far apart and pages in order.
+const PAGES_A_ROW: u64 = 5;
 
 /// What a search works with.
 pub(super) struct Search<'a> {
@@ -45,12 +47,35 @@ impl<'a> Search<'a> {
             found.offer(Entry { moment, seq }, place);
             Ok(())
         };
-        if self.list.count(&self.range)? <= FEW {
+        if self.is_cheaper_one_by_one(text)? {
             self.one_by_one(text, &mut offer)?;
         } else {
             self.by_text(text, &mut offer)?;
         }
         Ok(found)
+    }
+
+    /// Whether to look at the messages that the rest of the filter leaves, rather than at the blocks that may hold the text.
+    fn is_cheaper_one_by_one(&self, text: &Text) -> Result<bool, Failed> {
+        let count = self.list.count(&self.range)?;
+        if count <= FEW {
+            return Ok(true);
+        }
+        let give_up = || Instant::now() > self.deadline;
+        let mut search = texts::Search::new(text.folded(), self.conditions(), &give_up);
+        let pages = search.pages(self.index).map_err(failed)?;
+        Ok(count.saturating_mul(PAGES_A_ROW) <= pages)
+    }
+
+    /// What must be true of a message beside its text.
+    fn conditions(&self) -> Conditions {
+        let number = |party: Party| (party != Party::ANY).then_some(party.0);
+        let list = self.list.list();
+        Conditions {
+            sender: number(list.sender),
+            recipient: number(list.recipient),
+            moments: self.range.clone(),
+        }
     }
 
     /// How a message stands to a place.
@@ -76,32 +101,29 @@ impl<'a> Search<'a> {
 
     /// Looks into the folded texts.
     fn by_text(&self, text: &Text, offer: Offer<'_>) -> Result<(), Failed> {
-        let number = |party: Party| (party != Party::ANY).then_some(party.0);
-        let list = self.list.list();
-        let conditions = Conditions {
-            sender: number(list.sender),
-            recipient: number(list.recipient),
-            moments: self.range.clone(),
-        };
-        let failed = RefCell::new(None);
-        let give_up = || failed.borrow().is_some() || Instant::now() > self.deadline;
+        let refused = RefCell::new(None);
+        let give_up = || refused.borrow().is_some() || Instant::now() > self.deadline;
         let mut each = |moment, seq| {
-            if failed.borrow().is_none() {
-                *failed.borrow_mut() = offer(moment, seq).err();
+            if refused.borrow().is_none() {
+                *refused.borrow_mut() = offer(moment, seq).err();
             }
         };
-        let mut search = texts::Search::new(text.folded(), conditions, &give_up);
+        let mut search = texts::Search::new(text.folded(), self.conditions(), &give_up);
         let searched = search
             .segments(self.texts, self.index, &mut each)
             .and_then(|()| self.parts.iter().try_for_each(|part| search.blocks(&part.texts, &mut each)));
-        if let Some(error) = failed.take() {
+        if let Some(error) = refused.take() {
             return Err(rows::missing(error));
         }
-        searched.map_err(|error| match error {
-            texts::Error::GivenUp => Failed::Database(failure(ffi::SQLITE_INTERRUPT, None)),
-            texts::Error::Index(error) => Failed::Index(error),
-            other => Failed::Index(failure(ffi::SQLITE_CORRUPT, Some(other.to_string()))),
-        })
+        searched.map_err(failed)
+    }
+}
+
+fn failed(error: texts::Error) -> Failed {
+    match error {
+        texts::Error::GivenUp => Failed::Database(failure(ffi::SQLITE_INTERRUPT, None)),
+        texts::Error::Index(error) => Failed::Index(error),
+        other => Failed::Index(failure(ffi::SQLITE_CORRUPT, Some(other.to_string()))),
     }
 }
 

@@ -11,6 +11,7 @@ use super::segment::{Segment, TextFile, segments};
 use super::window::{MANY, Window};
 use super::{Error, lists};
 use crate::message::Moment;
+use crate::store::matches::to_u64;
 
 /// Most lists that are read for a segment.
 const LISTS_MAX: usize = 16;
@@ -18,6 +19,8 @@ const LISTS_MAX: usize = 16;
 const ASK_BLOCKS: usize = 256;
 /// With more than one in so many pages to look at, all of the segment is read: that costs no more than single reads.
 const ALL_ONE_IN: usize = 3;
+/// Number of segments by which it is estimated how many pages a search reads.
+const SAMPLE: usize = 8;
 
 /// What must be true of a message beside its text.
 #[derive(Debug, Clone)]
@@ -90,6 +93,26 @@ impl<'a> Search<'a> {
             }
         }
         Ok(())
+    }
+
+    /// About how many pages of the segments a search reads, by a sample of them.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(in crate::store::sqlite) fn pages(&mut self, index: &Connection) -> Result<u64, Error> {
+        let mut segments = segments(index)?;
+        segments.retain(|segment| !segment.is_outside(&self.conditions.moments));
+        let mut reader = lists::Reader::new(index)?;
+        let (mut sampled, mut found, mut all) = (0_u64, 0_u64, 0_u64);
+        for (n, segment) in segments.iter().enumerate() {
+            all += u64::from(segment.pages);
+            if n.is_multiple_of(segments.len().div_ceil(SAMPLE)) {
+                let candidates = self.candidates(segment, &mut reader)?;
+                sampled += u64::from(segment.pages);
+                found += candidates.map_or(u64::from(segment.pages), |pages| to_u64(pages.len()));
+            }
+        }
+        Ok(found.saturating_mul(all).checked_div(sampled).unwrap_or(0))
     }
 
     fn segment(
