@@ -17,14 +17,18 @@ use crate::signature::Key;
 
 mod backup;
 mod check;
+mod check_config;
 mod copy;
+mod doctor;
 mod erase;
 mod filters;
 mod healthcheck;
 mod migrate;
+mod request;
 mod send;
 mod serve;
 mod sign;
+mod sources;
 mod tail;
 mod target;
 mod usage;
@@ -49,7 +53,8 @@ Secrets come from the environment only, each as NAME or, from a file, as NAME_FI
   WEBHOOK_SECRET_PREVIOUS  keys that are still valid beside it, with commas or line ends between them
   READ_TOKEN               bearer token that reads need; without it everybody may read
   ADMIN_TOKEN              bearer token that erasing needs; without it no request can erase anything
-DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.";
+DATABASE_URL may hold a password, and can come from a file, DATABASE_URL_FILE, too.
+Secrets of sources stand where SOURCES_FILE or SOURCES says; SIGHUP reads both again.";
 
 /// The end of the help of a command that opens the database.
 const DATABASE_SECRET: &str =
@@ -99,9 +104,15 @@ enum Command {
     /// Check the integrity of the database; exit code 0 if it is sound
     #[command(after_help = CHECK_HINTS)]
     Check(crate::config::DatabaseArgs),
+    /// Check the settings and the sources without starting anything; exit code 0 if a start would accept them
+    #[command(after_help = SECRETS)]
+    CheckConfig(Args),
     /// Copy all messages from one database to another, and compare both
     #[command(after_help = COPY_SECRETS)]
     Copy(copy::Options),
+    /// Say why the signature of a captured request does not verify
+    #[command(after_help = doctor::HINTS)]
+    Doctor(doctor::Options),
     /// Erase events for ever, of a service or of a database
     #[command(after_help = erase::HINTS)]
     Erase(erase::Options),
@@ -110,7 +121,7 @@ enum Command {
     /// Print the signature of a body
     #[command(after_help = SIGNING_SECRET)]
     Sign(sign::Options),
-    /// Sign messages and post them to a service
+    /// Sign messages, or a delivery of a provider, and post them to a service
     #[command(after_help = SIGNING_SECRET)]
     Send(send::Options),
     /// Follow the events of a service, and print them
@@ -145,7 +156,9 @@ pub fn run() -> ExitCode {
         Command::Migrate(args) => finish(migrate::run(&args, environment)),
         Command::Backup(options) => finish(backup::run(&options, environment)),
         Command::Check(args) => finish(check::run(&args, environment)),
+        Command::CheckConfig(args) => check_config::run(&args, environment),
         Command::Copy(options) => finish(copy::run(&options)),
+        Command::Doctor(options) => finish(doctor::run(&options, environment)),
         Command::Erase(options) => finish(erase::run(&options, environment)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),

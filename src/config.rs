@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use crate::source;
 use crate::store;
 
 mod secret;
@@ -51,6 +52,34 @@ pub struct Args {
     /// Time to keep an idle connection open, in seconds; longer than a proxy in front keeps it
     #[arg(long, env = "KEEP_ALIVE_SECS", value_name = "SECONDS", default_value = "75")]
     pub keep_alive_secs: String,
+    /// The configured sources.
+    #[command(flatten)]
+    pub sources: SourcesArgs,
+}
+
+/// The configured sources as given.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SourcesArgs {
+    /// File with the sources in TOML, which is read again at SIGHUP
+    #[arg(long, env = "SOURCES_FILE", value_name = "FILE")]
+    pub sources_file: Option<String>,
+    /// The sources in TOML, in the place of a file
+    #[arg(long, env = "SOURCES", value_name = "TOML")]
+    pub sources: Option<String>,
+}
+
+impl SourcesArgs {
+    /// Reads the sources, and the secrets that they refer to.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn read(&self, environment: Environment) -> Result<source::Config, ConfigErrors> {
+        let variable = |name: &str| (environment.0)(name);
+        let file = |path: &Path| std::fs::read(path);
+        let outside = source::Outside { variable: &variable, file: &file };
+        let given = |value: &Option<String>| value.clone().unwrap_or_default();
+        source::Config::read(&given(&self.sources_file), &given(&self.sources), outside)
+    }
 }
 
 /// The settings of the database as given.
@@ -159,6 +188,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// Number of days for which events are kept after their receipt; `None` for ever.
     pub keep_days: Option<u32>,
+    /// The configured sources.
+    pub sources: source::Config,
 }
 
 /// Every configuration error, each in words.
@@ -245,6 +276,13 @@ impl Config {
         let read_token = note(&mut errors, environment.secret("READ_TOKEN")).flatten();
         let admin_token = note(&mut errors, admin_token(environment)).flatten();
         let keep_days = note(&mut errors, keep_days(&args.keep_days)).flatten();
+        let sources = match args.sources.read(environment) {
+            Ok(sources) => Some(sources),
+            Err(ConfigErrors(others)) => {
+                errors.extend(others);
+                None
+            }
+        };
         let webhook_secret = note(&mut errors, webhook_secret(environment));
         let previous = note(&mut errors, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
         if args.host.is_empty() {
@@ -266,6 +304,7 @@ impl Config {
                 read_token,
                 admin_token,
                 keep_days,
+                sources: sources?,
             })
         };
         if errors.is_empty() { checked().ok_or(ConfigErrors(errors)) } else { Err(ConfigErrors(errors)) }

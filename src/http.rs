@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use axum::{Router, middleware};
 use tower::Service as _;
 
+use crate::clock::Clock;
 use crate::config::Secret;
 use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics, Process};
@@ -30,12 +31,13 @@ mod messages;
 mod metrics;
 mod observe;
 mod reads;
+mod source;
 mod stats;
 mod volume;
 mod webhook;
 
 use reads::{
-    Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, Failures, LOG_READS_MAX, Limiter, MOVES_MAX,
+    BODIES_KIB_MAX, Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, Failures, LOG_READS_MAX, Limiter, MOVES_MAX,
     OWN_CHUNKS_KIB_MAX, PAGES_KIB_MAX, Reads,
 };
 
@@ -53,6 +55,10 @@ pub struct App {
     own_chunks: Budget,
     /// The memory for pages of the log.
     pages: Budget,
+    /// The configured sources.
+    sources: source::Sources,
+    /// The memory for their bodies.
+    bodies: Budget,
     /// Changes of cursors.
     cursor_moves: Reads,
     store: Arc<dyn Store>,
@@ -78,6 +84,10 @@ pub struct App {
 pub struct Settings {
     /// The keys that deliveries may be signed with; the current one first, each in all its forms.
     pub webhook_secrets: Vec<Vec<Secret>>,
+    /// The configured sources.
+    pub sources: crate::source::Config,
+    /// The clock that signed times are judged by, and that events of configured sources are received at.
+    pub clock: Clock,
     /// The bearer token that reads need; without one everybody may read.
     pub read_token: Option<Secret>,
     /// The bearer token that erasing needs; without one there is no such route.
@@ -97,7 +107,7 @@ struct Waited(Duration);
 impl App {
     /// The state of a service that begins.
     pub fn new(
-        settings: Settings,
+        mut settings: Settings,
         store: Arc<dyn Store>,
         inbox: Arc<Inbox>,
         tail: Arc<Tail>,
@@ -117,6 +127,8 @@ impl App {
             follower_reads: calls(FOLLOWER_READS_MAX, Failures::First(AtomicBool::new(false))),
             own_chunks: Budget::new(OWN_CHUNKS_KIB_MAX),
             pages: Budget::new(PAGES_KIB_MAX),
+            sources: source::Sources::new(std::mem::take(&mut settings.sources), Arc::clone(&metrics)),
+            bodies: Budget::new(BODIES_KIB_MAX),
             cursor_moves: calls(MOVES_MAX, Failures::Each("a cursor could not be changed")),
             store,
             keys: Keys::new(settings.webhook_secrets.iter().map(|forms| forms.iter().map(Secret::expose))),
@@ -137,6 +149,11 @@ impl App {
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
         self.tail.stop();
+    }
+
+    /// Serves these sources from now on, and no others.
+    pub fn replace_sources(&self, sources: crate::source::Config) {
+        self.sources.replace(sources);
     }
 
     /// Takes a seat for a follower; `None` if all are taken, which is counted.
@@ -190,6 +207,7 @@ fn router(app: Arc<App>) -> Router {
     }
     Router::new()
         .route("/webhook", post(webhook::receive))
+        .route("/webhook/{name}", any(source::handle))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .merge(reads)

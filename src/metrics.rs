@@ -3,21 +3,25 @@
 //! Labels come from closed sets, so that no request can add a series. docs/operations/watch.md explains each metric, and a test
 //! compares it with the page.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::cursor::CursorName;
+use crate::event::Source;
 
 mod histogram;
 mod labels;
 mod page;
 mod process;
+mod sources;
 mod text;
 
 use histogram::{BATCH, COMMIT_SECONDS, DURATION_SECONDS, LATENCY_MS};
 pub use histogram::{Histogram, Observed};
 pub use labels::{CloseReason, ErasureRule, METHODS, PATHS, STATUSES, WebhookResult};
 pub use process::Process;
+pub use sources::SourceMetrics;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,8 +34,10 @@ pub struct Metrics {
     webhook: [Counter; WebhookResult::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
     erased: [Counter; ErasureRule::ALL.len()],
-    /// One for each valid secret, the current one first.
+    /// One for each valid secret of the built-in source, the current one first.
     keys: Vec<KeyUse>,
+    /// The configured sources.
+    sources: sources::Sources,
     /// Time from the complete header of a request to its response, over all requests, in milliseconds.
     pub request_latency_ms: Histogram<{ LATENCY_MS.len() }>,
     /// Duration of `Store::insert` for a batch: a due checkpoint, the transaction and its sync.
@@ -111,7 +117,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics at zero, for this many secrets.
+    /// Metrics at zero, for this many secrets of the built-in source.
     pub fn new(secrets: usize) -> Self {
         Self {
             routes: Default::default(),
@@ -119,6 +125,7 @@ impl Metrics {
             closed: Default::default(),
             erased: Default::default(),
             keys: std::iter::repeat_with(KeyUse::default).take(secrets).collect(),
+            sources: sources::Sources::default(),
             request_latency_ms: Histogram::new(LATENCY_MS, 6),
             commit_seconds: Histogram::new(COMMIT_SECONDS, 9),
             batch_messages: Histogram::new(BATCH, 0),
@@ -161,7 +168,7 @@ impl Metrics {
         self.request_latency_ms.observe(latency);
     }
 
-    /// Counts a `POST /webhook` by its result.
+    /// Counts a `POST /webhook` of the built-in source by its result.
     pub fn webhook(&self, result: WebhookResult) {
         if let Some(counter) = labels::counter(&WebhookResult::ALL, &self.webhook, &result) {
             counter.increment();
@@ -187,11 +194,19 @@ impl Metrics {
         labels::counter(&CloseReason::ALL, &self.closed, &reason).map_or(0, Counter::get)
     }
 
-    /// Counts a request whose signature the `nth` secret verified, at this Unix time.
+    /// Counts a request whose signature the `nth` secret of the built-in source verified, at this Unix time.
     pub fn verified(&self, nth: usize, now_s: u64) {
         if let Some(key) = self.keys.get(nth) {
-            key.requests.increment();
-            key.last_s.store(now_s, Relaxed);
+            key.count(now_s);
         }
+    }
+
+    /// Replaces the configured sources, each given by its name and those of its secrets, and returns their metrics in the same
+    /// order. What was counted for a source or a secret that stays goes on.
+    pub fn replace_sources<'a>(
+        &self,
+        sources: impl IntoIterator<Item = (&'a Source, Vec<&'a str>)>,
+    ) -> Vec<Arc<SourceMetrics>> {
+        self.sources.replace(sources)
     }
 }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 
-use crate::clock::received_at;
+use crate::clock::{Clock, received_at};
 use crate::config::Config;
 use crate::erasure::{Keep, Keeper};
 use crate::http::{self, App, Routes};
 use crate::inbox::Inbox;
 use crate::metrics::{ErasureRule, Metrics};
 use crate::server::{self, Limits, Listener, Registry};
+use crate::source;
 use crate::store::{self, Store};
 use crate::tail::{self, Tail};
 use crate::telemetry::Log;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub writers: usize,
     /// Pause between two looks for events that other processes have stored; [`store::follow_pause`] says what the engine needs.
     pub follow_pause: Option<Duration>,
+    /// Where configured sources come from that shall be served in the place of those of the start.
+    pub reloads: Option<mpsc::Receiver<source::Config>>,
 }
 
 impl From<&Config> for Settings {
@@ -44,6 +48,8 @@ impl From<&Config> for Settings {
                 webhook_secrets: std::iter::once(current)
                     .chain(config.webhook_secrets_previous.iter().cloned())
                     .collect(),
+                sources: config.sources.clone(),
+                clock: Clock::of_system(),
                 read_token: config.read_token.clone(),
                 admin_token: config.admin_token.clone(),
                 max_body_bytes: config.max_body_bytes,
@@ -58,6 +64,7 @@ impl From<&Config> for Settings {
             keep_days: config.keep_days,
             writers: store::writers(&config.database.url),
             follow_pause: store::follow_pause(&config.database.url),
+            reloads: None,
         }
     }
 }
@@ -115,6 +122,14 @@ pub fn run(
         Arc::clone(&registry),
         log,
     ));
+    if let Some(mut reloads) = settings.reloads {
+        let app = Arc::clone(&app);
+        drop(runtime.spawn(async move {
+            while let Some(sources) = reloads.recv().await {
+                app.replace_sources(sources);
+            }
+        }));
+    }
     let drain = {
         let app = Arc::clone(&app);
         async move {

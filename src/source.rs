@@ -25,6 +25,7 @@ mod mac;
 mod payload;
 mod pointer;
 mod repeats;
+mod sample;
 mod scheme;
 mod shopify;
 mod sign;
@@ -42,6 +43,7 @@ pub use handshake::Greeting;
 pub use mac::{Encoding, Hash, Key, Signature};
 pub use pointer::{BadPointer, Pointer};
 pub use repeats::Repeats;
+pub use sample::{Delivery, Sample};
 pub use scheme::{BadTemplate, Form, Headers, Part, Scheme, TOLERANCE_SECS, Template};
 pub use verify::{Presented, Refusal};
 

@@ -18,6 +18,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use crate::clock;
 use crate::metrics::WebhookResult;
+use crate::source::Refusal;
 
 /// Maximum size of the buffer.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
@@ -48,17 +49,23 @@ pub struct RequestLine<'a> {
     pub status: u16,
     /// Time from the complete header to the response.
     pub latency: Duration,
-    /// The fields that only `POST /webhook` has.
+    /// The fields that only deliveries have.
     pub webhook: Option<WebhookFields<'a>>,
 }
 
-/// The fields of `POST /webhook`.
+/// The fields of a delivery.
 #[derive(Debug, Clone, Copy)]
 pub struct WebhookFields<'a> {
-    /// The `message_id`, if it is known.
+    /// The name of the source, if it is a configured one.
+    pub source: Option<&'a str>,
+    /// Of the built-in source: the `message_id`, if it is known.
     pub message_id: Option<&'a str>,
+    /// Of a configured source: the number of events, if it is known. Their keys may hold phone numbers.
+    pub events: Option<usize>,
     /// How the request ended, as in the metric `webhook_requests_total`.
     pub result: WebhookResult,
+    /// Of a configured source: why the signature was refused.
+    pub refusal: Option<Refusal>,
 }
 
 impl Log {
@@ -110,11 +117,20 @@ impl Log {
             line.latency.as_secs_f64() * 1e3
         );
         if let Some(webhook) = &line.webhook {
+            if let Some(source) = webhook.source {
+                member(&mut text, "source", source);
+            }
+            if let Some(events) = webhook.events {
+                let _infallible = write!(text, ",\"events\":{events}");
+            }
             if let Some(id) = webhook.message_id {
                 member(&mut text, "message_id", id);
             }
             let _infallible = write!(text, ",\"dup\":{}", webhook.result.is_dup());
             member(&mut text, "result", webhook.result.label());
+            if let Some(refusal) = webhook.refusal {
+                member(&mut text, "reason", refusal.label());
+            }
         }
         text.push_str("}\n");
         self.sink.append(&text);

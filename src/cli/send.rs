@@ -1,4 +1,5 @@
-//! `lyftr send`: signs messages and posts them: one from command-line options, or many from the lines of a file.
+//! `lyftr send`: signs messages and posts them: one from command-line options, or many from the lines of a file; or one delivery
+//! of a provider, signed as the provider would.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,13 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::target::Target;
-use super::{Failure, print, say, signing_key};
+use super::{Failure, invalid_settings, print, say, signing_key, sources};
 use crate::clock;
-use crate::config::Environment;
+use crate::config::{Environment, SourcesArgs};
 use crate::signature::Key;
+use crate::source::{Delivery, Provider, Request, Sample};
 
 /// Maximum time for one request.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,7 +34,7 @@ const REFUSALS_SHOWN_MAX: u64 = 20;
 /// Command-line options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// URL of the service; /webhook is added if it has no path. A proxy of the environment (`HTTPS_PROXY` and so on, with
+    /// URL of the service; /webhook, or /webhook/NAME with --source, is added if it has no path. A proxy of the environment (`HTTPS_PROXY` and so on, with
     /// `NO_PROXY`) is used unless the URL is on this machine
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
     url: String,
@@ -52,6 +56,14 @@ pub(super) struct Options {
     /// Text of the message [default: none]
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
+    /// Name of a configured source: sends a delivery of its provider, with its first secret. The id is that of the event
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    source: Option<String>,
+    /// Kind of the source, if it is configured elsewhere; its secret is then that of the built-in source
+    #[arg(long, value_name = "KIND", requires = "source", value_parser = kinds())]
+    kind: Option<String>,
+    #[command(flatten)]
+    sources: SourcesArgs,
     /// Number of messages sent at once, with --file
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
     connections: u8,
@@ -60,26 +72,37 @@ pub(super) struct Options {
     retries: u32,
 }
 
+/// The kinds of sources.
+fn kinds() -> clap::builder::PossibleValuesParser {
+    Provider::ALL.map(|(_, word)| word).into()
+}
+
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
-    let target = Target::parse(&webhook_url(&options.url), FORM)?;
+    let path = options.source.as_ref().map_or("webhook".to_owned(), |name| format!("webhook/{name}"));
+    let target = Target::parse(&webhook_url(&options.url, &path), FORM)?;
     let sender = Sender {
-        key: signing_key(environment)?,
         agent: target.config().timeout_global(Some(TIMEOUT)).build().into(),
         target,
         retries: options.retries,
     };
+    if let Some(name) = &options.source {
+        return send_delivery(&sender, options, name, environment);
+    }
+    let key = signing_key(environment)?;
     match &options.file {
-        None => send_one(&sender, options),
-        Some(path) if path.as_os_str() == "-" => send_lines(&sender, options, std::io::stdin().lock(), None),
+        None => send_one(&sender, &key, options),
+        Some(path) if path.as_os_str() == "-" => {
+            send_lines(&sender, &key, options, std::io::stdin().lock(), None)
+        }
         Some(path) => {
             let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
             let (bytes, file) = opened.map_err(|error| format!("cannot read what --file names: {error}"))?;
-            send_lines(&sender, options, BufReader::new(file), Some(bytes))
+            send_lines(&sender, &key, options, BufReader::new(file), Some(bytes))
         }
     }
 }
 
-fn send_one(sender: &Sender, options: &Options) -> Result<ExitCode, Failure> {
+fn send_one(sender: &Sender, key: &Key, options: &Options) -> Result<ExitCode, Failure> {
     let now = clock::now();
     let message_id = options.message_id.clone().unwrap_or_else(|| format!("m-{}", now.as_nanosecond()));
     let ts = options.ts.clone().unwrap_or_else(|| format!("{now:.3}"));
@@ -89,13 +112,59 @@ fn send_one(sender: &Sender, options: &Options) -> Result<ExitCode, Failure> {
     if let (Some(text), Some(object)) = (&options.text, body.as_object_mut()) {
         object.insert("text".to_owned(), text.as_str().into());
     }
-    let reply = sender.send(body.to_string().as_bytes())?;
+    let body = body.to_string();
+    let reply = sender.send(&signed(key, body.as_bytes()), body.as_bytes())?;
+    Ok(report(&reply, &message_id))
+}
+
+/// Sends a delivery of a provider.
+fn send_delivery(
+    sender: &Sender,
+    options: &Options,
+    name: &str,
+    environment: Environment,
+) -> Result<ExitCode, Failure> {
+    let read = match &options.kind {
+        Some(kind) => sources::elsewhere(name, kind, environment).map(Ok),
+        None => options.sources.read(environment).map(|config| sources::find(&config, name).cloned()),
+    };
+    let settings = match read {
+        Ok(found) => found?,
+        Err(errors) => return Ok(invalid_settings("read the sources", &errors)),
+    };
+    let now = clock::now();
+    let at = options.ts.as_ref().map_or(Ok(now), |ts| ts.parse());
+    let at = at.map_err(|_| "--ts should look like 2025-01-15T10:00:00Z")?;
+    let id = options.message_id.clone().unwrap_or_else(|| format!("lyftr-{}", now.as_nanosecond()));
+    let text = options.text.as_deref().unwrap_or("Hello from lyftr send");
+    let sample = Sample { id: &id, from: &options.from, to: &options.to, text, at };
+    let Delivery { mut headers, body } = sample.delivery(&settings);
+    let target = sender.target.url.path_and_query().map_or("/", |target| target.as_str());
+    let request = Request { target, headers: &headers, body: &body };
+    let signature = settings.sign(&request, &id, now.as_second());
+    let signature = signature.ok_or("no secret of the source can sign, as a public key cannot")?;
+    headers.extend(signature);
+    Ok(report(&sender.send(&headers, &body)?, &id))
+}
+
+fn report(reply: &Reply, id: &str) -> ExitCode {
     print(&format!("{} {}", reply.status, reply.body));
     if !reply.accepted() {
-        return Ok(ExitCode::FAILURE);
+        return ExitCode::FAILURE;
     }
-    say(&format!("message_id {message_id}"));
-    Ok(ExitCode::SUCCESS)
+    say(&format!("message_id {id}"));
+    ExitCode::SUCCESS
+}
+
+/// The headers of a message for the built-in source.
+fn signed(key: &Key, body: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Hexadecimal digits fit into a header.
+    if let Ok(signature) = HeaderValue::from_str(&key.sign(body)) {
+        headers.insert(HeaderName::from_static("x-signature"), signature);
+    }
+    headers
 }
 
 /// The lines that wait for a sending thread, with their numbers.
@@ -109,6 +178,7 @@ struct Count {
 
 fn send_lines(
     sender: &Sender,
+    key: &Key,
     options: &Options,
     input: impl BufRead,
     bytes: Option<u64>,
@@ -119,7 +189,7 @@ fn send_lines(
     let lines = Mutex::new(line_out);
     let read = std::thread::scope(|scope| {
         for _ in 0..options.connections {
-            scope.spawn(|| send_waiting(sender, &lines, &count, &bar));
+            scope.spawn(|| send_waiting(sender, key, &lines, &count, &bar));
         }
         for (number, line) in (1..).zip(input.split(b'\n')) {
             let line = line?;
@@ -138,11 +208,11 @@ fn send_lines(
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn send_waiting(sender: &Sender, lines: &Lines, count: &Count, bar: &ProgressBar) {
+fn send_waiting(sender: &Sender, key: &Key, lines: &Lines, count: &Count, bar: &ProgressBar) {
     loop {
         let next = lines.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, line)) = next else { break };
-        let refusal = match sender.send(&line) {
+        let refusal = match sender.send(&signed(key, &line), &line) {
             Ok(reply) if reply.accepted() => {
                 let accepted = count.accepted.fetch_add(1, Relaxed) + 1;
                 bar.set_message(format!("{accepted} accepted, {} refused", count.refused.load(Relaxed)));
@@ -169,17 +239,16 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn webhook_url(given: &str) -> String {
+fn webhook_url(given: &str, path: &str) -> String {
     let after_scheme = given.split_once("://").map_or(given, |(_, rest)| rest);
     match after_scheme.split_once('/') {
-        None => format!("{given}/webhook"),
-        Some((_, "")) => format!("{given}webhook"),
+        None => format!("{given}/{path}"),
+        Some((_, "")) => format!("{given}{path}"),
         Some(_) => given.to_owned(),
     }
 }
 
 struct Sender {
-    key: Key,
     target: Target,
     retries: u32,
     agent: ureq::Agent,
@@ -198,12 +267,11 @@ impl Reply {
 
 impl Sender {
     /// Posts a body, with retries while they may help.
-    fn send(&self, body: &[u8]) -> Result<Reply, Failure> {
-        let signature = self.key.sign(body);
+    fn send(&self, headers: &HeaderMap, body: &[u8]) -> Result<Reply, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut tries_left = self.retries;
         loop {
-            let result = self.try_once(body, &signature);
+            let result = self.try_once(headers, body);
             let may_help = result.as_ref().map_or(true, |reply| reply.status == 503);
             if !may_help || tries_left == 0 {
                 return result
@@ -215,9 +283,12 @@ impl Sender {
         }
     }
 
-    fn try_once(&self, body: &[u8], signature: &str) -> Result<Reply, ureq::Error> {
-        let request = self.agent.post(&self.target.url).header("Content-Type", "application/json");
-        let mut response = request.header("X-Signature", signature).send(body)?;
+    fn try_once(&self, headers: &HeaderMap, body: &[u8]) -> Result<Reply, ureq::Error> {
+        let mut request = self.agent.post(&self.target.url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let mut response = request.send(body)?;
         Ok(Reply { status: response.status().as_u16(), body: response.body_mut().read_to_string()? })
     }
 }
@@ -233,7 +304,7 @@ mod tests {
             ("http://localhost:8000/", "http://localhost:8000/webhook"),
             ("https://example.org/in/webhook", "https://example.org/in/webhook"),
         ] {
-            assert_eq!(webhook_url(given), url);
+            assert_eq!(webhook_url(given, "webhook"), url);
         }
     }
 }

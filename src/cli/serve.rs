@@ -4,12 +4,14 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::{Failure, invalid_settings, say};
-use crate::config::{Args, Config, Environment};
+use crate::config::{Args, Config, Environment, SourcesArgs};
 use crate::output::Output;
 use crate::server::{self, Listener};
 use crate::service;
+use crate::source;
 use crate::store;
 use crate::telemetry::{Log, chain};
 
@@ -30,7 +32,7 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
         }
     };
     log.install();
-    match serve(&config, log) {
+    match serve(&config, args, environment, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!(error = chain(failure.as_ref()), "the service cannot run");
@@ -42,7 +44,7 @@ pub(super) fn run(args: &Args, environment: Environment) -> ExitCode {
     }
 }
 
-fn serve(config: &Config, log: Log) -> Result<(), Failure> {
+fn serve(config: &Config, args: &Args, environment: Environment, log: Log) -> Result<(), Failure> {
     let mut settings = service::Settings::from(config);
     settings.limits.max_connections = connections(config.max_connections);
     for warning in config.warnings() {
@@ -51,6 +53,7 @@ fn serve(config: &Config, log: Log) -> Result<(), Failure> {
     let runtime = service::runtime()?;
     // From here on a signal ends the service in good order, however long the store takes to open.
     let stop = runtime.block_on(async { stop_signal() })?;
+    settings.reloads = Some(runtime.block_on(async { reloads(args.sources.clone(), environment) })?);
     let store = store::open(&config.database.url, config.database.settings)?;
     let bound = runtime.block_on(server::bind(&config.host, config.port));
     let listener = bound.inspect_err(|_| store.close())?;
@@ -67,6 +70,36 @@ pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()> + use<>>
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// The configured sources as they are after each SIGHUP, unless something is wrong with them, which is logged.
+fn reloads(args: SourcesArgs, environment: Environment) -> std::io::Result<mpsc::Receiver<source::Config>> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let (reloaded, reloads) = mpsc::channel(1);
+    drop(tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let args = args.clone();
+            // Files may lie on a disk that hangs.
+            let read = tokio::task::spawn_blocking(move || args.read(environment));
+            match read.await {
+                Ok(Ok(config)) => {
+                    for warning in &config.warnings {
+                        tracing::warn!("{warning}");
+                    }
+                    let sources = config.sources.len();
+                    if reloaded.send(config).await.is_ok() {
+                        tracing::info!(sources, "the sources were read again");
+                    }
+                }
+                Ok(Err(errors)) => {
+                    let error = errors.to_string();
+                    tracing::error!(error, "the sources stay as they were; what was read has mistakes");
+                }
+                Err(_) => {}
+            }
+        }
+    }));
+    Ok(reloads)
 }
 
 /// Logs a line for each address, and greets a person at a terminal.

@@ -53,6 +53,7 @@ impl Config {
                 warnings.push("ADMIN_TOKEN is the READ_TOKEN too: who may read may erase".to_owned());
             }
         }
+        warnings.extend(self.sources.warnings.iter().cloned());
         warnings
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::error;
+use super::reads::{Budget, Room};
 
 /// In each window a body must end or bring [`WINDOW_BYTES`] more. A client that stops in the middle is noticed after at
 /// most two windows.
@@ -23,6 +24,8 @@ pub(super) enum BodyError {
     TooSlow,
     /// The chunks are malformed, or the connection broke off.
     Malformed,
+    /// Too many bytes of other bodies are in flight.
+    NoRoom,
 }
 
 impl BodyError {
@@ -32,27 +35,47 @@ impl BodyError {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// The response for it, on a route whose bodies are limited by a constant.
-    pub(super) fn response(self) -> Response<Body> {
-        let detail = match self {
-            Self::TooLarge => "request body is too large",
-            Self::TooSlow => TOO_SLOW,
-            Self::Malformed => MALFORMED,
-        };
-        error::closing(error::detail(self.status(), detail))
+    /// The response for it; `too_large` is the text for a body that is longer than allowed.
+    pub(super) fn response(self, too_large: &str) -> Response<Body> {
+        error::closing(match self {
+            Self::TooLarge => error::detail(self.status(), too_large),
+            Self::TooSlow => error::detail(self.status(), "request body came too slowly"),
+            Self::Malformed => error::detail(self.status(), "request body is malformed"),
+            Self::NoRoom => error::unavailable("too many bytes of other requests are being received"),
+        })
     }
 }
 
-/// The text of [`BodyError::TooSlow`] for a client.
-pub(super) const TOO_SLOW: &str = "request body came too slowly";
-/// The text of [`BodyError::Malformed`] for a client.
-pub(super) const MALFORMED: &str = "request body is malformed";
+/// Bytes of a body for which no room is needed, so that small deliveries are received however many large ones are.
+const FREE_BYTES: usize = 64 << 10;
 
 /// Reads a body of at most `max` bytes.
-pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, BodyError> {
+pub(super) async fn read(body: Body, max: usize) -> Result<Bytes, BodyError> {
+    read_while(body, max, |_| true).await
+}
+
+/// The same, with room of the budget for the bytes as they come, all but the first [`FREE_BYTES`].
+pub(super) async fn read_within(
+    body: Body,
+    max: usize,
+    budget: &Budget,
+) -> Result<(Bytes, Option<Room>), BodyError> {
+    let mut room = None;
+    let has_room = |bytes: usize| bytes <= FREE_BYTES || budget.grow(&mut room, bytes - FREE_BYTES);
+    let bytes = read_while(body, max, has_room).await?;
+    Ok((bytes, room))
+}
+
+/// Reads a body of at most `max` bytes, of which `has_room` is asked before so many in all are kept.
+async fn read_while(
+    mut body: Body,
+    max: usize,
+    mut has_room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, BodyError> {
     let mut whole = Bytes::new();
     let mut gathered = Vec::new();
     let mut window_end = Instant::now() + WINDOW;
@@ -70,8 +93,12 @@ pub(super) async fn read(mut body: Body, max: usize) -> Result<Bytes, BodyError>
         };
         let Ok(data) = frame.into_data() else { continue };
         window_bytes += data.len();
-        if whole.len() + gathered.len() + data.len() > max {
+        let length = whole.len() + gathered.len() + data.len();
+        if length > max {
             return Err(BodyError::TooLarge);
+        }
+        if !has_room(length) {
+            return Err(BodyError::NoRoom);
         }
         // Most bodies come in one piece, which is then not copied.
         if whole.is_empty() && gathered.is_empty() {

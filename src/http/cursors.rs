@@ -8,7 +8,7 @@ use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::body::{self, BodyError};
+use super::body;
 use super::error::{data, detail, private, unprocessable};
 use super::{App, last_segment};
 use crate::clock::received_at;
@@ -60,7 +60,9 @@ async fn moved(app: &App, request: Request) -> Result<Response<Body>, Response<B
         unprocessable("path", &[wrong])
     })?;
     let expected = precondition(&parts.headers)?;
-    let body = body::read(body, BODY_BYTES_MAX).await.map_err(BodyError::response)?;
+    let body = body::read(body, BODY_BYTES_MAX)
+        .await
+        .map_err(|error| error.response("request body is too large"))?;
     let to = position(&body).map_err(|wrong| unprocessable("body", &wrong))?;
     let to = Move { name, expected, to, at: received_at() };
     match app.cursor_moves.run(move |store| store.move_cursor(&to)).await? {

@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCod
 use axum::middleware::Next;
 use tracing::Level;
 
+use super::source::Served;
 use super::webhook::Record;
-use super::{App, Waited};
-use super::{error, framing};
+use super::{App, Waited, error, framing, last_segment};
 use crate::message::Name;
 use crate::metrics::{METHODS, PATHS};
 use crate::telemetry::{RequestLine, WebhookFields};
@@ -46,8 +46,11 @@ impl RequestIds {
 }
 
 /// The outermost layer.
-pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
     let observed = Observed::begin(app, &request);
+    if let Some(source) = &observed.source {
+        request.extensions_mut().insert(Arc::clone(source));
+    }
     let response = match framing::check(&request) {
         Ok(()) => next.run(request).await,
         Err((status, why)) => error::closing(error::detail(status, why)),
@@ -64,6 +67,7 @@ pub(super) fn unreadable(app: &Arc<App>, status: StatusCode) -> Response<String>
         begin: Instant::now(),
         method: OTHER,
         path: OTHER,
+        source: None,
         finished: false,
     };
     let why = match status {
@@ -82,13 +86,17 @@ struct Observed {
     id: String,
     method: &'static str,
     path: &'static str,
+    /// The configured source that the path names.
+    source: Option<Arc<Served>>,
     finished: bool,
 }
 
 impl Observed {
     fn begin(app: Arc<App>, request: &Request) -> Self {
         let template = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str);
+        let is_source = template == "/webhook/{name}";
         Self {
+            source: is_source.then(|| app.sources.find(&last_segment(request.uri().path()))).flatten(),
             id: taken_over(request.headers()).unwrap_or_else(|| app.request_ids.next()),
             app,
             begin: Instant::now(),
@@ -111,9 +119,9 @@ impl Observed {
         response
     }
 
-    /// Whether this is a `POST /webhook`, each of which has a record.
+    /// Whether this is a delivery to the built-in source or to a configured one, each of which has a record.
     fn is_webhook(&self) -> bool {
-        self.path == "/webhook" && self.method == Method::POST.as_str()
+        (self.path == "/webhook" || self.source.is_some()) && self.method == Method::POST.as_str()
     }
 
     /// `waited` is the time that the request waited for events: the log has it, and the metrics have not.
@@ -121,7 +129,10 @@ impl Observed {
         let latency = self.begin.elapsed();
         self.app.metrics.request(self.method, self.path, status, latency.saturating_sub(waited));
         if let Some(record) = record {
-            self.app.metrics.webhook(record.result);
+            match &self.source {
+                None => self.app.metrics.webhook(record.result),
+                Some(source) => source.metrics.request(record.result, record.refusal),
+            }
         }
         self.app.log.request(&RequestLine {
             level: record.map_or_else(|| level(status), |record| record.level),
@@ -132,7 +143,10 @@ impl Observed {
             latency,
             webhook: record.map(|record| WebhookFields {
                 message_id: record.message_id.as_ref().map(Name::as_str),
+                source: self.source.as_ref().map(|source| source.metrics.name().as_str()),
+                events: record.events,
                 result: record.result,
+                refusal: record.refusal,
             }),
         });
     }

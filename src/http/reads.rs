@@ -29,6 +29,8 @@ pub(super) const FOLLOWER_READS_MAX: usize = 2;
 pub(super) const OWN_CHUNKS_KIB_MAX: u32 = 64 << 10;
 /// Maximum memory for pages of the log that are not sent yet, in KiB.
 pub(super) const PAGES_KIB_MAX: u32 = 64 << 10;
+/// Maximum memory for the bodies of configured sources that are in flight, in KiB.
+pub(super) const BODIES_KIB_MAX: u32 = 64 << 10;
 /// Maximum number of concurrent changes of cursors.
 pub(super) const MOVES_MAX: usize = 2;
 /// Maximum time that a read waits for its permit, and what was read for its room.
@@ -166,7 +168,7 @@ impl Limiter {
     }
 }
 
-/// Bounds the memory that calls of one kind hold after they have ended.
+/// Bounds the memory that requests of one kind hold.
 #[derive(Debug)]
 pub(super) struct Budget {
     kib: Arc<Semaphore>,
@@ -175,7 +177,13 @@ pub(super) struct Budget {
 
 /// A part of a [`Budget`].
 #[derive(Debug)]
-pub(super) struct Room(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub(super) struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    fn kib(&self) -> u32 {
+        u32::try_from(self.0.num_permits()).unwrap_or(u32::MAX)
+    }
+}
 
 impl Budget {
     /// A budget of so many KiB.
@@ -198,6 +206,17 @@ impl Budget {
     /// The same, if there is room at once.
     pub(super) fn room_now(&self, bytes: usize) -> Option<Room> {
         Arc::clone(&self.kib).try_acquire_many_owned(self.kib(bytes)).ok().map(Room)
+    }
+
+    /// Makes the room as large as so many bytes need; `false` if there is not that much at once.
+    pub(super) fn grow(&self, room: &mut Option<Room>, bytes: usize) -> bool {
+        let more = self.kib(bytes).saturating_sub(room.as_ref().map_or(0, Room::kib));
+        let Ok(more) = Arc::clone(&self.kib).try_acquire_many_owned(more) else { return false };
+        match room {
+            Some(Room(held)) => held.merge(more),
+            None => *room = Some(Room(more)),
+        }
+        true
     }
 
     /// The part of the budget that so many bytes take, in KiB.
@@ -282,5 +301,11 @@ mod tests {
         assert!(budget.room_now(1).is_none());
         drop(all);
         assert!(budget.room_now(1).is_some());
+        let mut room = None;
+        assert!(budget.grow(&mut room, 1 << 10) && budget.grow(&mut room, 30 << 10));
+        let half = budget.room_now(31 << 10);
+        assert!(half.is_some() && budget.grow(&mut room, 31 << 10) && !budget.grow(&mut room, 32 << 10));
+        drop(half);
+        assert!(budget.grow(&mut room, 1 << 30) && budget.room_now(0).is_none());
     }
 }

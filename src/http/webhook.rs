@@ -1,4 +1,4 @@
-//! `POST /webhook`: verifies the signature, checks the message, stores it.
+//! `POST /webhook`, the built-in source: verifies the signature, checks the message, stores it.
 
 use std::sync::Arc;
 
@@ -17,10 +17,13 @@ use crate::inbox;
 use crate::message::{self, Invalid, Name};
 use crate::metrics::WebhookResult;
 use crate::signature::{InvalidSignature, Signature};
+use crate::source::Refusal;
 use crate::store::Outcome;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const OK: &str = r#"{"status":"ok"}"#;
+/// What a client learns of a signature that is missing, malformed or wrong.
+pub(super) const INVALID_SIGNATURE: &str = "invalid signature";
 
 /// How a request ended. One table, [`Verdict::record`], gives each verdict its status, its metric and its log line.
 #[derive(Debug)]
@@ -42,7 +45,12 @@ pub(super) enum Verdict {
 pub(super) struct Record {
     pub(super) level: Level,
     pub(super) result: WebhookResult,
+    /// Of the built-in source: the id, if it is known.
     pub(super) message_id: Option<Name>,
+    /// Of a configured source: the number of events, if it is known.
+    pub(super) events: Option<usize>,
+    /// Of a configured source: why the signature was refused.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// Handles the route.
@@ -75,7 +83,7 @@ async fn judge(app: &App, request: Request) -> Result<Verdict, Verdict> {
 }
 
 /// The value of `Content-Length`. Hyper has refused values that are not numbers.
-fn declared_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
     Some(length.parse().unwrap_or(usize::MAX))
 }
@@ -90,62 +98,40 @@ fn only_signature(headers: &HeaderMap) -> Result<Signature, InvalidSignature> {
 
 impl Verdict {
     fn record(&self) -> (StatusCode, Record) {
-        use WebhookResult as Result;
-        let (status, level, result, message_id) = match self {
+        match self {
             Self::Accepted(id, outcome) => {
-                let (level, result) = match outcome {
-                    Outcome::Created { .. } => (Level::INFO, Result::Created),
-                    // The set of results is part of the contract. Like a duplicate, an erased message was stored before.
-                    Outcome::Duplicate | Outcome::Erased => (Level::INFO, Result::Duplicate),
-                    Outcome::Conflict => (Level::WARN, Result::Conflict),
-                };
-                (StatusCode::OK, level, result, Some(id))
+                (StatusCode::OK, Record::stored(WebhookResult::of(*outcome)).about(Some(id)))
             }
             Self::InvalidSignature => {
-                (StatusCode::UNAUTHORIZED, Level::ERROR, Result::InvalidSignature, None)
+                (StatusCode::UNAUTHORIZED, Record::new(Level::ERROR, WebhookResult::InvalidSignature))
             }
             Self::Invalid(invalid) => {
-                let id = invalid.message_id.as_ref();
-                (StatusCode::UNPROCESSABLE_ENTITY, Level::WARN, Result::ValidationError, id)
+                let record = Record::new(Level::WARN, WebhookResult::ValidationError);
+                (StatusCode::UNPROCESSABLE_ENTITY, record.about(invalid.message_id.as_ref()))
             }
-            Self::Unread(error) => match error {
-                BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Level::WARN, Result::TooLarge, None),
-                BodyError::TooSlow => {
-                    (StatusCode::REQUEST_TIMEOUT, Level::WARN, Result::ValidationError, None)
-                }
-                BodyError::Malformed => (StatusCode::BAD_REQUEST, Level::WARN, Result::ValidationError, None),
-            },
+            Self::Unread(error) => (error.status(), Record::unread(*error)),
             Self::NotStored(id, refused) => {
-                let (level, result) = match refused {
-                    inbox::Refused::Overloaded => (Level::WARN, Result::Overloaded),
-                    inbox::Refused::Unavailable(_) => (Level::ERROR, Result::Error),
-                };
-                (StatusCode::SERVICE_UNAVAILABLE, level, result, Some(id))
+                (StatusCode::SERVICE_UNAVAILABLE, Record::not_stored(refused).about(Some(id)))
             }
-        };
-        (status, Record { level, result, message_id: message_id.cloned() })
+        }
     }
 
     fn response(&self, status: StatusCode) -> Response<Body> {
         match self {
-            Self::Accepted(..) => {
-                let mut response = Response::new(Body::from(OK));
-                response.headers_mut().insert(CONTENT_TYPE, error::JSON);
-                response
-            }
-            Self::InvalidSignature => error::detail(status, "invalid signature"),
+            Self::Accepted(..) => ok(),
+            Self::InvalidSignature => error::detail(status, INVALID_SIGNATURE),
             Self::Invalid(invalid) => error::unprocessable("body", &invalid.errors),
-            Self::Unread(cause) => error::closing(error::detail(
-                status,
-                match cause {
-                    BodyError::TooLarge => "request body is larger than MAX_BODY_BYTES",
-                    BodyError::TooSlow => body::TOO_SLOW,
-                    BodyError::Malformed => body::MALFORMED,
-                },
-            )),
+            Self::Unread(cause) => cause.response("request body is larger than MAX_BODY_BYTES"),
             Self::NotStored(_, refused) => error::unavailable(&refused.to_string()),
         }
     }
+}
+
+/// The response to a delivery that is stored.
+pub(super) fn ok() -> Response<Body> {
+    let mut response = Response::new(Body::from(OK));
+    response.headers_mut().insert(CONTENT_TYPE, error::JSON);
+    response
 }
 
 impl IntoResponse for Verdict {
@@ -158,13 +144,47 @@ impl IntoResponse for Verdict {
 }
 
 impl Record {
+    pub(super) fn new(level: Level, result: WebhookResult) -> Self {
+        Self { level, result, message_id: None, events: None, refusal: None }
+    }
+
+    /// The record of a delivery that is stored.
+    pub(super) fn stored(result: WebhookResult) -> Self {
+        let level = if result == WebhookResult::Conflict { Level::WARN } else { Level::INFO };
+        Self::new(level, result)
+    }
+
+    /// The record of a request whose body could not be read.
+    pub(super) fn unread(error: BodyError) -> Self {
+        Self::new(
+            Level::WARN,
+            match error {
+                BodyError::TooLarge => WebhookResult::TooLarge,
+                BodyError::TooSlow | BodyError::Malformed => WebhookResult::ValidationError,
+                BodyError::NoRoom => WebhookResult::Overloaded,
+            },
+        )
+    }
+
+    /// The record of a delivery that was not acknowledged.
+    pub(super) fn not_stored(refused: &inbox::Refused) -> Self {
+        match refused {
+            inbox::Refused::Overloaded => Self::new(Level::WARN, WebhookResult::Overloaded),
+            inbox::Refused::Unavailable(_) => Self::new(Level::ERROR, WebhookResult::Error),
+        }
+    }
+
     /// The record of a request whose client left before it was answered.
     pub(super) fn client_left() -> Self {
-        Self { level: Level::WARN, result: WebhookResult::Error, message_id: None }
+        Self::new(Level::WARN, WebhookResult::Error)
     }
 
     /// The record of a request that was refused for its header, before this route saw it.
     pub(super) fn refused_header() -> Self {
-        Self { level: Level::WARN, result: WebhookResult::ValidationError, message_id: None }
+        Self::new(Level::WARN, WebhookResult::ValidationError)
+    }
+
+    fn about(self, id: Option<&Name>) -> Self {
+        Self { message_id: id.cloned(), ..self }
     }
 }

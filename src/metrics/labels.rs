@@ -1,12 +1,14 @@
 //! The closed sets of label values.
 
 use super::Counter;
+use crate::store::Outcome;
 
 /// Values of the label `method`; any other method counts as `other`.
 pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 /// Values of the label `path`: the routes' templates; any other path counts as `other`.
-pub const PATHS: [&str; 12] = [
+pub const PATHS: [&str; 13] = [
     "/webhook",
+    "/webhook/{name}",
     "/messages",
     "/stats",
     "/stats/volume",
@@ -20,8 +22,8 @@ pub const PATHS: [&str; 12] = [
     "other",
 ];
 /// Values of the label `status`; any other status counts as `other`. 499 means that the client left before the response.
-pub const STATUSES: [u16; 19] =
-    [200, 204, 400, 401, 404, 405, 408, 409, 410, 412, 413, 414, 422, 428, 431, 499, 500, 503, 505];
+pub const STATUSES: [u16; 20] =
+    [200, 204, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 422, 428, 431, 499, 500, 503, 505];
 
 /// How a `POST /webhook` ended: the label `result` of its metric, and the same word in its line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +44,12 @@ pub enum WebhookResult {
     Overloaded,
     /// The store failed or was too slow, or the client left before it was answered.
     Error,
+    /// A handshake of a configured source was answered; nothing is stored.
+    Handshake,
 }
 
 impl WebhookResult {
-    /// Every result.
+    /// Every result of the built-in source.
     pub const ALL: [Self; 8] = [
         Self::Created,
         Self::Duplicate,
@@ -56,6 +60,39 @@ impl WebhookResult {
         Self::Overloaded,
         Self::Error,
     ];
+
+    /// Every result of a configured source. `validation_error` is about the request alone: a signed body that cannot be
+    /// understood is stored as malformed.
+    pub const OF_SOURCES: [Self; 9] = [
+        Self::Created,
+        Self::Duplicate,
+        Self::Conflict,
+        Self::InvalidSignature,
+        Self::ValidationError,
+        Self::TooLarge,
+        Self::Overloaded,
+        Self::Error,
+        Self::Handshake,
+    ];
+
+    /// The results of an event that is stored, now or before.
+    pub const STORED: [Self; 3] = [Self::Created, Self::Duplicate, Self::Conflict];
+
+    /// The result of an event, or of a delivery of one event.
+    pub fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Created { .. } => Self::Created,
+            // The set of results is part of the contract. Like a duplicate, an erased event was stored before.
+            Outcome::Duplicate | Outcome::Erased => Self::Duplicate,
+            Outcome::Conflict => Self::Conflict,
+        }
+    }
+
+    /// The result of a delivery: `conflict` if one of its events is one, else `created` if one of them is new.
+    pub fn of_delivery(outcomes: &[Outcome]) -> Self {
+        let has = |result| outcomes.iter().any(|outcome| Self::of(*outcome) == result);
+        [Self::Conflict, Self::Created].into_iter().find(|result| has(*result)).unwrap_or(Self::Duplicate)
+    }
 
     /// Whether a message with this id was stored before: `dup` in the log.
     pub fn is_dup(self) -> bool {
@@ -73,6 +110,7 @@ impl WebhookResult {
             Self::TooLarge => "too_large",
             Self::Overloaded => "overloaded",
             Self::Error => "error",
+            Self::Handshake => "handshake",
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::sources;
 use super::text::Page;
 use super::{CloseReason, ErasureRule, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, WebhookResult};
+
+/// The value of the label `source` for the built-in source.
+const BUILT_IN: &str = "webhook";
 
 impl Metrics {
     /// The page, in Prometheus' text format 0.0.4.
@@ -50,21 +54,30 @@ impl Metrics {
     }
 
     fn write_webhook(&self, page: &mut Page) {
-        page.head("webhook_requests_total", "counter", "Requests to POST /webhook, by result.");
+        let sources = self.sources.all();
+        let help = "Requests to POST /webhook, by result; of a configured source, by source and result.";
+        page.head("webhook_requests_total", "counter", help);
         for (result, counter) in WebhookResult::ALL.iter().zip(&self.webhook) {
             let labels = format!("{{result=\"{}\"}}", result.label());
             page.line("webhook_requests_total", &labels, counter.get());
         }
+        sources::write_requests(&sources, page);
+        let names: Vec<_> = (0..self.keys.len()).map(key_name).collect();
+        let built_in = names.iter().zip(&self.keys).map(|(name, key)| (BUILT_IN, name.as_str(), key));
+        let keys: Vec<_> = built_in.chain(sources::keys(&sources)).collect();
         page.head("webhook_verified_total", "counter", "Requests verified, by the secret that signed them.");
-        for (nth, key) in self.keys.iter().enumerate() {
-            page.line("webhook_verified_total", &key_label(nth), key.requests.get());
+        for (source, key, used) in &keys {
+            let labels = format!("{{source=\"{source}\",key=\"{key}\"}}");
+            page.line("webhook_verified_total", &labels, used.requests.get());
         }
         let help =
             "Unix time of the last request that the secret signed; 0 if it signed none since the start.";
         page.head("webhook_key_last_used_timestamp_seconds", "gauge", help);
-        for (nth, key) in self.keys.iter().enumerate() {
-            page.line("webhook_key_last_used_timestamp_seconds", &key_label(nth), key.last_s.load(Relaxed));
+        for (source, key, used) in &keys {
+            let labels = format!("{{source=\"{source}\",key=\"{key}\"}}");
+            page.line("webhook_key_last_used_timestamp_seconds", &labels, used.last_s.load(Relaxed));
         }
+        sources::write(&sources, page);
     }
 
     fn write_store(&self, page: &mut Page, gauges: &Gauges) {
@@ -140,9 +153,9 @@ fn expected(method: &str, path: &str, status: &str) -> bool {
     }
 }
 
-/// The label of a secret: its number in the settings, never a part of it.
-fn key_label(nth: usize) -> String {
-    if nth == 0 { "{key=\"current\"}".to_owned() } else { format!("{{key=\"previous_{nth}\"}}") }
+/// The name of a secret of the built-in source: its number in the settings, never a part of it.
+fn key_name(nth: usize) -> String {
+    if nth == 0 { "current".to_owned() } else { format!("previous_{nth}") }
 }
 
 #[cfg(test)]

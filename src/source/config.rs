@@ -53,26 +53,24 @@ impl std::fmt::Debug for Outside<'_> {
 }
 
 impl Config {
-    /// Reads what `SOURCES_FILE` names or `SOURCES` holds; no sources if neither is set.
+    /// Reads the file at the path that `SOURCES_FILE` holds, or the text of `SOURCES`; no sources if both are empty.
     ///
     /// # Errors
     /// Every mistake at once.
-    pub fn read(outside: Outside<'_>) -> Result<Self, ConfigErrors> {
-        let variable = |name| (outside.variable)(name).filter(|value| !value.is_empty());
-        let (name, bytes) = match (variable("SOURCES_FILE"), variable("SOURCES")) {
-            (None, None) => return Ok(Self::default()),
-            (None, Some(text)) => ("SOURCES", Ok(text.into_encoded_bytes())),
-            (Some(path), None) => ("SOURCES_FILE", (outside.file)(Path::new(&path))),
-            (Some(_), Some(_)) => {
-                let why = "SOURCES and SOURCES_FILE are both set; set one of them";
-                return Err(ConfigErrors(vec![why.to_owned()]));
+    pub fn read(path: &str, text: &str, outside: Outside<'_>) -> Result<Self, ConfigErrors> {
+        let only = |why: String| ConfigErrors(vec![why]);
+        let (name, text) = match (path, text) {
+            ("", "") => return Ok(Self::default()),
+            ("", text) => ("SOURCES", text.to_owned()),
+            (path, "") => {
+                let bytes = (outside.file)(Path::new(path)).map_err(|error| {
+                    only(format!("SOURCES_FILE: cannot read the file that it names: {error}"))
+                })?;
+                let text = String::from_utf8(bytes);
+                ("SOURCES_FILE", text.map_err(|_| only("SOURCES_FILE should hold TOML in UTF-8".to_owned()))?)
             }
+            _ => return Err(only("SOURCES and SOURCES_FILE are both set; set one of them".to_owned())),
         };
-        let bytes = bytes.map_err(|error| {
-            ConfigErrors(vec![format!("{name}: cannot read the file that it names: {error}")])
-        })?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| ConfigErrors(vec![format!("{name} should hold TOML in UTF-8")]))?;
         Self::parse(&text, outside).map_err(|ConfigErrors(errors)| {
             ConfigErrors(errors.into_iter().map(|error| format!("{name}, {error}")).collect())
         })

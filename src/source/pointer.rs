@@ -43,6 +43,11 @@ fn unescaped(part: &str) -> Option<String> {
 }
 
 impl Pointer {
+    /// The names on the way.
+    pub(super) fn names(&self) -> &[String] {
+        &self.0
+    }
+
     /// The value that it leads to; `None` if there is none, or a null.
     pub(crate) fn find<'a>(&self, json: Json<'a>) -> Result<Option<Json<'a>>, Unreadable> {
         let mut at = Some(json);

@@ -13,25 +13,44 @@ const SIGNATURES_MAX: usize = 16;
 
 /// Why a request is refused. The client does not learn which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.label())]
 pub enum Refusal {
     /// A header that the scheme needs is absent.
-    #[error("missing_header")]
     MissingHeader,
     /// A header that the scheme needs stands more than once.
-    #[error("duplicate_header")]
     DuplicateHeader,
     /// A header has another form than the scheme's.
-    #[error("malformed_header")]
     MalformedHeader,
     /// No secret made the signature.
-    #[error("no_match")]
     NoMatch,
     /// The signature is right, and the signed time too far from Lyftr's clock.
-    #[error("timestamp_out_of_range")]
     TimestampOutOfRange,
     /// The signature is right and does not cover this body.
-    #[error("body_hash")]
     BodyHash,
+}
+
+impl Refusal {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::MissingHeader,
+        Self::DuplicateHeader,
+        Self::MalformedHeader,
+        Self::NoMatch,
+        Self::TimestampOutOfRange,
+        Self::BodyHash,
+    ];
+
+    /// The word for it in metrics and log lines.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MissingHeader => "missing_header",
+            Self::DuplicateHeader => "duplicate_header",
+            Self::MalformedHeader => "malformed_header",
+            Self::NoMatch => "no_match",
+            Self::TimestampOutOfRange => "timestamp_out_of_range",
+            Self::BodyHash => "body_hash",
+        }
+    }
 }
 
 /// What the headers of a request present, before its body is read.

@@ -13,6 +13,7 @@ use crate::torture::lasting_port;
 
 mod proxy;
 mod secrets;
+mod sources;
 
 const SETTINGS: [&str; 10] = [
     "DATABASE_URL",

@@ -1,9 +1,12 @@
-//! Sources at the level of the library: configuration, verification, handshakes and events, held to `../shared/vectors/`.
+//! Sources, held to `../shared/vectors/`: at the level of the library configuration, verification, handshakes and events; and
+//! all of it through the front door.
 
 mod configuration;
 mod doctor;
+mod door;
 mod properties;
 mod providers;
+mod serving;
 mod vectors;
 mod whatsapp;
 
@@ -16,7 +19,11 @@ use lyftr::config::ConfigErrors;
 use lyftr::source::{Config, Outside, Request, Settings};
 
 /// Reads a configuration whose variables and files have these values.
-fn parse(text: &str, variables: &[(&str, &str)], files: &[(&str, &[u8])]) -> Result<Config, ConfigErrors> {
+pub(crate) fn parse(
+    text: &str,
+    variables: &[(&str, &str)],
+    files: &[(&str, &[u8])],
+) -> Result<Config, ConfigErrors> {
     let variable = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
         found.map(|(_, value)| OsString::from(value))

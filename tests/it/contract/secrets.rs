@@ -16,11 +16,11 @@ fn send_signed_with(client: &mut Client, secret: &str, id: &str) -> u16 {
 }
 
 fn verified(client: &mut Client, key: &str) -> f64 {
-    client.metric(&format!("webhook_verified_total{{key=\"{key}\"}}"))
+    client.metric(&format!("webhook_verified_total{{source=\"webhook\",key=\"{key}\"}}"))
 }
 
 fn last_used(client: &mut Client, key: &str) -> f64 {
-    client.metric(&format!("webhook_key_last_used_timestamp_seconds{{key=\"{key}\"}}"))
+    client.metric(&format!("webhook_key_last_used_timestamp_seconds{{source=\"webhook\",key=\"{key}\"}}"))
 }
 
 #[test]

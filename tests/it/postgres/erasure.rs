@@ -119,7 +119,8 @@ fn what_is_not_derived_yet_is_erased_without_a_trace_in_derived_data() {
 #[test]
 fn nothing_is_behind_when_the_newest_message_was_erased_before_its_text_was_derived() {
     let database = Database::new();
-    let tuning = Tuning { index_pause: Duration::from_millis(20), few: 0, texts_batch: 1, ..Tuning::default() };
+    let tuning =
+        Tuning { index_pause: Duration::from_millis(20), few: 0, texts_batch: 1, ..Tuning::default() };
     let service = Postgres::open(&address(&database.url()), tuning).unwrap();
     store(&service, 0..300);
     eventually("the newest message is in the aggregates", || {

@@ -253,10 +253,10 @@ fn keys_of_standard_webhooks_are_checked() {
 #[test]
 fn the_text_comes_from_a_file_or_from_the_environment() {
     let read = |variables: &'static [(&str, &str)]| {
-        let variable = |name: &str| {
-            let found = variables.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| OsString::from(value))
-        };
+        let given =
+            |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| *value);
+        let variable = |name: &str| given(name).map(OsString::from);
+        let (path, text) = (given("SOURCES_FILE").unwrap_or(""), given("SOURCES").unwrap_or(""));
         let file = |path: &Path| match path.to_str() {
             Some("/etc/sources") => {
                 Ok(b"[[source]]\nname = \"f\"\nkind = \"github\"\nsecrets = [{name = \"a\", env = \"S\"}]"
@@ -265,7 +265,7 @@ fn the_text_comes_from_a_file_or_from_the_environment() {
             Some("/etc/latin") => Ok(b"\xe9".to_vec()),
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
-        Config::read(Outside { variable: &variable, file: &file })
+        Config::read(path, text, Outside { variable: &variable, file: &file })
             .map(|config| {
                 config.sources.iter().map(|source| source.name.as_str().to_owned()).collect::<Vec<_>>()
             })

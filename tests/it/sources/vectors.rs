@@ -11,6 +11,21 @@ use serde_json::{Value, json};
 
 use super::{Captured, parse};
 
+/// A file of the vectors, which the door is held to; empty, said aloud, where there is none.
+pub(super) fn list(name: &str) -> Vec<Value> {
+    vectors(name).map(|mut list| std::mem::take(list.as_array_mut().unwrap())).unwrap_or_default()
+}
+
+/// A file of the vectors that are kept here too.
+pub(super) fn read(name: &str) -> Value {
+    serde_json::from_slice(&body(name)).unwrap()
+}
+
+/// The bytes of such a file.
+pub(super) fn body(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors").join(name)).unwrap()
+}
+
 /// A file of the vectors; `None`, said aloud, where there is none.
 fn vectors(name: &str) -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors").join(name);
@@ -24,11 +39,11 @@ fn vectors(name: &str) -> Option<Value> {
     }
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("{key} of {value}"))
 }
 
-fn bytes(base64: &str) -> Vec<u8> {
+pub(super) fn bytes(base64: &str) -> Vec<u8> {
     <base64ct::Base64 as base64ct::Encoding>::decode_vec(base64).unwrap()
 }
 

@@ -38,10 +38,12 @@ impl Reply {
         std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 
-    /// The body as JSON.
+    /// The body as JSON. What a provider sent stands in it untouched, which may be half a surrogate pair: U+FFFD here, since a
+    /// string of Rust cannot hold it.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("the body is JSON")
+        let parsed = serde_json::from_slice(&self.body);
+        parsed.or_else(|_| serde_json::from_str(&with_whole_pairs(self.text()))).expect("the body is JSON")
     }
 
     /// The id of the request.
@@ -54,6 +56,26 @@ impl Reply {
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.status, String::from_utf8_lossy(&self.body))
     }
+}
+
+/// JSON in which half a surrogate pair is the escape of U+FFFD.
+fn with_whole_pairs(json: &str) -> String {
+    let unit =
+        |text: &str| -> Option<u16> { u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok() };
+    let (mut whole, mut rest) = (String::new(), json);
+    while let Some((before, _)) = rest.split_once('\\') {
+        let escape = &rest[before.len()..];
+        whole += before;
+        let next = escape.get(6..).and_then(unit);
+        let (kept, length) = match (unit(escape), next) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => (&escape[..12], 12),
+            (Some(0xd800..0xe000), _) => ("\\ufffd", 6),
+            _ => (&escape[..2], 2),
+        };
+        whole += kept;
+        rest = &escape[length..];
+    }
+    whole + rest
 }
 
 /// One connection, byte by byte.

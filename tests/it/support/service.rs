@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use lyftr::clock::Clock;
 use lyftr::config::Secret;
 use lyftr::http;
 use lyftr::server::{self, Limits};
 use lyftr::service;
+use lyftr::source;
 use lyftr::store::{self, Store, Url};
 use lyftr::telemetry::Log;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::client::{Client, Connection};
 use super::postgres::Database;
@@ -34,6 +36,7 @@ pub(crate) struct Service {
     store: Arc<dyn Store>,
     faulty: Arc<Faulty>,
     lines: Lines,
+    reload: mpsc::Sender<source::Config>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -50,11 +53,25 @@ pub(crate) struct Builder {
     read_token: Option<String>,
     admin_token: Option<String>,
     keep_days: Option<u32>,
+    sources: source::Config,
+    clock: Clock,
     level: tracing::Level,
     log_to: Option<Box<dyn Write + Send>>,
 }
 
 impl Builder {
+    /// With these sources beside the built-in one.
+    pub(crate) fn sources(mut self, sources: source::Config) -> Self {
+        self.sources = sources;
+        self
+    }
+
+    /// Signed times are judged by this clock.
+    pub(crate) fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Over this store in the place of a new database of the [`engine`]'s.
     pub(crate) fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
@@ -133,21 +150,25 @@ impl Builder {
         let lines = Lines::default();
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (reload, reloads) = mpsc::channel(1);
+        let engine = OfEngine { writers, follow_pause };
         let thread = {
             let (store, lines) = (Arc::clone(&store), lines.clone());
-            std::thread::spawn(move || self.run(&store, (writers, follow_pause), lines, &tell, stopped))
+            std::thread::spawn(move || self.run(&store, engine, lines, &tell, stopped, reloads))
         };
         let address = told.recv().expect("the service starts");
-        Service { address, folder, database, store, faulty, lines, stop: Some(stop), thread: Some(thread) }
+        let (stop, thread) = (Some(stop), Some(thread));
+        Service { address, folder, database, store, faulty, lines, reload, stop, thread }
     }
 
     fn run(
         self,
         store: &Arc<dyn Store>,
-        (writers, follow_pause): (usize, Option<Duration>),
+        OfEngine { writers, follow_pause }: OfEngine,
         lines: Lines,
         tell: &std::sync::mpsc::SyncSender<SocketAddr>,
         stopped: oneshot::Receiver<()>,
+        reloads: mpsc::Receiver<source::Config>,
     ) {
         let out = self.log_to.unwrap_or_else(|| Box::new(lines));
         let (log, _flushed_at_the_end) = Log::start(self.level, out).unwrap();
@@ -155,6 +176,8 @@ impl Builder {
         let settings = service::Settings {
             http: http::Settings {
                 webhook_secrets: webhook_secrets.map(|secret| vec![Secret::new(secret)]).collect(),
+                sources: self.sources,
+                clock: self.clock,
                 read_token: self.read_token.map(Secret::new),
                 admin_token: self.admin_token.map(Secret::new),
                 max_body_bytes: self.max_body_bytes,
@@ -165,6 +188,7 @@ impl Builder {
             keep_days: self.keep_days,
             writers,
             follow_pause,
+            reloads: Some(reloads),
         };
         let runtime = service::runtime().unwrap();
         let listener = runtime.block_on(server::bind("127.0.0.1", 0)).unwrap();
@@ -174,7 +198,18 @@ impl Builder {
     }
 }
 
+/// The settings that the engine has use for.
+struct OfEngine {
+    writers: usize,
+    follow_pause: Option<Duration>,
+}
+
 impl Service {
+    /// Serves these sources from now on, soon.
+    pub(crate) fn reload(&self, sources: source::Config) {
+        self.reload.blocking_send(sources).expect("the service runs");
+    }
+
     /// One with all defaults.
     pub(crate) fn start() -> Self {
         Self::builder().start()
@@ -192,6 +227,8 @@ impl Service {
             read_token: None,
             admin_token: None,
             keep_days: None,
+            sources: source::Config::default(),
+            clock: Clock::of_system(),
             level: tracing::Level::INFO,
             log_to: None,
         }

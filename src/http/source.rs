@@ -1,0 +1,241 @@
+//! `/webhook/{name}`, the configured sources: verifies the signature, finds the events, stores them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response, StatusCode};
+use axum::response::IntoResponse;
+use tracing::Level;
+
+use super::body::{self, BodyError};
+use super::webhook::{self, Record};
+use super::{App, error};
+use crate::clock::in_milliseconds;
+use crate::event::{Event, Kind};
+use crate::inbox;
+use crate::metrics::{Metrics, SourceMetrics, WebhookResult};
+use crate::source::{self, Greeting, Presented, Provider, Refusal, Repeats, Settings};
+use crate::store::{FAILED, Outcome};
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// A body longer than this is verified and read on the blocking pool, so that no other request waits for it.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+/// How many bodies are remembered, to notice one that comes again under another id.
+const REPEATS_MAX: usize = 10_000;
+
+/// The configured sources, which a reload replaces all at once.
+#[derive(Debug)]
+pub(super) struct Sources {
+    by_name: RwLock<Arc<HashMap<String, Arc<Served>>>>,
+    metrics: Arc<Metrics>,
+    repeats: Mutex<Repeats>,
+}
+
+/// A source that is being served.
+#[derive(Debug)]
+pub(super) struct Served {
+    settings: Settings,
+    pub(super) metrics: Arc<SourceMetrics>,
+}
+
+impl Sources {
+    pub(super) fn new(config: source::Config, metrics: Arc<Metrics>) -> Self {
+        let sources =
+            Self { by_name: RwLock::default(), metrics, repeats: Mutex::new(Repeats::new(REPEATS_MAX)) };
+        sources.replace(config);
+        sources
+    }
+
+    /// Serves these sources from now on, and no others. Requests under way go on as they began.
+    pub(super) fn replace(&self, config: source::Config) {
+        let keys =
+            |settings: &'_ Settings| settings.secrets.iter().map(|secret| secret.name.clone()).collect();
+        let names: Vec<(_, Vec<String>)> =
+            config.sources.iter().map(|settings| (&settings.name, keys(settings))).collect();
+        let names = names.iter().map(|(name, keys)| (*name, keys.iter().map(String::as_str).collect()));
+        let metrics = self.metrics.replace_sources(names);
+        let served = config.sources.into_iter().zip(metrics).map(|(settings, metrics)| {
+            (settings.name.as_str().to_owned(), Arc::new(Served { settings, metrics }))
+        });
+        let served = Arc::new(served.collect());
+        *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = served;
+    }
+
+    /// The source of this name.
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Served>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    /// Counts the body if it came before under another id than that of its event.
+    fn note_repeat(&self, source: &Served, body: &[u8], events: &[Event]) {
+        if source.settings.provider.has_unsigned_id()
+            && let Some(event) = events.first()
+        {
+            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+            if repeats.note(&source.settings.name, body, &event.key) {
+                source.metrics.repeated();
+            }
+        }
+    }
+}
+
+/// Handles the route, whatever the method. [`observe`](super::observe) has found the source.
+pub(super) async fn handle(State(app): State<Arc<App>>, mut request: Request) -> Response<Body> {
+    let Some(source) = request.extensions_mut().remove::<Arc<Served>>() else {
+        return error::not_found().await;
+    };
+    let greets = source.settings.provider == Provider::WhatsApp;
+    match *request.method() {
+        Method::POST => match judge(&app, &source, request).await {
+            Ok(verdict) | Err(verdict) => verdict.into_response(),
+        },
+        Method::GET | Method::HEAD if greets => greet(&source, &request).into_response(),
+        _ => {
+            let mut response = error::method_not_allowed().await.into_response();
+            let allowed = HeaderValue::from_static(if greets { "GET,HEAD,POST" } else { "POST" });
+            response.headers_mut().insert(ALLOW, allowed);
+            response
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug)]
+enum Verdict {
+    /// Every event is stored, now or before.
+    Accepted(Vec<Outcome>),
+    /// A handshake, answered with its challenge.
+    Challenge(String),
+    /// A handshake without the right token.
+    WrongToken,
+    /// The signature does not verify.
+    Refused(Refusal),
+    /// The body could not be read.
+    Unread(BodyError),
+    /// The events, so many, were not acknowledged, and may be stored all the same; the sender should try again.
+    NotStored(usize, inbox::Refused),
+}
+
+fn greet(source: &Served, request: &Request) -> Verdict {
+    match source.settings.greet(target(request.uri())) {
+        Greeting::Challenge(challenge) => Verdict::Challenge(challenge),
+        Greeting::Refused | Greeting::NotAllowed => Verdict::WrongToken,
+    }
+}
+
+/// Each step is cheaper than the next one, and nothing is parsed before its signature is verified.
+async fn judge(app: &App, source: &Arc<Served>, request: Request) -> Result<Verdict, Verdict> {
+    let (head, body) = request.into_parts();
+    let max = source.settings.max_body_bytes;
+    if webhook::declared_length(&head.headers).is_some_and(|length| length > max) {
+        return Err(Verdict::Unread(BodyError::TooLarge));
+    }
+    let presented = source.settings.present(&lent(&head, &[])).map_err(Verdict::Refused)?;
+    let (body, room) = body::read_within(body, max, &app.bodies).await.map_err(Verdict::Unread)?;
+    let found = if body.len() > INLINE_BYTES_MAX {
+        let (source, body, now) = (Arc::clone(source), body.clone(), app.settings.clock.now());
+        let found = tokio::task::spawn_blocking(move || verify(&source, &presented, &head, &body, now));
+        found.await.map_err(|_| Verdict::NotStored(0, inbox::Refused::Unavailable(FAILED)))?
+    } else {
+        verify(source, &presented, &head, &body, app.settings.clock.now())
+    };
+    let events = match found.map_err(Verdict::Refused)? {
+        Found::Challenge(challenge) => return Ok(Verdict::Challenge(challenge)),
+        Found::Events(events) => events,
+    };
+    app.sources.note_repeat(source, &body, &events);
+    // The events may wait in the queue for a while, and no longer need the body.
+    drop(body);
+    let malformed: Vec<bool> = events.iter().map(|event| event.kind == Kind::Malformed).collect();
+    let outcomes =
+        app.inbox.accept(events).await.map_err(|refused| Verdict::NotStored(malformed.len(), refused))?;
+    drop(room);
+    for (outcome, is_malformed) in outcomes.iter().zip(malformed) {
+        source.metrics.event(WebhookResult::of(*outcome));
+        if is_malformed && matches!(outcome, Outcome::Created { .. }) {
+            source.metrics.malformed();
+        }
+    }
+    Ok(Verdict::Accepted(outcomes))
+}
+
+/// What a verified request holds.
+enum Found {
+    Challenge(String),
+    Events(Vec<Event>),
+}
+
+/// Verifies a request, and only then looks into it.
+fn verify(
+    source: &Served,
+    presented: &Presented,
+    head: &Parts,
+    body: &Bytes,
+    now: jiff::Timestamp,
+) -> Result<Found, Refusal> {
+    let Served { settings, metrics } = source;
+    let request = lent(head, body);
+    let verified = settings.verify(presented, &request, now.as_second())?;
+    metrics.verified(verified.secret, now.as_second().unsigned_abs());
+    Ok(match settings.challenge(&request) {
+        Some(challenge) => Found::Challenge(challenge),
+        None => Found::Events(settings.events(&request, &verified, in_milliseconds(now))),
+    })
+}
+
+fn lent<'a>(head: &'a Parts, body: &'a [u8]) -> source::Request<'a> {
+    source::Request { target: target(&head.uri), headers: &head.headers, body }
+}
+
+/// Path and query as they were sent.
+fn target(uri: &axum::http::Uri) -> &str {
+    uri.path_and_query().map_or("", axum::http::uri::PathAndQuery::as_str)
+}
+
+impl Verdict {
+    fn record(&self) -> (StatusCode, Record) {
+        match self {
+            Self::Accepted(outcomes) => {
+                let record = Record::stored(WebhookResult::of_delivery(outcomes));
+                (StatusCode::OK, Record { events: Some(outcomes.len()), ..record })
+            }
+            Self::Challenge(_) => (StatusCode::OK, Record::new(Level::INFO, WebhookResult::Handshake)),
+            Self::WrongToken => {
+                (StatusCode::FORBIDDEN, Record::new(Level::ERROR, WebhookResult::InvalidSignature))
+            }
+            Self::Refused(refusal) => {
+                let record = Record::new(Level::ERROR, WebhookResult::InvalidSignature);
+                (StatusCode::UNAUTHORIZED, Record { refusal: Some(*refusal), ..record })
+            }
+            Self::Unread(error) => (error.status(), Record::unread(*error)),
+            Self::NotStored(events, refused) => {
+                let record = Record::not_stored(refused);
+                (StatusCode::SERVICE_UNAVAILABLE, Record { events: Some(*events), ..record })
+            }
+        }
+    }
+}
+
+impl IntoResponse for Verdict {
+    fn into_response(self) -> Response<Body> {
+        let (status, record) = self.record();
+        let mut response = match self {
+            Self::Accepted(_) => webhook::ok(),
+            Self::Challenge(challenge) => {
+                let mut response = Response::new(Body::from(challenge));
+                response.headers_mut().insert(CONTENT_TYPE, PLAIN);
+                response
+            }
+            Self::WrongToken => error::detail(status, "not the handshake that this source is configured for"),
+            Self::Refused(_) => error::detail(status, webhook::INVALID_SIGNATURE),
+            Self::Unread(cause) => cause.response("request body is larger than max_body_bytes of the source"),
+            Self::NotStored(_, refused) => error::unavailable(&refused.to_string()),
+        };
+        response.extensions_mut().insert(record);
+        response
+    }
+}
