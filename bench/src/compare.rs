@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tempfile::tempdir_in;
 
-use crate::load::Ids;
+use crate::load::{Delivery, Ids};
 use crate::options::{Options, PACKAGE, Plan};
 use crate::report::{
     Bound, ERRORS, Figure, GENERATOR_CPU, Goal, MEMORY, P50, P99, P999, PER_SECOND, SERVER_CPU, goals_table,
@@ -17,16 +17,21 @@ use crate::server::{Kind, Server, sqlite_url};
 const PEAK: Row = Row::lyftr(64, Ids::Ordered);
 const RANDOM: Row = Row::lyftr(64, Ids::Random);
 const HALF: Row = Row { is_open: true, ..PEAK };
+/// What WhatsApp sends: mostly one message at a time.
+const WHATSAPP: Row = Row { delivery: Delivery::WhatsApp(1), ..RANDOM };
+const WHATSAPP_BATCH: Row = Row { delivery: Delivery::WhatsApp(100), ..RANDOM };
 const ONE: Row = Row::lyftr(1, Ids::Ordered);
 const MANY: Row = Row::lyftr(256, Ids::Ordered);
 /// All rows in the order of a round. Those that are compared stand close together.
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 16] = [
     ONE,
     ONE.of(Kind::Noop),
     Row::lyftr(1, Ids::Random),
     PEAK,
     PEAK.of(Kind::Noop),
     RANDOM,
+    WHATSAPP,
+    WHATSAPP_BATCH,
     PEAK.of(Kind::Plain),
     PEAK.of(Kind::Tuned),
     HALF,
@@ -75,14 +80,17 @@ fn prepare_python() -> Result<()> {
     Ok(())
 }
 
-fn goals(results: &Results) -> [Goal; 6] {
+fn goals(results: &Results) -> [Goal; 8] {
     let ratio = |what, least, above, below| (what, Bound::AtLeast(least), "", results.ratios(above, below));
+    let cpu = |what, most, above| (what, Bound::AtMost(most), "", results.cpu_ratios(above, RANDOM));
     let (to_fsync, open) = (results.to_syncs(ONE), results.values(Subject::Load(HALF), P99));
     [
         ratio("(a) / (b), 64 connections, ids in order", 0.5, PEAK, PEAK.of(Kind::Noop)),
         ratio("(a) / (b), 64 connections, random ids", 0.3, RANDOM, PEAK.of(Kind::Noop)),
         ratio("(a) / (c) plain, 64 connections", 100.0, PEAK, PEAK.of(Kind::Plain)),
         ratio("(a) / (c) tuned, 64 connections", 30.0, PEAK, PEAK.of(Kind::Tuned)),
+        cpu("(a) server CPU, WhatsApp with one text / a message", 2.0, WHATSAPP),
+        cpu("(a) server CPU, WhatsApp with 100 texts / a message", 15.0, WHATSAPP_BATCH),
         ("(a) p50 at 1 connection / p50 of a bare fsync", Bound::AtMost(1.5), "", to_fsync),
         ("(a) p99, open loop at half of the peak", Bound::AtMost(10.0), " ms", open),
     ]

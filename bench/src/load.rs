@@ -18,7 +18,7 @@ mod request;
 use engine::{Engine, Schedule};
 
 pub use engine::Tally;
-pub use request::{Ids, Requests};
+pub use request::{Delivery, Ids, Requests, SOURCES};
 
 /// Time for all threads to reach their loop before the first request is due.
 const RUN_UP: Duration = Duration::from_millis(20);

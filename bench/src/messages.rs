@@ -24,6 +24,8 @@ pub const DAY: i64 = 86_400;
 pub const LIVE_SPAN: i64 = 60 * DAY;
 /// The others are imported later, and of these seconds before.
 const IMPORTED_SPAN: i64 = 730 * DAY;
+/// Every other imported message has this instant, as a provider that knows only the day writes it: a tenth of all.
+pub const CROWD: i64 = END - LIVE_SPAN - 100 * DAY;
 /// One of so many blocks of [`BLOCK`] messages is imported.
 const IMPORTED_ONE_IN: u64 = 5;
 const BLOCK: u64 = 1000;
@@ -54,7 +56,7 @@ impl Messages {
         let from = sender(rank(&mut rng, SENDERS));
         let to = recipient(rng.u64(..100));
         let second = self.second(index, &mut rng);
-        let digits = if rng.u8(..10) < 3 { rng.u8(1..=9) } else { 0 };
+        let digits = if second != CROWD && rng.u8(..10) < 3 { rng.u8(1..=9) } else { 0 };
         let nanosecond = rng.u32(..10_u32.pow(digits.into())) * 10_u32.pow(9 - u32::from(digits));
         let mut markers: Vec<_> = self.is_rare(index).then_some(RARE).into_iter().collect();
         markers.extend(MARKERS.iter().filter(|(_, one_in)| rng.u64(..one_in) == 0).map(|(marker, _)| marker));
@@ -73,7 +75,7 @@ impl Messages {
     fn second(&self, index: u64, rng: &mut Rng) -> i64 {
         let begin = END - LIVE_SPAN;
         if index / BLOCK % IMPORTED_ONE_IN == IMPORTED_ONE_IN - 1 {
-            return begin - rng.i64(1..=IMPORTED_SPAN);
+            return if index.is_multiple_of(2) { CROWD } else { begin - rng.i64(1..=IMPORTED_SPAN) };
         }
         let burst = u128::from(index / BURST * BURST);
         let passed = burst * u128::from(LIVE_SPAN.cast_unsigned()) / u128::from(self.size);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Postgres;
-use crate::load::{self, Ids, Load, Requests, Tally};
+use crate::load::{self, Delivery, Ids, Load, Requests, Tally};
 use crate::machine::{cpu_time, peak_memory_mib};
 use crate::options::{Plan, warm_up};
 use crate::report::{
@@ -26,6 +26,7 @@ pub struct Row {
     pub kind: Kind,
     pub connections: usize,
     pub ids: Ids,
+    pub delivery: Delivery,
     /// Requests come at half of the rate that the closed loop has reached in the same round.
     pub is_open: bool,
     /// Messages in the store at the start, and a remark on it.
@@ -58,7 +59,8 @@ pub struct Results {
 impl Row {
     /// Lyftr on an empty store in a closed loop.
     pub const fn lyftr(connections: usize, ids: Ids) -> Self {
-        Self { kind: Kind::Lyftr, connections, ids, is_open: false, stored: (0, "") }
+        let delivery = Delivery::Message;
+        Self { kind: Kind::Lyftr, connections, ids, delivery, is_open: false, stored: (0, "") }
     }
 
     /// The same row on a store of so many messages, with a remark on it.
@@ -74,8 +76,12 @@ impl Row {
     fn cells(self) -> [String; 5] {
         let ids = if self.ids == Ids::Ordered { "in order" } else { "random" };
         let load = if self.is_open { "open loop at half of the peak" } else { "closed loop" };
+        let load = match self.delivery {
+            Delivery::Message => load.to_owned(),
+            Delivery::WhatsApp(events) => format!("{load}, {events} of WhatsApp"),
+        };
         let stored = format!("{}{}", thousands(self.stored.0 as f64), self.stored.1);
-        [self.kind.name().to_owned(), self.connections.to_string(), ids.to_owned(), load.to_owned(), stored]
+        [self.kind.name().to_owned(), self.connections.to_string(), ids.to_owned(), load, stored]
     }
 }
 
@@ -139,10 +145,10 @@ impl Results {
         postgres: Option<&Postgres>,
         server: Server,
     ) -> Result<Figures> {
-        let Row { kind, connections, ids, .. } = row;
+        let Row { kind, connections, ids, delivery, .. } = row;
         let peak = || self.rate(self.syncs.len(), Row { is_open: false, ..row }).context("no peak");
         let rate = if row.is_open { Some(peak()? / 2.0) } else { None };
-        let requests = Requests::new(HOST, SECRET, ids, plan.seed.wrapping_add(self.loads));
+        let requests = Requests::new(HOST, SECRET, ids, plan.seed.wrapping_add(self.loads)).of(delivery);
         self.loads += 1;
         let stored_before = if kind.stores() { server.total_messages()? } else { 0 };
         let wal_before = postgres.map_or(0, Postgres::wal_bytes);
@@ -160,7 +166,8 @@ impl Results {
             figures.insert(WAL, bytes as f64 / 1024.0 / right as f64);
         }
         if kind.stores() {
-            self.check_stored(&tally, server.total_messages()?.saturating_sub(stored_before));
+            let stored = server.total_messages()?.saturating_sub(stored_before);
+            self.check_stored(&tally, delivery, stored);
         }
         let lines = server.stop()?;
         if kind.logs() && (lines as u64) < right {
@@ -174,13 +181,14 @@ impl Results {
     }
 
     /// Compares the responses with the messages that the server has stored meanwhile.
-    fn check_stored(&mut self, tally: &Tally, stored: u64) {
+    fn check_stored(&mut self, tally: &Tally, delivery: Delivery, stored: u64) {
         let Tally { right, errors, first_error, .. } = tally;
+        let right = right * delivery.events();
         if let Some(error) = first_error {
             self.fault(format_args!("{errors} wrong or missing responses; the first: {error}"));
         }
         // A message that was not acknowledged may be stored all the same.
-        if stored < *right || *errors == 0 && stored > *right {
+        if stored < right || *errors == 0 && stored > right {
             self.fault(format_args!("{right} messages were acknowledged and {stored} are stored"));
         }
     }
@@ -192,6 +200,13 @@ impl Results {
 
     fn rate(&self, round: usize, row: Row) -> Option<f64> {
         Some(self.find(round, row)?[&PER_SECOND])
+    }
+
+    /// The server's CPU time for a request of one row to that of another, round by round.
+    pub fn cpu_ratios(&self, above: Row, below: Row) -> Vec<f64> {
+        let ratio =
+            |round| Some(self.find(round, above)?[&SERVER_CPU] / self.find(round, below)?[&SERVER_CPU]);
+        (1..=self.syncs.len()).filter_map(ratio).collect()
     }
 
     /// A figure, one value for all times that it was measured.
@@ -314,7 +329,8 @@ pub mod tests {
     fn a_lost_message_is_a_fault_and_one_too_many_only_without_errors() {
         for (errors, stored, faults) in [(0, 199, 1), (1, 199, 1), (0, 201, 1), (1, 201, 0), (0, 200, 0)] {
             let mut results = Results::default();
-            results.check_stored(&Tally { right: 200, errors, ..Tally::new().unwrap() }, stored);
+            let tally = Tally { right: 200, errors, ..Tally::new().unwrap() };
+            results.check_stored(&tally, Delivery::Message, stored);
             assert_eq!(results.faults.len(), faults, "{errors} errors, {stored} stored");
         }
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::http::Client;
+use crate::load::SOURCES;
 use crate::options::{PACKAGE, Plan};
 
 /// The secret that servers and generator share, and the `Host` header.
@@ -114,6 +115,7 @@ impl Server {
         let mut command = kind.command(plan, &port);
         let child = command
             .envs([("HOST", HOST), ("PORT", &port), ("DATABASE_URL", database), ("WEBHOOK_SECRET", SECRET)])
+            .env("SOURCES", SOURCES)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

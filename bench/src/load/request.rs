@@ -1,6 +1,7 @@
 //! The requests: each `POST /webhook` has its own message id and a right signature.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use clap::ValueEnum;
 use lyftr::signature::Key;
@@ -30,6 +31,33 @@ pub enum Ids {
     Random,
 }
 
+/// What a request holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// A message for the built-in source.
+    Message,
+    /// So many text messages, as WhatsApp sends them.
+    WhatsApp(u64),
+}
+
+impl Delivery {
+    /// The events in it.
+    pub const fn events(self) -> u64 {
+        match self {
+            Self::Message => 1,
+            Self::WhatsApp(events) => events,
+        }
+    }
+}
+
+/// The source that deliveries of WhatsApp go to, in the configuration of the service.
+pub const SOURCES: &str = r#"
+[[source]]
+name = "wa"
+kind = "whatsapp"
+secrets = [{ name = "current", env = "WEBHOOK_SECRET" }]
+"#;
+
 /// An endless, repeatable series of signed requests, addressed by index.
 pub struct Requests {
     /// The `Host` header.
@@ -37,39 +65,72 @@ pub struct Requests {
     key: Key,
     ids: Ids,
     seed: u64,
+    delivery: Delivery,
 }
 
 impl Requests {
     /// Requests to `host`, signed with `secret`.
     pub fn new(host: &str, secret: &str, ids: Ids, seed: u64) -> Self {
-        Self { host: host.to_owned(), key: Key::new(secret.as_bytes()), ids, seed }
+        let (host, key) = (host.to_owned(), Key::new(secret.as_bytes()));
+        Self { host, key, ids, seed, delivery: Delivery::Message }
+    }
+
+    /// The same with other deliveries.
+    pub fn of(self, delivery: Delivery) -> Self {
+        Self { delivery, ..self }
     }
 
     /// Writes request number `index` into `buffer`, in place of its content. Body and signature are made only now:
     /// kept from before the run, they would fill the memory.
     pub fn render(&self, index: u64, buffer: &mut Vec<u8>) {
-        let body = self.body(index);
+        let (target, header, body) = match self.delivery {
+            Delivery::Message => ("/webhook", "X-Signature: ", self.body(index)),
+            Delivery::WhatsApp(events) => (
+                "/webhook/wa",
+                "X-Hub-Signature-256: sha256=",
+                self.whatsapp(index * events..(index + 1) * events),
+            ),
+        };
         let (host, signature, length) = (&self.host, self.key.sign(body.as_bytes()), body.len());
         buffer.clear();
         // Writing into a Vec cannot fail.
         let _ = write!(
             buffer,
-            "POST /webhook HTTP/1.1\r\nHost: {host}\r\nX-Signature: {signature}\r\n\
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\n{header}{signature}\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
     }
 
-    fn body(&self, index: u64) -> String {
+    /// What differs from message to message: id, number of the sender, text.
+    fn fields(&self, index: u64) -> (String, u64, &'static str) {
         // The complement keeps these ids apart from those of the messages that a store is filled with.
         let mut rng = rng(!self.seed, index);
         let id = match self.ids {
             Ids::Ordered => format!("m-{:09}", index + 1),
             Ids::Random => format!("{:032x}", rng.u128(..)),
         };
-        let sender = rng.u64(..SENDERS);
+        (id, rng.u64(..SENDERS), *pick(&mut rng, &TEXTS))
+    }
+
+    fn whatsapp(&self, indexes: Range<u64>) -> String {
+        let message = |index: u64| {
+            let (id, sender, text) = self.fields(index);
+            let second = 1_736_935_200 + index / MESSAGES_PER_SECOND;
+            format!(
+                r#"{{"from":"919876{sender:06}","id":"wamid.{id}","timestamp":"{second}","text":{{"body":"{text}"}},"type":"text"}}"#
+            )
+        };
+        let messages: Vec<_> = indexes.map(message).collect();
+        format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{{"id":"102290129340398","changes":[{{"value":{{"messaging_product":"whatsapp","metadata":{{"display_phone_number":"14155550100","phone_number_id":"106540352242922"}},"messages":[{}]}},"field":"messages"}}]}}]}}"#,
+            messages.join(",")
+        )
+    }
+
+    fn body(&self, index: u64) -> String {
+        let (id, sender, text) = self.fields(index);
         let second = index / MESSAGES_PER_SECOND;
         let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
-        let text = pick(&mut rng, &TEXTS);
         format!(
             r#"{{"message_id":"{id}","from":"+919876{sender:06}","to":"+14155550100","ts":"2025-01-15T{hour:02}:{minute:02}:{second:02}Z","text":"{text}"}}"#
         )
@@ -104,6 +165,20 @@ mod tests {
             body.len()
         );
         assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn a_delivery_of_whatsapp_is_signed_and_has_so_many_messages() {
+        let requests = Requests::new("h", "secret", Ids::Random, 7).of(Delivery::WhatsApp(3));
+        let (head, body) = rendered(&requests, 5);
+        let signature = Key::new(b"secret").sign(body.as_bytes());
+        assert!(head.starts_with("POST /webhook/wa HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("\r\nX-Hub-Signature-256: sha256={signature}\r\n")), "{head}");
+        let source = lyftr::event::Source::new("wa").unwrap();
+        let events =
+            lyftr::source::whatsapp::events(body.as_bytes(), &source, lyftr::message::Timestamp::EPOCH);
+        assert_eq!(events.len(), 3);
+        assert!(events.iter().all(|event| event.kind == lyftr::event::Kind::Message && event.text.is_some()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use fastrand::Rng;
 use lyftr::message::Timestamp;
 use lyftr::query::LIMIT_DEFAULT;
 
-use crate::messages::{ABSENT, DAY, END, LIVE_PART, LIVE_SPAN, RARE_MESSAGES, RECIPIENTS, sender};
+use crate::messages::{ABSENT, CROWD, DAY, END, LIVE_PART, LIVE_SPAN, RARE_MESSAGES, RECIPIENTS, sender};
 use crate::random::{part, pick};
 
 /// A kind of reads.
@@ -28,7 +28,7 @@ const fn only(name: &'static str, parameters: &'static str) -> Kind {
 }
 
 /// All kinds in the order of the table.
-pub const KINDS: [Kind; 24] = [
+pub const KINDS: [Kind; 29] = [
     both("first page", ""),
     only("`limit=100`", "limit=100"),
     both("middle by `offset`", "offset=middle"),
@@ -52,6 +52,11 @@ pub const KINDS: [Kind; 24] = [
     only("`q` in 1 of 100, `from` a typical sender", "q=marigold&from=typical"),
     only("`q` in 1 of 10,000, `since` the middle", "q=mandolin&since=middle"),
     only("`q` of two characters, `from` a typical sender", "q=two&from=typical"),
+    only("`q` of two characters", "q=two"),
+    only("`q` of one character", "q=one"),
+    only("an instant of a tenth of all, first page", "at=crowd"),
+    only("an instant of a tenth of all, deep `offset`", "at=crowd&offset=crowd"),
+    only("`GET /stats/volume` of a month", "volume"),
     both("`GET /stats`", "stats"),
 ];
 
@@ -67,8 +72,10 @@ impl Kind {
         match self.parameters {
             "q=zebrafinch" => Some(RARE_MESSAGES),
             "q=absent" => Some(0),
-            other => (!["q=", "from=", "to=", "since="].iter().any(|filter| other.contains(filter)))
-                .then_some(size),
+            other => (!["q=", "from=", "to=", "since=", "at=", "volume"]
+                .iter()
+                .any(|filter| other.contains(filter)))
+            .then_some(size),
         }
     }
 
@@ -86,8 +93,15 @@ impl Kind {
                 }
                 ("offset", "middle") => (size / 2 + rng.u64(..100)).to_string(),
                 ("offset", "last") => size.saturating_sub(LIMIT_DEFAULT.into()).to_string(),
+                ("offset", "crowd") => part(matching, 0.1 + 0.8 * rng.f64()).to_string(),
                 ("offset", "any") => rng.u64(..size).to_string(),
                 ("offset", _) => part(matching, 0.1 + 0.9 * rng.f64()).to_string(),
+                ("at", _) => {
+                    matching = size as f64 / 10.0;
+                    parameters.push(format!("since={}", instant(CROWD)?));
+                    parameters.push(format!("until={}", instant(CROWD + 1)?));
+                    continue;
+                }
                 ("from", rank) => {
                     matching *= HEAVIEST_PART;
                     sender(if rank == "heaviest" { 0 } else { rng.u64(TYPICAL_RANKS) })
@@ -109,12 +123,24 @@ impl Kind {
                 }
                 ("until", _) => instant(since + DAY)?,
                 ("q", "absent") => (*pick(rng, &ABSENT)).to_owned(),
+                ("q", "one") => (*pick(rng, &["a", "e", "7", "z"])).to_owned(),
                 ("q", "two") => (*pick(rng, &["an", "re", "to", "47"])).to_owned(),
                 (_, value) => value.to_owned(),
             };
             parameters.push(format!("{name}={}", value.replace('+', "%2B")));
         }
-        let path = if self.parameters == "stats" { "/stats" } else { "/messages" };
+        let path = match self.parameters {
+            "stats" => "/stats",
+            "volume" => {
+                parameters.push(format!(
+                    "since={}&until={}&step=6h",
+                    instant(END - 30 * DAY)?,
+                    instant(END)?
+                ));
+                "/stats/volume"
+            }
+            _ => "/messages",
+        };
         Ok((format!("{path}?{}", parameters.join("&")), pages))
     }
 }
@@ -139,6 +165,9 @@ mod tests {
         assert_eq!((pages, &*draw("stats").0), (50, "/stats?"));
         for kind in KINDS {
             let (target, _) = draw(kind.parameters);
+            if kind.parameters == "volume" {
+                continue;
+            }
             let (filter, page) = parse(target.split_once('?').unwrap().1).unwrap();
             assert!(page.offset < 1_000, "{target}");
             assert_eq!(kind.total(1_000) == Some(1_000), filter == Filter::default(), "{target}");
