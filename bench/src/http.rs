@@ -45,17 +45,26 @@ impl Client {
 
     /// The body of the response, which must be a 200.
     pub fn get(&mut self, path: &str) -> Result<&str> {
+        self.ask("GET", path, "")
+    }
+
+    /// The same of a `DELETE` with this bearer token.
+    pub fn delete(&mut self, path: &str, token: &str) -> Result<&str> {
+        self.ask("DELETE", path, &format!("Authorization: Bearer {token}\r\n"))
+    }
+
+    fn ask(&mut self, method: &str, path: &str, headers: &str) -> Result<&str> {
         let Self(stream, buffer) = self;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lyftr\r\n\r\n").as_bytes())?;
+        stream.write_all(format!("{method} {path} HTTP/1.1\r\nHost: lyftr\r\n{headers}\r\n").as_bytes())?;
         let mut filled = 0;
         while parse(&buffer[..filled])?.is_none() {
             let read = stream.read(&mut buffer[filled..])?;
-            ensure!(read > 0, "GET {path}: the connection was closed, or the response is too long");
+            ensure!(read > 0, "{method} {path}: the connection was closed, or the response is too long");
             filled += read;
         }
         let Response { status, body, .. } = parse(&buffer[..filled])?.context("half a response")?;
         let body = std::str::from_utf8(body)?;
-        ensure!(status == 200, "GET {path} was answered {status} {body}");
+        ensure!(status == 200, "{method} {path} was answered {status} {body}");
         Ok(body)
     }
 }

@@ -30,6 +30,11 @@ pub fn peak_memory_mib(pid: u32) -> Result<f64> {
     Ok(kib as f64 / 1024.0)
 }
 
+/// Bytes that a process has caused to be written to disks up to now.
+pub fn written_bytes(pid: u32) -> Result<u64> {
+    Ok(process(pid)?.io()?.write_bytes)
+}
+
 fn process(pid: u32) -> Result<Process> {
     Ok(Process::new(i32::try_from(pid)?)?)
 }

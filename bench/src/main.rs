@@ -18,6 +18,7 @@ mod results;
 mod scale;
 mod server;
 mod stores;
+mod upkeep;
 
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;

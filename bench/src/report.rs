@@ -21,6 +21,13 @@ pub const READ_CPU: Figure = Figure("CPU µs", 0);
 pub const POSTGRES_CPU: Figure = Figure("PostgreSQL CPU µs/req", 1);
 pub const GENERATOR_CPU: Figure = Figure("generator CPU µs/req", 1);
 pub const WAL: Figure = Figure("WAL KiB/req", 2);
+/// For each message, where the store has so many.
+pub const WRITTEN_WHILE_LITTLE: Figure = Figure("2 messages/s: KiB written/message", 1);
+pub const WRITTEN_WHILE_FULL: Figure = Figure("full load for a minute: KiB written/message", 1);
+pub const BEHIND: Figure = Figure("full load for a minute: behind at its end, messages", 0);
+pub const CAUGHT_UP: Figure = Figure("full load for a minute: nothing behind after, s", 2);
+pub const ERASED_AFTER: Figure = Figure("erasing a thousand of one person: nothing behind after, s", 2);
+pub const READS_WHILE_ERASING: Figure = Figure("first page meanwhile: longest, ms", 0);
 pub const MEMORY: Figure = Figure("peak MiB", 1);
 pub const MEMORY_OF_READS: Figure = Figure("peak MiB after indexing and reads", 1);
 /// Wrong and missing responses.

@@ -14,13 +14,15 @@ use crate::messages::Messages;
 use crate::options::{Options, Plan};
 use crate::reads::{self, Store};
 use crate::report::{
-    Bound, DATABASE_BYTES, FILL_RATE, Figure, Figures, INDEX_BYTES, INDEX_CPU, INDEX_RATE, INDEXES, LONGEST,
-    MEMORY, MEMORY_OF_READS, P50, P99, P999, PER_SECOND, RESTART, RESTART_LONGEST, SERVER_CPU, TEXTS_BYTES,
-    Table, decimals, median, thousands,
+    BEHIND, Bound, CAUGHT_UP, DATABASE_BYTES, ERASED_AFTER, FILL_RATE, Figure, Figures, INDEX_BYTES,
+    INDEX_CPU, INDEX_RATE, INDEXES, LONGEST, MEMORY, MEMORY_OF_READS, P50, P99, P999, PER_SECOND,
+    READS_WHILE_ERASING, RESTART, RESTART_LONGEST, SERVER_CPU, TEXTS_BYTES, Table, WRITTEN_WHILE_FULL,
+    WRITTEN_WHILE_LITTLE, decimals, median, thousands,
 };
 use crate::results::{Results, Row, Subject};
 use crate::server::{HOST, Kind, SECRET, Server, sqlite_url};
 use crate::stores;
+use crate::upkeep;
 
 /// Sizes when nothing is said.
 const SIZES: &[u64] = &[10_000, 1_000_000, 10_000_000];
@@ -32,6 +34,21 @@ const RATIOS: [(&str, Ids, Bound); 2] =
 const RESTART_MS: Bound = Bound::AtMost(250.0);
 const UPKEEP: [Figure; 8] =
     [FILL_RATE, INDEXES, INDEX_RATE, INDEX_CPU, DATABASE_BYTES, INDEX_BYTES, TEXTS_BYTES, MEMORY_OF_READS];
+/// Loads of a minute on a new store.
+const FULL: [(Ids, &str); 2] = [(Ids::Ordered, "ids in order"), (Ids::Random, "random ids")];
+/// What is measured of a store beside requests, each with its target.
+const BESIDE: [(Figure, Bound); 3] = [
+    (WRITTEN_WHILE_LITTLE, Bound::AtMost(64.0)),
+    (ERASED_AFTER, Bound::AtMost(1.0)),
+    (READS_WHILE_ERASING, Bound::AtMost(250.0)),
+];
+const KEEPING_UP: [(Figure, Option<Bound>); 3] = [
+    (BEHIND, Some(Bound::AtMost(100_000.0))),
+    (CAUGHT_UP, Some(Bound::AtMost(5.0))),
+    (WRITTEN_WHILE_FULL, None),
+];
+/// Measures a store of so many messages in a folder.
+type Upkeep = fn(&Plan, &Path, u64) -> Result<Figures>;
 const WRITING: [Figure; 7] = [PER_SECOND, P50, P99, P999, SERVER_CPU, MEMORY, LONGEST];
 
 #[derive(Debug, Args)]
@@ -62,6 +79,25 @@ pub fn run(arguments: &Arguments) -> Result<Vec<String>> {
         close(store, folder, &mut results)?;
     }
     println!("{plan}\n{}\n\n{}", reads::targets(), reads::table(&results, &sizes, true));
+    for (size, folder) in sizes.iter().zip(&folders) {
+        for (what, measure) in [("little", upkeep::little as Upkeep), ("erasing", upkeep::erase)] {
+            results.about(format_args!("{size} messages, {what}"));
+            match copy(&plan, folder).and_then(|copy| measure(&plan, copy.path(), *size)) {
+                Ok(figures) => results.record(Subject::Store(*size), figures),
+                Err(error) => results.fault(format_args!("{error:#}")),
+            }
+        }
+    }
+    for (ids, label) in FULL {
+        results.about(label);
+        match tempdir_in(&plan.folder)
+            .map_err(Into::into)
+            .and_then(|new| upkeep::full(&plan, new.path(), ids))
+        {
+            Ok(figures) => results.record(Subject::Load(Row::lyftr(64, ids)), figures),
+            Err(error) => results.fault(format_args!("{error:#}")),
+        }
+    }
     for _ in 0..plan.rounds {
         results.begin_round(&plan)?;
         for (_, ids, _) in RATIOS {
@@ -183,6 +219,21 @@ fn table(results: &Results, sizes: &[u64]) -> Table {
     let of_store = |figure: Figure| move |size| figure.text(results.value(Subject::Store(size), figure));
     for figure in UPKEEP {
         line(figure.0.to_owned(), ["", ""], &of_store(figure));
+    }
+    for (figure, bound) in BESIDE {
+        let worst = sizes.iter().filter_map(|size| results.value(Subject::Store(*size), figure));
+        let reached = bound.verdict(worst.reduce(f64::max));
+        line(figure.0.to_owned(), [&bound.to_string(), reached], &of_store(figure));
+    }
+    for (ids, label) in FULL {
+        for (figure, bound) in KEEPING_UP {
+            let value = results.value(Subject::Load(Row::lyftr(64, ids)), figure);
+            // It begins with a store of none.
+            let cell = |size| if size == sizes[0] { figure.text(value) } else { String::new() };
+            let target = bound.map(|bound| (bound.to_string(), bound.verdict(value)));
+            let (target, reached) = target.unwrap_or_default();
+            line(format!("{label}, {}", figure.0), [&target, reached], &cell);
+        }
     }
     for (label, ids, bound) in RATIOS {
         for figure in WRITING {

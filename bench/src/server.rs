@@ -116,6 +116,7 @@ impl Server {
         let child = command
             .envs([("HOST", HOST), ("PORT", &port), ("DATABASE_URL", database), ("WEBHOOK_SECRET", SECRET)])
             .env("SOURCES", SOURCES)
+            .env("ADMIN_TOKEN", SECRET)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

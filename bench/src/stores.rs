@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lyftr::event::Event;
 use lyftr::store::{self, Outcome, Settings, Url};
 
@@ -38,15 +38,18 @@ pub fn fill(url: &str, messages: &Messages) -> Result<f64> {
     Ok(rate)
 }
 
+/// How many messages derived data does not hold yet.
+pub fn behind(server: &Server) -> Result<u64> {
+    let page = server.metrics()?;
+    let of = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let both = of("store_index_behind_messages ").zip(of("store_search_behind_messages "));
+    both.map(|(index, search)| index.max(search)).context("the page of metrics has no such gauge")
+}
+
 /// Waits until a server that was just started holds every message in its indexes.
 pub fn wait_for_indexes(server: &Server, size: u64) -> Result<Figures> {
     let begin = Instant::now();
-    loop {
-        let page = server.metrics()?;
-        let current = ["store_index_behind_messages 0", "store_search_behind_messages 0"];
-        if current.iter().all(|gauge| page.lines().any(|line| line == *gauge)) {
-            break;
-        }
+    while behind(server)? > 0 {
         thread::sleep(METRICS_EVERY);
     }
     let passed = begin.elapsed().as_secs_f64();
