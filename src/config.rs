@@ -16,6 +16,7 @@ mod secret;
 mod warnings;
 
 pub use secret::Secret;
+pub(crate) use warnings::short;
 pub use warnings::warning_of;
 
 /// The settings of the service as given. Each is a command-line option and an environment variable; secrets are variables
@@ -97,7 +98,7 @@ pub struct DatabaseArgs {
 }
 
 /// A hundred years.
-const KEEP_DAYS_MAX: u32 = 36_500;
+pub(crate) const KEEP_DAYS_MAX: u32 = 36_500;
 const DATABASE_URL: &str = "sqlite:///./data/app.db";
 
 impl fmt::Debug for DatabaseArgs {

@@ -12,7 +12,7 @@ use crate::message::{Name, Timestamp};
 mod keep;
 mod run;
 
-pub use keep::{Keep, Keeper};
+pub use keep::{Keep, Keeper, KeptFor, Rule, Rules, Told};
 pub use run::{Progress, Run};
 
 /// Stands between the name of a source and a key; neither holds it.
@@ -24,6 +24,7 @@ pub struct Erasure {
     filter: LogFilter,
     person: Option<String>,
     until: Option<Timestamp>,
+    except: Vec<Source>,
 }
 
 /// An erasure without any condition, which would erase everything.
@@ -85,12 +86,30 @@ impl Erasure {
         if filter == LogFilter::default() && person.is_none() && until.is_none() {
             return Err(Unconditional);
         }
-        Ok(Self { filter, person, until })
+        Ok(Self { filter, person, until, except: Vec::new() })
     }
 
     /// The erasure of what was received before an instant.
     pub fn received_before(until: Timestamp) -> Self {
-        Self { filter: LogFilter::default(), person: None, until: Some(until) }
+        Self { filter: LogFilter::default(), person: None, until: Some(until), except: Vec::new() }
+    }
+
+    /// The same of one source only.
+    #[must_use]
+    pub fn of(mut self, source: &Source) -> Self {
+        self.filter.source = Some(source.as_str().to_owned());
+        self
+    }
+
+    /// The same without the events of these sources.
+    #[must_use]
+    pub fn except(self, except: Vec<Source>) -> Self {
+        Self { except, ..self }
+    }
+
+    /// The sources whose events are not selected.
+    pub fn excepted(&self) -> &[Source] {
+        &self.except
     }
 
     /// The conditions that a read of the log knows, too.
@@ -115,6 +134,7 @@ impl Erasure {
             [from, to, user_id, thread].into_iter().flatten().any(|name| name.as_str() == person)
         };
         self.filter.lets_through(event)
+            && !self.except.contains(&event.source)
             && self.person().is_none_or(is_party)
             && self.until.is_none_or(|until| received_at.is_none_or(|at| at.moment() < until.moment()))
     }

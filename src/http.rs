@@ -12,6 +12,8 @@ use tower::Service as _;
 
 use crate::clock::Clock;
 use crate::config::Secret;
+use crate::erasure::KeptFor;
+use crate::event::Source;
 use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics, Process};
 use crate::server::{Handler, Registry, RequestBody};
@@ -38,7 +40,7 @@ mod webhook;
 
 use reads::{
     BODIES_KIB_MAX, Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, Failures, LOG_READS_MAX, Limiter, MOVES_MAX,
-    OWN_CHUNKS_KIB_MAX, PAGES_KIB_MAX, Reads,
+    OWN_CHUNKS_KIB_MAX, PAGES_KIB_MAX, Reads, VERIFYING_MAX,
 };
 
 /// The shared state of the routes, one for each running service.
@@ -68,6 +70,8 @@ pub struct App {
     connections: Arc<Registry>,
     log: Log,
     request_ids: observe::RequestIds,
+    /// Large deliveries that are verified at a time, lest they keep reads and probes waiting.
+    verifying: Limiter,
     /// One readiness check at a time.
     readiness: Limiter,
     /// One erasure at a time.
@@ -137,6 +141,7 @@ impl App {
             connections,
             log,
             request_ids: observe::RequestIds::default(),
+            verifying: Limiter::new(VERIFYING_MAX),
             readiness: Limiter::new(1),
             erasing: Limiter::new(1),
             measuring: Limiter::new(1),
@@ -154,6 +159,11 @@ impl App {
     /// Serves these sources from now on, and no others.
     pub fn replace_sources(&self, sources: crate::source::Config) {
         self.sources.replace(sources);
+    }
+
+    /// The configured sources whose events are kept for another time than those of others.
+    pub fn kept_otherwise(&self) -> Vec<(Source, KeptFor)> {
+        self.sources.kept_otherwise()
     }
 
     /// Takes a seat for a follower; `None` if all are taken, which is counted.

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Clock, received_at};
 use crate::config::Config;
-use crate::erasure::{Keep, Keeper};
+use crate::erasure::{Keep, Keeper, KeptFor, Rule, Rules};
+use crate::event::Source;
 use crate::http::{self, App, Routes};
 use crate::inbox::Inbox;
 use crate::metrics::{ErasureRule, Metrics};
@@ -106,27 +107,28 @@ pub fn run(
         inbox.close();
         store.close();
     })?;
-    let keeper = settings.keep_days.map(|days| keep(days, store, &inbox, &tail, &metrics));
-    let keeper = keeper.transpose().inspect_err(|_| {
-        inbox.close();
-        tail.close();
-        store.close();
-    })?;
     let registry = Registry::new(settings.limits, Arc::clone(&metrics));
     let app = Arc::new(App::new(
         settings.http,
         Arc::clone(store),
         Arc::clone(&inbox),
         Arc::clone(&tail),
-        metrics,
+        Arc::clone(&metrics),
         Arc::clone(&registry),
         log,
     ));
+    let keeper = keep(settings.keep_days, &app, store, &inbox, &tail, metrics).inspect_err(|_| {
+        inbox.close();
+        tail.close();
+        store.close();
+    })?;
     if let Some(mut reloads) = settings.reloads {
         let app = Arc::clone(&app);
         drop(runtime.spawn(async move {
             while let Some(sources) = reloads.recv().await {
+                let count = sources.sources.len();
                 app.replace_sources(sources);
+                tracing::info!(sources = count, "the sources were read again");
             }
         }));
     }
@@ -149,21 +151,28 @@ pub fn run(
     Ok(())
 }
 
-/// Starts to erase what was received more than so many days ago.
+/// Starts to erase what was received more than so many days ago, or than its source says.
 fn keep(
-    days: u32,
+    days: Option<u32>,
+    app: &Arc<App>,
     store: &Arc<dyn Store>,
     inbox: &Arc<Inbox>,
     tail: &Arc<Tail>,
-    metrics: &Arc<Metrics>,
+    metrics: Arc<Metrics>,
 ) -> io::Result<Keeper> {
-    let (inbox, tail, metrics) = (Arc::clone(inbox), Arc::clone(tail), Arc::clone(metrics));
-    let told = move |events| {
+    let (app, inbox, tail) = (Arc::clone(app), Arc::clone(inbox), Arc::clone(tail));
+    let of_others = days.map_or(KeptFor::Ever, KeptFor::Days);
+    let told = move |Rule { source, days }: &Rule, events| {
         tail.forget();
         metrics.erased(ErasureRule::Keep, events);
-        let rule = ErasureRule::Keep.label();
-        tracing::info!(rule, events, days, "events were erased");
+        let (rule, source) = (ErasureRule::Keep.label(), source.as_ref().map(Source::as_str));
+        tracing::info!(rule, events, days, source, "events were erased");
     };
-    let is_busy = Arc::new(move || inbox.waiting() > 0);
-    Keeper::start(store, Keep { days, clock: Arc::new(received_at), is_busy, told: Arc::new(told) })
+    let keep = Keep {
+        rules: Arc::new(move || Rules { of_sources: app.kept_otherwise(), of_others }),
+        clock: Arc::new(received_at),
+        is_busy: Arc::new(move || inbox.waiting() > 0),
+        told: Arc::new(told),
+    };
+    Keeper::start(store, keep)
 }

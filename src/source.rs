@@ -10,6 +10,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Secret;
+use crate::erasure::KeptFor;
 use crate::event::{Event, Source};
 use crate::message::Timestamp;
 
@@ -42,7 +43,7 @@ pub use doctor::{Diagnosis, Finding, examine};
 pub use handshake::Greeting;
 pub use mac::{Encoding, Hash, Key, Signature};
 pub use pointer::{BadPointer, Pointer};
-pub use repeats::Repeats;
+pub use repeats::{BodyDigest, Repeats};
 pub use sample::{Delivery, Sample};
 pub use scheme::{BadTemplate, Form, Headers, Part, Scheme, TOLERANCE_SECS, Template};
 pub use verify::{Presented, Refusal};
@@ -112,6 +113,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Where fields of an event stand in the body, for sources that say so.
     pub pointers: Pointers,
+    /// How long its events are kept, if not as long as those of other sources.
+    pub kept_for: Option<KeptFor>,
 }
 
 /// A secret and the name that metrics and log lines know it by.

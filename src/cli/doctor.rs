@@ -4,8 +4,10 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use axum::http::header::TRANSFER_ENCODING;
+
 use super::request::Captured;
-use super::{Failure, invalid_settings, print};
+use super::{Failure, invalid_settings, print, say};
 use crate::clock;
 use crate::config::{Environment, SourcesArgs};
 use crate::source::{Request, examine};
@@ -14,7 +16,7 @@ use crate::source::{Request, examine};
 pub(super) const HINTS: &str = "\
 The headers stand one on a line, as in `X-Hub-Signature-256: sha256=…`, after the request line or without it; what follows
 a blank line is the body, unless --body names another file. Every byte of the body counts, a line end at its end too.
-Nothing is sent anywhere. Exit code 0 if the signature is right.
+Nothing is sent anywhere. Exit code 0 if the signature is right; of a request that came long ago say when, with --at.
   lyftr doctor --source shop-wa --headers headers.txt --body body.json";
 
 /// Command-line options.
@@ -51,13 +53,16 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
     let captured = Captured::parse(&read("--headers", &options.headers)?)
         .map_err(|why| format!("what --headers names: {why}"))?;
     let body = options.body.as_deref().map(|file| read("--body", file)).transpose()?.unwrap_or(captured.body);
+    if captured.headers.contains_key(TRANSFER_ENCODING) && options.body.is_none() {
+        say("the headers speak of chunks: the body must be given without their lengths");
+    }
     let target = options.target.clone().or(captured.target);
     let target = target.unwrap_or_else(|| format!("/webhook/{}", options.source));
     let request = Request { target: &target, headers: &captured.headers, body: &body };
     let now = options.at.unwrap_or_else(clock::now).as_second();
     let diagnosis = examine(settings, &request, now);
     for warning in &config.warnings {
-        super::say(warning);
+        say(warning);
     }
     match diagnosis.verdict {
         Ok(verified) => {

@@ -49,7 +49,10 @@ impl Captured {
 fn target_of(line: &str) -> Option<String> {
     let mut words = line.split(' ');
     let (_method, target, version) = (words.next()?, words.next()?, words.next()?);
-    (version.starts_with("HTTP/") && words.next().is_none()).then(|| target.to_owned())
+    // A proxy writes the whole address.
+    let after_scheme = target.split_once("://").map_or(target, |(_, rest)| rest);
+    let path = if after_scheme == target { target } else { after_scheme.split_at(after_scheme.find('/')?).1 };
+    (version.starts_with("HTTP/") && words.next().is_none()).then(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -64,6 +67,7 @@ mod tests {
                 Some("/webhook/a?b=c"),
                 "{}\r\n",
             ),
+            ("POST https://a.test/webhook/a?b=c HTTP/1.1\nX-A: 1\nX-A: 2\n", Some("/webhook/a?b=c"), ""),
             ("X-A: 1\nx-a: 2", None, ""),
             ("X-A: 1 \nX-A: 2\n\n", None, ""),
         ] {

@@ -26,6 +26,8 @@ use crate::source::{Delivery, Provider, Request, Sample};
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before the second try; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Maximum length of the id of a delivery.
+const ID_MAX: usize = 100;
 /// What `--url` should look like.
 const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org/webhook";
 /// Maximum number of refused messages that are reported one by one.
@@ -59,7 +61,7 @@ pub(super) struct Options {
     /// Name of a configured source: sends a delivery of its provider, with its first secret. The id is that of the event
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     source: Option<String>,
-    /// Kind of the source, if it is configured elsewhere; its secret is then that of the built-in source
+    /// Kind of the source, if it is configured elsewhere only; its secret is then the one of the built-in source here
     #[arg(long, value_name = "KIND", requires = "source", value_parser = kinds())]
     kind: Option<String>,
     #[command(flatten)]
@@ -72,9 +74,12 @@ pub(super) struct Options {
     retries: u32,
 }
 
-/// The kinds of sources.
+/// The kinds of sources of which nothing but the secret must be known.
 fn kinds() -> clap::builder::PossibleValuesParser {
-    Provider::ALL.map(|(_, word)| word).into()
+    // The others need more than a secret.
+    let needs_more = |(provider, _): &(Provider, &str)| matches!(provider, Provider::Twilio | Provider::Hmac);
+    let kinds = Provider::ALL.into_iter().filter(|kind| !needs_more(kind));
+    kinds.map(|(_, word)| word).collect::<Vec<_>>().into()
 }
 
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
@@ -124,18 +129,33 @@ fn send_delivery(
     name: &str,
     environment: Environment,
 ) -> Result<ExitCode, Failure> {
-    let read = match &options.kind {
-        Some(kind) => sources::elsewhere(name, kind, environment).map(Ok),
-        None => options.sources.read(environment).map(|config| sources::find(&config, name).cloned()),
-    };
-    let settings = match read {
-        Ok(found) => found?,
+    let config = match options.sources.read(environment) {
+        Ok(config) => config,
         Err(errors) => return Ok(invalid_settings("read the sources", &errors)),
+    };
+    let settings = match (sources::find(&config, name), &options.kind) {
+        (Ok(settings), Some(kind)) if settings.provider.as_str() != kind => {
+            return Err(
+                format!("--kind is another one than the configured {}", settings.provider.as_str()).into()
+            );
+        }
+        (Ok(settings), _) => settings.clone(),
+        (Err(_), Some(kind)) => match sources::elsewhere(name, kind, environment) {
+            Ok(settings) => settings,
+            Err(errors) => return Ok(invalid_settings("make up such a source", &errors)),
+        },
+        (Err(none), None) => return Err(none),
     };
     let now = clock::now();
     let at = options.ts.as_ref().map_or(Ok(now), |ts| ts.parse());
     let at = at.map_err(|_| "--ts should look like 2025-01-15T10:00:00Z")?;
     let id = options.message_id.clone().unwrap_or_else(|| format!("lyftr-{}", now.as_nanosecond()));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if id.is_empty() || id.len() > ID_MAX || !id.bytes().all(is_plain) {
+        return Err(
+            format!("--message-id of a delivery should be 1 to {ID_MAX} letters, digits, _ and -").into()
+        );
+    }
     let text = options.text.as_deref().unwrap_or("Hello from lyftr send");
     let sample = Sample { id: &id, from: &options.from, to: &options.to, text, at };
     let Delivery { mut headers, body } = sample.delivery(&settings);

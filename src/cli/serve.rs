@@ -86,16 +86,14 @@ fn reloads(args: SourcesArgs, environment: Environment) -> std::io::Result<mpsc:
                     for warning in &config.warnings {
                         tracing::warn!("{warning}");
                     }
-                    let sources = config.sources.len();
-                    if reloaded.send(config).await.is_ok() {
-                        tracing::info!(sources, "the sources were read again");
-                    }
+                    // Its end is logged with the service's.
+                    let _ended = reloaded.send(config).await;
                 }
                 Ok(Err(errors)) => {
                     let error = errors.to_string();
                     tracing::error!(error, "the sources stay as they were; what was read has mistakes");
                 }
-                Err(_) => {}
+                Err(_) => tracing::error!("the sources stay as they were; reading them panicked"),
             }
         }
     }));

@@ -73,7 +73,8 @@ pub fn warning_of(name: &str, secret: &Secret) -> Option<String> {
     Some(format!("{name} {oddity}: that is part of it, and who uses it without that is refused"))
 }
 
-fn short(name: &str, secret: &Secret) -> Option<String> {
+/// A warning if the secret `name` may be guessed.
+pub(crate) fn short(name: &str, secret: &Secret) -> Option<String> {
     (secret.expose().len() < SECRET_BYTES_ADVISED).then(|| {
         format!("{name} is shorter than {SECRET_BYTES_ADVISED} bytes and may be guessed; `openssl rand -hex 32` makes a good one")
     })

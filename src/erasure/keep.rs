@@ -1,15 +1,17 @@
 //! Erases what is too old to be kept, on a thread of its own.
 //!
-//! Events arrive about in the order of their receipt, so a pass begins at the first event and ends where nothing is due. A copy
-//! into the store, or a clock that was set, can put older events behind newer ones: a pass over all of them, at the begin and once a
-//! day, finds these.
+//! Events arrive about in the order of their receipt, so a pass begins where the last one ended, and ends where nothing is due and
+//! younger events follow. A copy into the store, or a clock that was set, can put older events behind newer ones: a pass over all of
+//! them, at the begin and once a day, finds these.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Erasure, Run, Step};
+use crate::event::{Arrived, Source};
 use crate::message::Timestamp;
 use crate::store::{Error, Store};
 use crate::telemetry::chain;
@@ -26,17 +28,76 @@ const REST_MAX: Duration = Duration::from_millis(500);
 const WIPE_PATIENCE: Duration = Duration::from_mins(10);
 const DAY_SECONDS: i64 = 86_400;
 
-/// What is kept, and for how long.
+/// How long events are kept after their receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptFor {
+    /// So many days.
+    Days(u32),
+    /// Until somebody erases them.
+    Ever,
+}
+
+/// How long the events of which source are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// The sources that have a time of their own.
+    pub of_sources: Vec<(Source, KeptFor)>,
+    /// All others.
+    pub of_others: KeptFor,
+}
+
+/// One rule by which events are erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The source whose events it is about; `None` for all that have no rule of their own.
+    pub source: Option<Source>,
+    /// How many days they are kept.
+    pub days: u32,
+}
+
+impl Rules {
+    /// What is to be done: each rule with the erasure of what was received before an instant.
+    fn erasures(&self, now: Timestamp) -> Vec<(Rule, Timestamp, Erasure)> {
+        let sources = || self.of_sources.iter().map(|(source, _)| source.clone());
+        let all = std::iter::once((None, self.of_others));
+        let all = all.chain(self.of_sources.iter().map(|(source, kept)| (Some(source.clone()), *kept)));
+        let rules = all.filter_map(|(source, kept)| match kept {
+            KeptFor::Days(days) => Some(Rule { source, days }),
+            KeptFor::Ever => None,
+        });
+        let due = |rule: Rule| {
+            let until = due_before(now, rule.days)?;
+            let erasure = Erasure::received_before(until);
+            let erasure = match &rule.source {
+                Some(source) => erasure.of(source),
+                None => erasure.except(sources().collect()),
+            };
+            Some((rule, until, erasure))
+        };
+        rules.filter_map(due).collect()
+    }
+}
+
+/// The instant before which everything was received that is due now; `None` before there can be any such event.
+fn due_before(now: Timestamp, days: u32) -> Option<Timestamp> {
+    let second = now.second() - i64::from(days) * DAY_SECONDS;
+    Timestamp::from_parts(second, now.nanosecond(), 9).ok()
+}
+
+/// Takes a rule and a number of events.
+pub type Told = dyn Fn(&Rule, u64) + Send + Sync;
+
+/// What the thread works with.
 #[derive(Clone)]
 pub struct Keep {
-    /// How many days an event is kept after its receipt.
-    pub days: u32,
+    /// The rules, asked before each pass.
+    pub rules: Arc<dyn Fn() -> Rules + Send + Sync>,
     /// The clock by which events are received.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Whether messages wait to be stored.
     pub is_busy: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Told after a pass how many events it has erased, if any.
-    pub told: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Told after a pass how many events a rule has erased, if any.
+    pub told: Arc<Told>,
 }
 
 /// The thread. Dropping it ends it between two steps.
@@ -95,10 +156,12 @@ impl Drop for Keeper {
 impl Keep {
     fn run(&self, store: &dyn Store, stop: &Stop) {
         let mut whole_pass = None::<Instant>;
+        // Where the next pass of each rule begins.
+        let mut places = HashMap::<Option<Source>, i64>::new();
         while !stop.is_set() {
             let is_whole = whole_pass.is_none_or(|begin| begin.elapsed() >= WHOLE_PAUSE);
             let begin = Instant::now();
-            match self.pass(store, stop, is_whole) {
+            match self.pass(store, stop, is_whole, &mut places) {
                 Ok(true) if is_whole => whole_pass = Some(begin),
                 Ok(_) => {}
                 Err(error) => {
@@ -112,54 +175,82 @@ impl Keep {
         }
     }
 
-    /// Erases what is due: all of it, or what is due up to the first part of the log where nothing is. Returns whether it was for
-    /// this process to do so, and it came to its end.
-    fn pass(&self, store: &dyn Store, stop: &Stop, is_whole: bool) -> Result<bool, Error> {
-        if !store.is_keeper()? {
+    /// Erases what is due by each rule. Returns whether it was for this process to do so, and it came to its end.
+    fn pass(
+        &self,
+        store: &dyn Store,
+        stop: &Stop,
+        is_whole: bool,
+        places: &mut HashMap<Option<Source>, i64>,
+    ) -> Result<bool, Error> {
+        let erasures = (self.rules)().erasures((self.clock)());
+        if erasures.is_empty() || !store.is_keeper()? {
             return Ok(false);
         }
-        let Some(until) = self.due_before() else { return Ok(true) };
-        let erasure = Erasure::received_before(until);
         let goes_on = || !stop.is_set();
         let run = Run { store, is_busy: &*self.is_busy, goes_on: &goes_on };
-        let (mut after, mut total, mut result) = (Some(0), 0, Ok(()));
-        while let Some(seq) = after.filter(|_| goes_on()) {
-            let begin = Instant::now();
-            match store.erase(&erasure, seq) {
-                Ok(Step { events, next }) => {
-                    total += events;
-                    after = next.filter(|_| is_whole || events > 0);
-                    run.give_way(begin.elapsed(), events > 0);
-                }
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
+        let mut has_erased = false;
+        for (rule, until, erasure) in erasures {
+            let place = places.entry(rule.source.clone()).or_default();
+            let (total, result) = Self::carry_out(&run, stop, is_whole, (&erasure, until), place);
+            if total > 0 {
+                has_erased = true;
+                (self.told)(&rule, total);
             }
+            result?;
+        }
+        // Otherwise it is wiped little by little: looking through the files each time would cost more than erasing.
+        if has_erased && is_whole {
+            run.wipe(WIPE_PATIENCE)?;
+        }
+        Ok(goes_on())
+    }
+
+    /// Erases what one rule says: all of it, or from the place on what is due up to the first part of the log where nothing is,
+    /// and behind which something younger stands. Moves the place there. Returns the number of events that were erased.
+    fn carry_out(
+        run: &Run<'_>,
+        stop: &Stop,
+        is_whole: bool,
+        (erasure, until): (&Erasure, Timestamp),
+        place: &mut i64,
+    ) -> (u64, Result<(), Error>) {
+        let mut after = Some(if is_whole { 0 } else { *place });
+        let (mut total, mut has_place) = (0, false);
+        while let Some(seq) = after.filter(|_| (run.goes_on)()) {
+            let begin = Instant::now();
+            let taken = run.store.erase(erasure, seq).and_then(|taken| {
+                let is_younger = taken.events == 0 && !has_place && is_younger(run.store, taken.next, until)?;
+                Ok((taken, is_younger))
+            });
+            let (Step { events, next }, is_younger) = match taken {
+                Ok(taken) => taken,
+                Err(error) => return (total, Err(error)),
+            };
+            if is_younger {
+                (*place, has_place) = (seq, true);
+            }
+            total += events;
+            after = next.filter(|_| is_whole || !has_place);
+            run.give_way(begin.elapsed(), events > 0);
             if is_whole && after.is_some() {
                 stop.wait((begin.elapsed() * REST).min(REST_MAX));
             }
         }
-        if total > 0 {
-            (self.told)(total);
-        }
-        result?;
-        if total > 0 {
-            run.wipe(WIPE_PATIENCE)?;
-        }
-        Ok(after.is_none())
+        (total, Ok(()))
     }
+}
 
-    /// The instant before which everything was received that is due now; `None` before there can be any such event.
-    fn due_before(&self) -> Option<Timestamp> {
-        let now = (self.clock)();
-        let second = now.second() - i64::from(self.days) * DAY_SECONDS;
-        Timestamp::from_parts(second, now.nanosecond(), 9).ok()
-    }
+/// Whether the event after an arrival number, if there is one, was received at an instant or later.
+fn is_younger(store: &dyn Store, after: Option<i64>, until: Timestamp) -> Result<bool, Error> {
+    let Some(after) = after else { return Ok(true) };
+    let arrived = store.arrived(after, 1)?;
+    let received_at = |arrived: &Arrived| arrived.event.received_at.map(Timestamp::moment);
+    Ok(arrived.first().is_none_or(|arrived| received_at(arrived).is_some_and(|at| at >= until.moment())))
 }
 
 impl fmt::Debug for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep").field("days", &self.days).finish_non_exhaustive()
+        f.debug_struct("Keep").finish_non_exhaustive()
     }
 }

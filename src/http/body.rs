@@ -14,6 +14,8 @@ use super::reads::{Budget, Room};
 const WINDOW: Duration = Duration::from_secs(4);
 /// The least that a body must bring in a window: 1 KiB a second.
 const WINDOW_BYTES: usize = 4 << 10;
+/// The same of one that takes room, lest somebody holds that for hours: 64 KiB a second.
+const WINDOW_BYTES_WITH_ROOM: usize = 256 << 10;
 
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ const FREE_BYTES: usize = 64 << 10;
 
 /// Reads a body of at most `max` bytes.
 pub(super) async fn read(body: Body, max: usize) -> Result<Bytes, BodyError> {
-    read_while(body, max, |_| true).await
+    read_while(body, max, |_| true, |_| WINDOW_BYTES).await
 }
 
 /// The same, with room of the budget for the bytes as they come, all but the first [`FREE_BYTES`].
@@ -66,15 +68,18 @@ pub(super) async fn read_within(
 ) -> Result<(Bytes, Option<Room>), BodyError> {
     let mut room = None;
     let has_room = |bytes: usize| bytes <= FREE_BYTES || budget.grow(&mut room, bytes - FREE_BYTES);
-    let bytes = read_while(body, max, has_room).await?;
+    let least = |bytes: usize| if bytes <= FREE_BYTES { WINDOW_BYTES } else { WINDOW_BYTES_WITH_ROOM };
+    let bytes = read_while(body, max, has_room, least).await?;
     Ok((bytes, room))
 }
 
-/// Reads a body of at most `max` bytes, of which `has_room` is asked before so many in all are kept.
+/// Reads a body of at most `max` bytes. `has_room` is asked before so many in all are kept; `least` says how many a window must
+/// bring once there are so many.
 async fn read_while(
     mut body: Body,
     max: usize,
     mut has_room: impl FnMut(usize) -> bool,
+    least: impl Fn(usize) -> usize,
 ) -> Result<Bytes, BodyError> {
     let mut whole = Bytes::new();
     let mut gathered = Vec::new();
@@ -84,7 +89,7 @@ async fn read_while(
         let frame = match timeout_at(window_end, body.frame()).await {
             Ok(None) => break,
             Ok(Some(frame)) => frame.map_err(|_| BodyError::Malformed)?,
-            Err(_) if window_bytes < WINDOW_BYTES => return Err(BodyError::TooSlow),
+            Err(_) if window_bytes < least(whole.len() + gathered.len()) => return Err(BodyError::TooSlow),
             Err(_) => {
                 window_end = Instant::now() + WINDOW;
                 window_bytes = 0;

@@ -31,6 +31,8 @@ pub(super) const OWN_CHUNKS_KIB_MAX: u32 = 64 << 10;
 pub(super) const PAGES_KIB_MAX: u32 = 64 << 10;
 /// Maximum memory for the bodies of configured sources that are in flight, in KiB.
 pub(super) const BODIES_KIB_MAX: u32 = 64 << 10;
+/// Maximum number of large deliveries that are verified at once.
+pub(super) const VERIFYING_MAX: usize = 4;
 /// Maximum number of concurrent changes of cursors.
 pub(super) const MOVES_MAX: usize = 2;
 /// Maximum time that a read waits for its permit, and what was read for its room.

@@ -15,10 +15,11 @@ use super::body::{self, BodyError};
 use super::webhook::{self, Record};
 use super::{App, error};
 use crate::clock::in_milliseconds;
-use crate::event::{Event, Kind};
+use crate::erasure::KeptFor;
+use crate::event::{Event, Kind, Source};
 use crate::inbox;
 use crate::metrics::{Metrics, SourceMetrics, WebhookResult};
-use crate::source::{self, Greeting, Presented, Provider, Refusal, Repeats, Settings};
+use crate::source::{self, BodyDigest, Greeting, Presented, Provider, Refusal, Repeats, Settings};
 use crate::store::{FAILED, Outcome};
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -70,13 +71,21 @@ impl Sources {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 
+    /// The sources whose events are kept for another time than those of others.
+    pub(super) fn kept_otherwise(&self) -> Vec<(Source, KeptFor)> {
+        let served = Arc::clone(&self.by_name.read().unwrap_or_else(PoisonError::into_inner));
+        let kept = |served: &Arc<Served>| {
+            let Settings { name, kept_for, .. } = &served.settings;
+            kept_for.map(|kept| (name.clone(), kept))
+        };
+        served.values().filter_map(kept).collect()
+    }
+
     /// Counts the body if it came before under another id than that of its event.
-    fn note_repeat(&self, source: &Served, body: &[u8], events: &[Event]) {
-        if source.settings.provider.has_unsigned_id()
-            && let Some(event) = events.first()
-        {
+    fn note_repeat(&self, source: &Served, body: BodyDigest, events: &[Event]) {
+        if let Some(event) = events.first() {
             let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-            if repeats.note(&source.settings.name, body, &event.key) {
+            if repeats.note(body, &event.key) {
                 source.metrics.repeated();
             }
         }
@@ -137,17 +146,26 @@ async fn judge(app: &App, source: &Arc<Served>, request: Request) -> Result<Verd
     let presented = source.settings.present(&lent(&head, &[])).map_err(Verdict::Refused)?;
     let (body, room) = body::read_within(body, max, &app.bodies).await.map_err(Verdict::Unread)?;
     let found = if body.len() > INLINE_BYTES_MAX {
+        let permit = app.verifying.permit().await;
         let (source, body, now) = (Arc::clone(source), body.clone(), app.settings.clock.now());
-        let found = tokio::task::spawn_blocking(move || verify(&source, &presented, &head, &body, now));
+        let found = tokio::task::spawn_blocking(move || {
+            let found = verify(&source, &presented, &head, &body, now);
+            drop(permit);
+            found
+        });
         found.await.map_err(|_| Verdict::NotStored(0, inbox::Refused::Unavailable(FAILED)))?
     } else {
         verify(source, &presented, &head, &body, app.settings.clock.now())
     };
     let events = match found.map_err(Verdict::Refused)? {
         Found::Challenge(challenge) => return Ok(Verdict::Challenge(challenge)),
-        Found::Events(events) => events,
+        Found::Events(events, digest) => {
+            if let Some(digest) = digest {
+                app.sources.note_repeat(source, digest, &events);
+            }
+            events
+        }
     };
-    app.sources.note_repeat(source, &body, &events);
     // The events may wait in the queue for a while, and no longer need the body.
     drop(body);
     let malformed: Vec<bool> = events.iter().map(|event| event.kind == Kind::Malformed).collect();
@@ -166,7 +184,8 @@ async fn judge(app: &App, source: &Arc<Served>, request: Request) -> Result<Verd
 /// What a verified request holds.
 enum Found {
     Challenge(String),
-    Events(Vec<Event>),
+    /// The digest of the body is there if the id of the request is not signed.
+    Events(Vec<Event>, Option<BodyDigest>),
 }
 
 /// Verifies a request, and only then looks into it.
@@ -181,10 +200,11 @@ fn verify(
     let request = lent(head, body);
     let verified = settings.verify(presented, &request, now.as_second())?;
     metrics.verified(verified.secret, now.as_second().unsigned_abs());
-    Ok(match settings.challenge(&request) {
-        Some(challenge) => Found::Challenge(challenge),
-        None => Found::Events(settings.events(&request, &verified, in_milliseconds(now))),
-    })
+    if let Some(challenge) = settings.challenge(&request) {
+        return Ok(Found::Challenge(challenge));
+    }
+    let digest = settings.provider.has_unsigned_id().then(|| BodyDigest::of(&settings.name, body));
+    Ok(Found::Events(settings.events(&request, &verified, in_milliseconds(now)), digest))
 }
 
 fn lent<'a>(head: &'a Parts, body: &'a [u8]) -> source::Request<'a> {

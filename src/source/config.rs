@@ -71,9 +71,10 @@ impl Config {
             }
             _ => return Err(only("SOURCES and SOURCES_FILE are both set; set one of them".to_owned())),
         };
-        Self::parse(&text, outside).map_err(|ConfigErrors(errors)| {
-            ConfigErrors(errors.into_iter().map(|error| format!("{name}, {error}")).collect())
-        })
+        let of_name = |told: Vec<String>| told.into_iter().map(|told| format!("{name}, {told}")).collect();
+        Self::parse(&text, outside)
+            .map(|config| Self { warnings: of_name(config.warnings), ..config })
+            .map_err(|ConfigErrors(errors)| ConfigErrors(of_name(errors)))
     }
 
     /// Reads the text.
@@ -176,6 +177,7 @@ impl Reader<'_> {
         let provider = fields.provider();
         let secrets = fields.secrets(provider);
         let max_body_bytes = fields.number("max_body_bytes", 1, BODY_BYTES_MAX).unwrap_or(BODY_BYTES);
+        let kept_for = fields.kept_for();
         let mut scheme = provider.and_then(Scheme::of);
         let (mut verify_token, mut public_url, mut pointers) = (None, None, super::Pointers::default());
         match provider {
@@ -212,6 +214,7 @@ impl Reader<'_> {
             max_body_bytes: usize::try_from(max_body_bytes).ok()?,
             public_url,
             pointers,
+            kept_for,
         })
     }
 

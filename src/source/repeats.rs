@@ -6,11 +6,23 @@ use sha2::{Digest, Sha256};
 use crate::event::Source;
 use crate::message::Name;
 
+/// What a body is known again by: a hash of it and of the name of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BodyDigest([u8; 32]);
+
+impl BodyDigest {
+    /// That of a body.
+    pub fn of(source: &Source, body: &[u8]) -> Self {
+        let name = source.as_str().as_bytes();
+        Self(Sha256::new().chain_update(name).chain_update([0]).chain_update(body).finalize().into())
+    }
+}
+
 /// The latest bodies of sources whose ids are not signed, as many as were asked for.
 #[derive(Debug)]
 pub struct Repeats {
     /// The key that each body came under first, the latest body last.
-    keys: LinkedHashMap<[u8; 32], Name>,
+    keys: LinkedHashMap<BodyDigest, Name>,
     bodies_max: usize,
 }
 
@@ -21,9 +33,7 @@ impl Repeats {
     }
 
     /// Notes a verified body and the key of its event: `true` if the same body came before under another key.
-    pub fn note(&mut self, source: &Source, body: &[u8], key: &Name) -> bool {
-        let name = source.as_str().as_bytes();
-        let digest = Sha256::new().chain_update(name).chain_update([0]).chain_update(body).finalize().into();
+    pub fn note(&mut self, digest: BodyDigest, key: &Name) -> bool {
         if let Some(first) = self.keys.get(&digest) {
             let is_other = first != key;
             self.keys.to_back(&digest);
@@ -46,15 +56,17 @@ mod tests {
         let mut repeats = Repeats::new(2);
         let (one, other) = (Source::new("one").unwrap(), Source::new("other").unwrap());
         let name = |text| Name::new(text).unwrap();
-        assert!(!repeats.note(&one, b"a", &name("1")));
-        assert!(!repeats.note(&one, b"a", &name("1")), "a retry");
-        assert!(repeats.note(&one, b"a", &name("2")));
-        assert!(repeats.note(&one, b"a", &name("3")));
-        assert!(!repeats.note(&other, b"a", &name("2")), "another source");
+        let mut note =
+            |source: &Source, body: &[u8], key: &Name| repeats.note(BodyDigest::of(source, body), key);
+        assert!(!note(&one, b"a", &name("1")));
+        assert!(!note(&one, b"a", &name("1")), "a retry");
+        assert!(note(&one, b"a", &name("2")));
+        assert!(note(&one, b"a", &name("3")));
+        assert!(!note(&other, b"a", &name("2")), "another source");
         // The body that was seen least lately is forgotten.
-        assert!(repeats.note(&one, b"a", &name("2")));
-        assert!(!repeats.note(&one, b"b", &name("4")));
-        assert!(!repeats.note(&other, b"a", &name("9")));
-        assert!(!repeats.note(&one, b"a", &name("9")));
+        assert!(note(&one, b"a", &name("2")));
+        assert!(!note(&one, b"b", &name("4")));
+        assert!(!note(&other, b"a", &name("9")));
+        assert!(!note(&one, b"a", &name("9")));
     }
 }

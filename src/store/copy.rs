@@ -132,7 +132,9 @@ pub fn foreign(from: &dyn Store, to: &dyn Store) -> Result<Option<(Source, Name)
         let there: HashMap<(&Source, &Name), &Event> =
             there.iter().map(|event| ((&event.source, &event.key), event)).collect();
         let is_foreign = |event: &&Event| {
-            there.get(&(&event.source, &event.key)).is_none_or(|found| !found.says_the_same(event))
+            there
+                .get(&(&event.source, &event.key))
+                .is_none_or(|found| found.ts != event.ts || !found.says_the_same(event))
         };
         let events = batch.iter().map(|arrived| &arrived.event);
         foreign = events.clone().find(is_foreign).map(|event| (event.source.clone(), event.key.clone()));

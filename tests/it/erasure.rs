@@ -9,7 +9,7 @@ use crate::support::service::{Fault, Service};
 use crate::support::{Engine, Messages as _, engine, eventually, message_with, parsed};
 
 mod command;
-mod keep;
+pub(crate) mod keep;
 mod killed;
 
 const TOKEN: &str = "a-token-for-whoever-erases";

@@ -10,7 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::Provider;
 use super::{Reader, shown};
-use crate::config::Secret;
+use crate::config::{KEEP_DAYS_MAX, Secret};
+use crate::erasure::KeptFor;
 use crate::event::Source;
 
 /// The keys of one table. A key that nobody has asked for is unknown.
@@ -85,6 +86,23 @@ impl<'r, 'a, 't> Fields<'r, 'a, 't> {
             self.reader.wrong(&value.span(), format!("`{key}` should be a whole number from {min} to {max}"));
         }
         number
+    }
+
+    /// How long events are kept: a number of days, or `"forever"`.
+    pub(super) fn kept_for(&mut self) -> Option<KeptFor> {
+        let value = self.get("keep_days")?;
+        let days = match value.get_ref() {
+            DeValue::String(word) if word == "forever" => return Some(KeptFor::Ever),
+            DeValue::Integer(integer) => u32::from_str_radix(integer.as_str(), integer.radix()).ok(),
+            _ => None,
+        };
+        let days = days.filter(|days| (1..=KEEP_DAYS_MAX).contains(days));
+        if days.is_none() {
+            let what =
+                format!("`keep_days` should be a whole number from 1 to {KEEP_DAYS_MAX}, or \"forever\"");
+            self.reader.wrong(&value.span(), what);
+        }
+        days.map(KeptFor::Days)
     }
 
     /// The name of the source. One that stands twice is noted with the line of the other.

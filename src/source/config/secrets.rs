@@ -9,7 +9,7 @@ use super::super::mac::{Key, base64};
 use super::super::{NamedSecret, Provider};
 use super::fields::Fields;
 use super::{Reader, shown};
-use crate::config::Secret;
+use crate::config::{Secret, short};
 
 /// Maximum length of the name of a secret.
 const NAME_MAX: usize = 64;
@@ -47,10 +47,10 @@ impl Fields<'_, '_, '_> {
             }
             let what = name.as_ref().map_or("a secret".to_owned(), |name| format!("secret `{name}`"));
             let Some(given) = self.reader.secret(table, &at, &what, &["name"]) else { continue };
-            if let Some(oddity) = given.oddity() {
-                let line = super::line_of(self.reader.text, at.start);
-                self.reader.warnings.push(format!("line {line}: {what} {oddity}"));
-            }
+            let line = super::line_of(self.reader.text, at.start);
+            let oddity = given.oddity().map(|oddity| format!("{what} {oddity}"));
+            let warnings = oddity.into_iter().chain(short(&what, &given));
+            self.reader.warnings.extend(warnings.map(|warning| format!("line {line}: {warning}")));
             match key(&given, provider) {
                 Ok(key) => secrets.extend(name.map(|name| NamedSecret { name, key, given })),
                 Err(why) => self.reader.wrong(&at, format!("{what} {why}")),

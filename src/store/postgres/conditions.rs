@@ -88,6 +88,10 @@ impl Conditions {
             let until = self.bind(milliseconds(until) + i64::from(is_between));
             self.add(format!("coalesce(received_ms < {until}, true)"));
         }
+        for source in erasure.excepted() {
+            let source = self.bind(layout::stored_source(source).to_owned());
+            self.add(format!("source <> {source}"));
+        }
     }
 
     /// Adds the condition that a column has a value.

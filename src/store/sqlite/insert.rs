@@ -23,9 +23,10 @@ const INSERT: &str = "\
     INSERT INTO event (seq, identity, kind, sender, recipient, ts_second, ts_nanosecond, ts_digits, text, received_ms,
         type, user_id, thread, ref, account, data)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (identity) DO NOTHING";
+/// As [`Event::says_the_same`]: the time counts for the built-in source.
 const IS_SAME: &str = "\
-    SELECT kind = ?2 AND sender IS ?3 AND recipient IS ?4 AND ts_second IS ?5 AND ts_nanosecond IS ?6
-        AND ts_digits IS ?7 AND text IS ?8
+    SELECT kind = ?2 AND sender IS ?3 AND recipient IS ?4 AND text IS ?8
+        AND (identity < ' ' OR ts_second IS ?5 AND ts_nanosecond IS ?6 AND ts_digits IS ?7)
     FROM event WHERE identity = ?1";
 
 /// Adds the events that are new, in their order; returns the outcome of each, and the greatest arrival number there is then.

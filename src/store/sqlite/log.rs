@@ -2,6 +2,7 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use std::fmt::Write as _;
 
 use super::erasure;
 use super::identity::{AFTER_SEPARATOR, SEPARATOR};
@@ -153,7 +154,28 @@ pub(super) fn conditions_of(erasure: &Erasure, given: &mut Vec<Value>) -> String
         let condition = "(received_ms IS NULL OR received_ms < ?)";
         add(&mut conditions, given, condition, erasure::milliseconds_up(until).into());
     }
+    for source in erasure.excepted() {
+        let (from, to) = identities_of(source.as_str());
+        match to {
+            // Neither below nor above them.
+            Some(to) => {
+                given.extend([from.into(), to.into()]);
+                let (to, from) = (given.len(), given.len() - 1);
+                let _infallible = write!(conditions, " AND NOT (+identity >= ?{from} AND +identity < ?{to})");
+            }
+            None => add(&mut conditions, given, "+identity < ?", from.into()),
+        }
+    }
     conditions
+}
+
+/// The identities of all events of a source: from the first text on, and below the second one if there is one.
+fn identities_of(source: &str) -> (String, Option<String>) {
+    if source == Source::WEBHOOK.as_str() {
+        return (AFTER_SEPARATOR.to_string(), None);
+    }
+    let below = format!("{SEPARATOR}{source}{AFTER_SEPARATOR}");
+    (format!("{SEPARATOR}{source}{SEPARATOR}"), Some(below))
 }
 
 /// Adds a condition on one value to others.
@@ -169,15 +191,12 @@ fn conditions(filter: &LogFilter, given: &mut Vec<Value>) -> String {
     let LogFilter { source, kind, from, to, thread, r#ref } = filter;
     let mut conditions = String::new();
     let mut add = |condition: &str, value: Value| add(&mut conditions, given, condition, value);
-    match source {
-        Some(source) if *source == Source::WEBHOOK.as_str() => {
-            add("+identity >= ?", AFTER_SEPARATOR.to_string().into());
+    if let Some(source) = source {
+        let (from, to) = identities_of(source);
+        add("+identity >= ?", from.into());
+        if let Some(to) = to {
+            add("+identity < ?", to.into());
         }
-        Some(source) => {
-            add("+identity >= ?", format!("{SEPARATOR}{source}{SEPARATOR}").into());
-            add("+identity < ?", format!("{SEPARATOR}{source}{AFTER_SEPARATOR}").into());
-        }
-        None => {}
     }
     if let Some(kind) = kind {
         add("+kind = ?", i64::from(kind.number()).into());

@@ -7,14 +7,14 @@ use crate::support::SECRET;
 use crate::support::process::Process;
 
 /// The example of the documents, which has a source of each kind.
-const EXAMPLE: &str = include_str!("../../../deploy/sources.toml");
+const EXAMPLE: &str = include_str!("../../../deploy/sources/example.toml");
 
 /// The variables that the example names, each with a secret of the form that its kind wants.
 fn variables() -> Vec<(&'static str, &'static str)> {
     let quoted = EXAMPLE.split("env = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
     let secret = |name| match name {
         "STANDARD_WEBHOOKS_SECRET" => "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
-        _ => "a secret of the example",
+        _ => "a secret that only this example has",
     };
     quoted.map(|name| (name, secret(name))).collect()
 }
@@ -97,11 +97,18 @@ fn send_signs_for_a_source_that_is_configured_elsewhere_or_for_another_address()
             lyftr(&["send", "--url", &url, "--source", "shop-wa", "--kind", kind], &environment, b"");
         (output.status.code().unwrap(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
     };
-    assert_eq!(elsewhere("whatsapp", "a secret of the example").0, 0);
+    assert_eq!(elsewhere("whatsapp", "a secret that only this example has").0, 0);
     assert_eq!(elsewhere("whatsapp", SECRET).1, "401 {\"detail\":\"invalid signature\"}\n");
-    let (code, _, stderr) = elsewhere("hmac", SECRET);
-    assert_eq!(code, 2);
-    assert!(stderr.contains("hmac needs the name of the header"), "{stderr}");
+    assert_eq!(elsewhere("hmac", SECRET).0, 2, "needs more than a secret");
+    // What is configured here is what counts.
+    let arguments = ["send", "--url", &url, "--source", "shop-wa", "--kind"];
+    let with = |kind| run(&[&arguments[..], &[kind]].concat(), &[], b"");
+    assert_eq!(with("whatsapp").1, "200 {\"status\":\"ok\"}\n");
+    let (code, _, stderr) = with("stripe");
+    assert_eq!((code, stderr.as_str()), (1, "lyftr: --kind is another one than the configured whatsapp\n"));
+    let (code, _, stderr) = run(&["send", "--url", &url, "--source", "any", "--message-id", "a.b"], &[], b"");
+    assert_eq!(code, 1);
+    assert!(stderr.contains("--message-id of a delivery should be"), "{stderr}");
     let (code, _, stderr) = run(&["send", "--url", &url, "--source", "none"], &[], b"");
     assert_eq!(code, 1);
     assert!(stderr.contains("no source of this name") && stderr.contains("shop-wa"), "{stderr}");
@@ -110,7 +117,7 @@ fn send_signs_for_a_source_that_is_configured_elsewhere_or_for_another_address()
 #[test]
 fn doctor_says_why_a_captured_request_is_refused() {
     let body = br#"{"action":"opened"}"#;
-    let signature = lyftr::signature::Key::new(b"a secret of the example").sign(body);
+    let signature = lyftr::signature::Key::new(b"a secret that only this example has").sign(body);
     let captured = |header: &str, end: &str| {
         let head = format!("POST /webhook/code HTTP/1.1\r\nHost: a\r\nX-Hub-Signature-256: {header}\r\n\r\n");
         [head.as_bytes(), body, end.as_bytes()].concat()

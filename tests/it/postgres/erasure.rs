@@ -88,6 +88,13 @@ fn derived_data_follows_an_erasure_and_is_not_made_anew() {
     assert_eq!(service.wipe().unwrap(), Wiped::ByServer);
 }
 
+#[test]
+fn a_source_may_have_a_time_of_its_own() {
+    let database = Database::new();
+    crate::erasure::keep::each_source_is_kept_for_its_time(&open_store(&database.url()));
+    assert_eq!(database.number(MADE_ANEW), 0);
+}
+
 /// What is above the watermarks is not in derived data, and is not taken out of it.
 #[test]
 fn what_is_not_derived_yet_is_erased_without_a_trace_in_derived_data() {

@@ -82,8 +82,11 @@ fn what_hardly_belongs_to_a_secret_is_warned_of() {
         config.warnings,
         [
             "line 5: secret `2026-10` begins with a quotation mark, ends with a quotation mark",
+            "line 5: secret `2026-10` is shorter than 24 bytes and may be guessed; `openssl rand -hex 32` makes a good one",
             "line 5: secret `2026-04` ends with a line feed",
+            "line 5: secret `2026-04` is shorter than 24 bytes and may be guessed; `openssl rand -hex 32` makes a good one",
             "line 12: secret `a` ends with a line feed",
+            "line 12: secret `a` is shorter than 24 bytes and may be guessed; `openssl rand -hex 32` makes a good one",
         ]
     );
 }

@@ -194,7 +194,7 @@ fn a_flood_of_signatures_is_refused() {
     let settings =
         source("kind = \"standard-webhooks\"", "whpk_6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=");
     let one = "v1a,ZEASYfnSWfBKUW5sjVotkUupYiXN2YlCGxORlRe1/RF+NC5bavo78CDZm6vsnIfHEYW+qs6nydq2dgMNw6MOAw==";
-    for (times, expected) in [(16, Refusal::NoMatch), (17, Refusal::MalformedHeader)] {
+    for (times, expected) in [(8, Refusal::NoMatch), (9, Refusal::MalformedHeader)] {
         let value = vec![one; times].join(" ");
         let headers =
             [("webhook-id", "m"), ("webhook-timestamp", "1795000000"), ("webhook-signature", value.as_str())];

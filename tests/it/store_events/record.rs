@@ -120,8 +120,9 @@ fn what_makes_a_conflict_is_what_was_said(place: &Place) {
         (|event| event.from = Some(name("other")), Outcome::Conflict),
         (|event| event.from = None, Outcome::Conflict),
         (|event| event.to = None, Outcome::Conflict),
-        (|event| event.ts = Some(ts("2025-01-15T10:00:00.5Z")), Outcome::Conflict),
-        (|event| event.ts = None, Outcome::Conflict),
+        // Of a configured source it may be that of the attempt.
+        (|event| event.ts = Some(ts("2025-01-15T10:00:00.5Z")), Outcome::Duplicate),
+        (|event| event.ts = Some(ts("2025-01-15T10:00:01Z")), Outcome::Duplicate),
         (|event| event.text = None, Outcome::Conflict),
         (|event| event.text = Some("hello".into()), Outcome::Conflict),
         (|event| event.received_at = None, Outcome::Duplicate),
