@@ -20,6 +20,8 @@ use crate::support::{Messages as _, eventually, parsed, settle};
 mod manual_changes;
 
 const PAGE_BYTES: usize = 4096;
+/// The first byte of a leaf of a table (SQLite's file format, section 1.6).
+const TABLE_LEAF: u8 = 13;
 /// So many messages that the index has many pages, more than its caches hold.
 const MANY: usize = 1500;
 
@@ -333,4 +335,49 @@ fn the_log_of_the_index_does_not_grow_with_what_arrives() {
         let log = std::fs::metadata(place.folder.path().join("app.db-index-wal")).unwrap().len();
         assert!(log <= 8 * tuning.index_log_bytes, "{log} bytes after {round} rounds");
     }
+}
+
+/// A value that none should be is damage, too.
+#[test]
+fn a_wrong_value_in_the_index_has_it_rebuilt() {
+    let place = Place::filled();
+    let before = std::fs::metadata(place.index()).unwrap().ino();
+    Connection::open(place.index()).unwrap().execute_batch("UPDATE sender SET messages = -1").unwrap();
+    let store = place.open();
+    eventually("the index is rebuilt", || {
+        std::fs::metadata(place.index()).ok().filter(|index| index.ino() != before)
+    });
+    settle(&store);
+    let reference: Reference = messages(0..MANY).into_iter().collect();
+    reference.assert_stats(&store);
+}
+
+/// Where a page of the messages cannot be read, another index would help nobody.
+#[test]
+fn damage_of_the_messages_does_not_cost_the_index() {
+    let place = Place::filled();
+    let before = std::fs::metadata(place.index()).unwrap().ino();
+    let marked = format!("{MANY}-after the index");
+    {
+        // Stored, and not taken in.
+        let tuning = Tuning { part_messages: 10 * MANY, ..Tuning::default() };
+        let store = Sqlite::open(&place.database(), tuning).unwrap();
+        let mut more = messages(MANY..MANY + 300);
+        more[100] = Message { message_id: lyftr::message::Name::new(&marked).unwrap(), ..more[100].clone() };
+        store.insert_messages(&more).unwrap();
+        store.close();
+    }
+    Connection::open(place.database()).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let mut bytes = std::fs::read(place.database()).unwrap();
+    let holds = |page: &&mut [u8]| {
+        page[0] == TABLE_LEAF && page.windows(marked.len()).any(|part| part == marked.as_bytes())
+    };
+    let page = bytes.chunks_mut(PAGE_BYTES).find(holds).expect("a leaf of the table has that message");
+    page[0] = 0xff;
+    std::fs::write(place.database(), &bytes).unwrap();
+    let store = place.open();
+    // It has tried more than once by then.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(std::fs::metadata(place.index()).unwrap().ino(), before);
+    drop(store);
 }

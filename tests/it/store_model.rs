@@ -99,6 +99,7 @@ fn query() -> impl Strategy<Value = Query> {
 impl Query {
     fn wanted(&self) -> Wanted {
         Wanted {
+            source: None,
             from: self.from.map(|n| PHONES[n].to_owned()),
             to: self.to.map(|n| RECIPIENTS[n].to_owned()),
             since: self.since.map(|n| STAMPS[n].to_owned()),

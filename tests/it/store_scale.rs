@@ -1,7 +1,10 @@
 //! Each way to a page against the reference: a few thousand messages with large ties and small ones, cut into small
 //! steps, partly indexed and partly not, and every kind of query.
 
+use std::collections::BTreeMap;
+
 use fastrand::Rng;
+use lyftr::event::Source;
 use lyftr::message::{Message, Timestamp};
 use lyftr::query::{Page, PageCursor, Place};
 use lyftr::store::Store;
@@ -28,13 +31,20 @@ fn some_message(rng: &mut Rng, n: usize) -> Message {
         }
     };
     let words: Vec<_> = (0..rng.usize(..4)).map(|_| WORDS[rng.usize(..WORDS.len())]).collect();
-    parsed(&json!({
+    let message = parsed(&json!({
         "message_id": format!("{:x}-{n}", rng.usize(..1 << 30)),
         "from": sender(rng),
         "to": format!("+{}", 1 + rng.usize(..2)),
         "ts": ts,
         "text": words.join(" "),
-    }))
+    }));
+    Message { source: source(rng), ..message }
+}
+
+/// The built-in source has more than half of the messages, a second one most of the others.
+fn source(rng: &mut Rng) -> Source {
+    let name = ["webhook", "shop", "webhook", "webhook", "shop", "tiny"][rng.usize(..40).min(rng.usize(..6))];
+    Source::new(name).unwrap()
 }
 
 /// Every other message is of the first one.
@@ -49,7 +59,9 @@ fn some_filter(rng: &mut Rng) -> Wanted {
         (rng.usize(..3) == 0).then(|| stored.to_string())
     };
     let (since, until) = (instant(rng), instant(rng));
+    let sources = ["webhook", "shop", "tiny", "none"];
     Wanted {
+        source: (rng.usize(..3) == 0).then(|| sources[rng.usize(..4)].to_owned()),
         from: rng.bool().then(|| sender(rng)),
         to: (rng.usize(..3) == 0).then(|| format!("+{}", rng.usize(1..=3))),
         since,
@@ -74,6 +86,46 @@ fn read(store: &dyn Store, reference: &Reference, rng: &mut Rng) {
         cursor,
     };
     reference.assert_page(store, &wanted, &page);
+    if wanted.search.is_none() {
+        let mut steps = BTreeMap::new();
+        for message in reference.matching(&wanted) {
+            *steps.entry(message.ts.second().div_euclid(86_400) * 86_400).or_insert(0) += 1;
+        }
+        let volume = store.volume(&wanted.filter(), 86_400).unwrap().unwrap();
+        assert_eq!(volume.steps, steps.into_iter().collect::<Vec<_>>(), "{wanted:?}");
+    }
+}
+
+/// Where there is but one source, it may be another one than the built-in one.
+#[test]
+fn the_messages_of_an_only_source_are_those_of_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let tuning = Tuning { part_messages: 100, ..Tuning::default() };
+    let store = Sqlite::open(&folder.path().join("app.db"), tuning).unwrap();
+    let mut rng = Rng::with_seed(29);
+    let shop = |n| Message { source: Source::new("shop").unwrap(), ..some_message(&mut rng, n) };
+    let messages: Vec<Message> = (0..500).map(shop).collect();
+    store.insert_messages(&messages).unwrap();
+    let reference: Reference = messages.into_iter().collect();
+    for is_indexed in [false, true] {
+        if is_indexed {
+            settle(&store);
+        }
+        for name in ["shop", "sho", "shop2", "webhook"] {
+            for from in [None, Some("+49150".to_owned())] {
+                let wanted = Wanted { source: Some(name.to_owned()), from, ..Wanted::default() };
+                reference.assert_page(&store, &wanted, &Page { limit: 7, offset: 3, ..Page::default() });
+            }
+        }
+        // As a source is called within the index.
+        for to in ["\u{1f}shop", "\u{1f}"] {
+            reference.assert_page(
+                &store,
+                &Wanted { to: Some(to.into()), ..Wanted::default() },
+                &Page::default(),
+            );
+        }
+    }
 }
 
 #[test]

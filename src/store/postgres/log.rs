@@ -138,7 +138,10 @@ impl Walk<'_> {
         let end = match passed.last {
             Some(last) if passed.is_enough => {
                 let conditions = self.beyond(last.seq);
-                let sql = format!("SELECT seq FROM event WHERE {} LIMIT 1", conditions.sql());
+                // In their order, lest the server reads all that come before, which lie first in the table.
+                let order = if self.backwards { "DESC" } else { "ASC" };
+                let sql =
+                    format!("SELECT seq FROM event WHERE {} ORDER BY seq {order} LIMIT 1", conditions.sql());
                 self.session.query(&sql, &conditions.parameters())?.is_empty()
             }
             _ => true,

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row};
 
 use super::connection::{self, explain};
 use super::existing::Existing;
+use super::identity::identity;
 use super::location::Location;
 use super::rows::{event, event_columns};
 use super::{cursors, log, migrate};
@@ -189,7 +190,8 @@ fn expect(row: &Row<'_>, index: Option<&Index>, expected: &mut Expected) -> rusq
     };
     if let Some(index) = index.filter(|index| seq <= index.upto()) {
         let parties = [&message.from, &message.to].map(|name| name.as_ref().map(Name::as_str));
-        index.expect(seq, parties, message.ts.moment(), message.text.as_deref(), expected)?;
+        let identity = identity(&message.source, &message.message_id);
+        index.expect(seq, (parties, &identity), message.ts.moment(), message.text.as_deref(), expected)?;
     }
     Ok(())
 }

@@ -43,6 +43,13 @@ pub(super) fn order_key(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<st
     Ok(format!("{id}{SEPARATOR}{source}").into())
 }
 
+/// The name that stands for the source of the message whose identity this is, among those of senders and recipients, none of
+/// which begins so; `None` for the built-in source.
+pub(super) fn source_name(identity: &str) -> Option<&str> {
+    let end = identity.strip_prefix(SEPARATOR)?.find(SEPARATOR)?;
+    identity.get(..SEPARATOR.len_utf8() + end)
+}
+
 fn split(identity: &str) -> Result<(Source, Name), RuleViolation> {
     match identity.strip_prefix(SEPARATOR).and_then(|rest| rest.split_once(SEPARATOR)) {
         Some((source, key)) => Ok((Source::new(source)?, Name::new(key)?)),

@@ -23,7 +23,7 @@ mod tree;
 const SCHEMA: &[&str] =
     &[include_str!("index/schema.sql"), include_str!("index/entries.sql"), include_str!("index/texts.sql")];
 /// Counts up with every change of the schema; an index of another version is rebuilt.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 const NEW_MARK: &str = "INSERT INTO state (only, edition, upto, removed_upto) VALUES (1, ?1, 0, ?2)";
 const MARK: &str = "SELECT edition, upto, removed_upto FROM state";
 const SET_MARK: &str = "UPDATE state SET upto = ?1, removed_upto = ?2";

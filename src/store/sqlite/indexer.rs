@@ -1,6 +1,7 @@
 //! The thread that derives: it takes in what has arrived, follows what was removed, and writes the index files, all behind the
 //! messages. It never holds up an acknowledgement: it reads the messages as any reader does and writes files of its own.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +10,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 
+use super::failed::Failed;
 use super::identity::order_key;
 use super::index::entries::{Entries, Listed};
 use super::index::key::List;
 use super::index::{self, Index, Mark, senders};
 use super::memory::{Memory, Removed};
 use super::party::Party;
+use super::rows::{text, text_or_null};
 use super::view::{Shared, State};
 use super::{Tuning, connection, rows, texts};
 use crate::message::Moment;
@@ -25,7 +28,7 @@ const TURN: Duration = Duration::from_millis(50);
 /// Events that are taken in from one snapshot.
 const ARRIVALS_AT_ONCE: i64 = 5_000;
 /// Removals that are followed in one transaction.
-const REMOVALS_AT_ONCE: i64 = 1_000;
+const REMOVALS_AT_ONCE: i64 = 10_000;
 /// Pause after a failure, doubled each time.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -105,8 +108,10 @@ enum Broken {
     Damaged,
     #[error("the index cannot be looked at")]
     Unseen(#[from] std::io::Error),
+    #[error("the messages cannot be read")]
+    Messages(#[source] rusqlite::Error),
     #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
+    Index(#[from] rusqlite::Error),
     #[error(transparent)]
     Texts(texts::Error),
     #[error("the service is stopping")]
@@ -116,8 +121,17 @@ enum Broken {
 impl From<texts::Error> for Broken {
     fn from(error: texts::Error) -> Self {
         match error {
-            texts::Error::Index(error) => Self::Sqlite(error),
+            texts::Error::Index(error) => Self::Index(error),
             other => Self::Texts(other),
+        }
+    }
+}
+
+impl From<Failed> for Broken {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Database(error) => Self::Messages(error),
+            Failed::Index(error) => Self::Index(error),
         }
     }
 }
@@ -127,9 +141,8 @@ impl Broken {
     fn is_lost(&self) -> bool {
         match self {
             Self::Other | Self::Removed | Self::Damaged | Self::Texts(texts::Error::Damaged(_)) => true,
-            Self::Unseen(_) | Self::Texts(_) | Self::Stopping => false,
-            // A value that none should be may be one of the messages, and would be met again.
-            Self::Sqlite(error) => error.sqlite_error_code().is_some() && connection::is_damage(error),
+            Self::Index(error) => connection::is_damage(error),
+            Self::Unseen(_) | Self::Messages(_) | Self::Texts(_) | Self::Stopping => false,
         }
     }
 }
@@ -174,8 +187,10 @@ impl Worker {
         if !open.index.is_in_place(&self.shared)? {
             return Err(Broken::Removed);
         }
-        self.bring_up_to_date(&mut open)?;
-        open.index.wipe(&self.shared)?;
+        // While one step of an erasure follows another, wiping would begin anew with each.
+        if !self.bring_up_to_date(&mut open)? {
+            open.index.wipe(&self.shared)?;
+        }
         open.index.checkpoint(&self.shared)?;
         self.open = Some(open);
         Ok(())
@@ -183,9 +198,9 @@ impl Worker {
 
     /// Opens the index files.
     fn open(&mut self) -> Result<Open, Broken> {
-        let messages = connection::reader(&self.database, self.tuning.reader_cache_kib)?;
-        let snapshot = messages.unchecked_transaction()?;
-        let state = State::read(&snapshot)?;
+        let reader = connection::reader(&self.database, self.tuning.reader_cache_kib);
+        let messages = reader.map_err(Broken::Messages)?;
+        let (snapshot, state) = snapshot(&messages)?;
         self.shared.stored(state.latest);
         let index = Index::open(&self.shared, self.tuning, &snapshot, &state)?;
         drop(snapshot);
@@ -196,22 +211,29 @@ impl Worker {
         Ok(Open { messages, index, memory })
     }
 
-    /// Follows what was removed and takes in what has arrived until nothing is left, and publishes that.
-    fn bring_up_to_date(&mut self, open: &mut Open) -> Result<(), Broken> {
+    /// Follows what was removed and takes in what has arrived until nothing is left, and publishes that. Returns whether there was
+    /// anything to follow.
+    fn bring_up_to_date(&mut self, open: &mut Open) -> Result<bool, Broken> {
+        let mut has_followed = false;
         loop {
-            let snapshot = open.messages.unchecked_transaction()?;
-            let (state, before) = (State::read(&snapshot)?, open.memory.state);
+            let (snapshot, state) = snapshot(&open.messages)?;
+            let before = open.memory.state;
             if state.dataset_id != before.dataset_id || state.latest < before.latest {
                 return Err(Broken::Other);
             }
-            while open.memory.state.removed < state.removed {
+            if open.memory.state.removed < state.removed {
                 if self.shared.is_stopping() {
                     return Err(Broken::Stopping);
                 }
                 follow(&mut open.index, &mut open.memory, &snapshot, state.removed)?;
+                // The next one has a snapshot of its own: one for all would hold the messages' log.
+                drop(snapshot);
                 open.index.checkpoint(&self.shared)?;
+                has_followed = true;
+                continue;
             }
             let is_all = open.memory.take_in(&snapshot, &state, &open.index.conn, ARRIVALS_AT_ONCE)?;
+            self.shared.taken_in(open.memory.state.latest);
             drop(snapshot);
             if open.memory.open.len() >= self.tuning.part_messages || open.memory.open.texts.is_full() {
                 let left = usize::try_from(state.latest - open.memory.state.latest).unwrap_or(usize::MAX);
@@ -228,7 +250,7 @@ impl Worker {
         }
         let view = open.memory.view(&open.index.conn, self.generation, open.index.mark.upto)?;
         self.shared.publish(view);
-        Ok(())
+        Ok(has_followed)
     }
 
     /// Writes the open part into the index files. Readers find what arrives meanwhile.
@@ -240,11 +262,15 @@ impl Worker {
         let writing = index.conn.unchecked_transaction()?;
         index.texts.close(&writing, &part.texts)?;
         let mut failed = None;
-        let order_key_of = |seq| rows::order_key_if_there(messages, seq);
-        let is_done = Entries::new(&writing).insert(&listed, order_key_of, || {
+        let is_unread = Cell::new(false);
+        let order_key_of = |seq| rows::order_key_if_there(messages, seq).inspect_err(|_| is_unread.set(true));
+        let inserted = Entries::new(&writing).insert(&listed, order_key_of, || {
             failed = self.between(messages, &writing, memory, index.mark.upto).err();
             failed.is_none() && !self.shared.is_stopping()
-        })?;
+        });
+        let of_messages = is_unread.get();
+        let is_done = inserted
+            .map_err(|error| if of_messages { Broken::Messages(error) } else { Broken::Index(error) })?;
         if let Some(broken) = failed {
             return Err(broken);
         }
@@ -269,8 +295,8 @@ impl Worker {
         memory: &mut Memory,
         upto: i64,
     ) -> Result<(), Broken> {
-        let snapshot = messages.unchecked_transaction()?;
-        let (state, before) = (State::read(&snapshot)?, memory.state);
+        let (snapshot, state) = snapshot(messages)?;
+        let before = memory.state;
         let may_take_in = state.dataset_id == before.dataset_id
             && state.removed == before.removed
             && memory.open.len() < 2 * self.tuning.part_messages
@@ -283,6 +309,13 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// A snapshot of the messages, and their state in it.
+fn snapshot(messages: &Connection) -> Result<(Transaction<'_>, State), Broken> {
+    let snapshot = messages.unchecked_transaction().map_err(Broken::Messages)?;
+    let state = State::read(&snapshot).map_err(Broken::Messages)?;
+    Ok((snapshot, state))
 }
 
 /// Takes the next messages that are gone out of everything that is derived, up to the removal `last`.
@@ -314,7 +347,7 @@ fn removals(
     index: &Connection,
     memory: &mut Memory,
     snapshot: &Connection,
-) -> rusqlite::Result<(Vec<Removed>, Option<i64>)> {
+) -> Result<(Vec<Removed>, Option<i64>), Failed> {
     let mut statement = snapshot.prepare_cached(REMOVALS)?;
     let mut rows = statement.query((memory.state.removed, REMOVALS_AT_ONCE))?;
     let (mut removed, mut number) = (Vec::new(), None);
@@ -325,12 +358,15 @@ fn removals(
             continue;
         };
         let sender: Option<String> = row.get(3)?;
+        let parties = &memory.parties;
+        let known = |name| parties.known(index, name).map_err(Failed::Index);
         let listed = Listed {
             moment: Moment { second, nanosecond: row.get(6)? },
             order_key: order_key(row, 2)?,
             seq,
-            sender: memory.parties.known(index, sender.as_deref())?,
-            recipient: memory.parties.known(index, row.get_ref(4)?.as_str_or_null()?)?,
+            sender: known(sender.as_deref())?,
+            recipient: known(text_or_null(row, 4)?)?,
+            source: parties.known_source(index, text(row, 2)?).map_err(Failed::Index)?,
         };
         removed.push(Removed { listed, sender: sender.unwrap_or_default() });
     }
@@ -349,11 +385,11 @@ fn take_out(writing: &Transaction<'_>, index: &Index, listed: &[Listed]) -> Resu
     Ok(())
 }
 
-/// Forgets the names of removed messages that no other message is of or to.
+/// Forgets the names of removed messages that are no other message's sender, recipient or source.
 fn forget_names(writing: &Transaction<'_>, memory: &mut Memory, removed: &[Removed]) -> rusqlite::Result<()> {
     let mut names: HashSet<Party> =
-        removed.iter().flat_map(|one| [one.listed.sender, one.listed.recipient]).collect();
-    names.retain(|party| *party > Party::NONE);
+        removed.iter().flat_map(|one| [one.listed.sender, one.listed.recipient, one.listed.source]).collect();
+    names.retain(|party| *party > Party::OTHER_SOURCE);
     if names.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
+use super::failed::Failed;
 use super::identity::order_key;
 use super::index::entries::{Entries, Listed};
 use super::index::key::List;
@@ -9,6 +10,7 @@ use super::index::parties::Parties;
 use super::index::senders::Senders;
 use super::party::Party;
 use super::recent::{OpenPart, Part};
+use super::rows::{text, text_or_null};
 use super::texts::{self, Text};
 use super::view::{State, View};
 use crate::message::Moment;
@@ -61,7 +63,7 @@ impl Memory {
         now: &State,
         index: &Connection,
         most: i64,
-    ) -> rusqlite::Result<bool> {
+    ) -> Result<bool, Failed> {
         let (mut arrived, mut left) = (Vec::new(), most);
         let mut statement = snapshot.prepare_cached(ARRIVED)?;
         let mut rows = statement.query((self.state.latest, most))?;
@@ -87,23 +89,27 @@ impl Memory {
         Ok(is_all)
     }
 
-    fn listed(&mut self, row: &Row<'_>, second: i64, index: &Connection) -> rusqlite::Result<Listed> {
+    fn listed(&mut self, row: &Row<'_>, second: i64, index: &Connection) -> Result<Listed, Failed> {
+        let parties = &mut self.parties;
+        let mut number = |name| parties.number(index, name).map_err(Failed::Index);
+        let (sender, recipient) = (number(text_or_null(row, 4)?)?, number(text_or_null(row, 5)?)?);
         Ok(Listed {
             moment: Moment { second, nanosecond: row.get(2)? },
             order_key: order_key(row, 3)?,
             seq: row.get(0)?,
-            sender: self.parties.number(index, row.get_ref(4)?.as_str_or_null()?)?,
-            recipient: self.parties.number(index, row.get_ref(5)?.as_str_or_null()?)?,
+            sender,
+            recipient,
+            source: self.parties.source(index, text(row, 3)?).map_err(Failed::Index)?,
         })
     }
 
-    fn count(&mut self, listed: &Listed, row: &Row<'_>, index: &Connection) -> rusqlite::Result<()> {
+    fn count(&mut self, listed: &Listed, row: &Row<'_>, index: &Connection) -> Result<(), Failed> {
         let Listed { moment, seq, sender, recipient, .. } = *listed;
         self.total += 1;
-        if let Some(name) = row.get_ref(4)?.as_str_or_null()? {
-            self.senders.add(index, sender, name)?;
+        if let Some(name) = text_or_null(row, 4)? {
+            self.senders.add(index, sender, name).map_err(Failed::Index)?;
         }
-        if let Some(text) = row.get_ref(6)?.as_str_or_null()? {
+        if let Some(text) = text_or_null(row, 6)? {
             let (sender, recipient) = (sender.0, recipient.0);
             self.open.texts.push(&Text { seq, moment, sender, recipient, folded: &fold(text) });
         }

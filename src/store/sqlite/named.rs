@@ -23,7 +23,7 @@ const ANY_BUILT_IN: &str = "SELECT 1 FROM event WHERE identity >= ' ' LIMIT 1";
 pub(super) enum Share {
     /// All of them, or no source was asked for.
     All,
-    /// Some, or it takes too long to tell.
+    /// Some, perhaps.
     Some,
     /// None.
     None,
@@ -45,7 +45,16 @@ pub(super) fn of_source(events: &Connection, name: Option<&str>) -> rusqlite::Re
     } else {
         let first = format!("{SEPARATOR}{name}{SEPARATOR}");
         let found = next_identity(events, &first)?.is_some_and(|identity| identity.starts_with(&first));
-        if found { Share::Some } else { Share::None }
+        let is_only = || {
+            let has_built_in = events.prepare_cached(ANY_BUILT_IN)?.exists(())?;
+            let is_first = next_source(events, "")?.is_some_and(|source| source.as_str() == name);
+            Ok::<_, rusqlite::Error>(!has_built_in && is_first && next_source(events, name)?.is_none())
+        };
+        match found {
+            true if is_only()? => Share::All,
+            true => Share::Some,
+            false => Share::None,
+        }
     })
 }
 
@@ -98,13 +107,14 @@ impl Named {
     }
 }
 
-/// Whether a message that has the id and the source of a filter matches the rest of it.
-fn matches(message: &Message, filter: &Filter) -> bool {
-    let Filter { id: _, source: _, from, to, since, until, search } = filter;
+/// Whether a message matches a filter, whose id it has if there is one.
+pub(super) fn matches(message: &Message, filter: &Filter) -> bool {
+    let Filter { id: _, source, from, to, since, until, search } = filter;
     let is = |wanted: &Option<String>, party: &Option<Name>| {
         wanted.as_deref().is_none_or(|wanted| party.as_ref().is_some_and(|party| party.as_str() == wanted))
     };
-    is(from, &message.from)
+    source.as_deref().is_none_or(|source| message.source.as_str() == source)
+        && is(from, &message.from)
         && is(to, &message.to)
         && since.is_none_or(|since| message.ts.moment() >= since.moment())
         && until.is_none_or(|until| message.ts.moment() < until.moment())

@@ -205,6 +205,60 @@ pub(super) struct InTime<'a> {
     pub(super) range: Range<Moment>,
 }
 
+/// The messages of the built-in source in a range of time, where there are others: all messages without those.
+pub(super) struct BuiltIn<'a> {
+    pub(super) all: InTime<'a>,
+    pub(super) others: InTime<'a>,
+}
+
+impl BuiltIn<'_> {
+    /// The place among all messages of the one with so many of the built-in source before it.
+    fn place_of(&self, rank: u64) -> Result<u64, Failed> {
+        let mut places = rank..rank.saturating_add(self.others.total()?).min(self.all.total()?);
+        while !places.is_empty() {
+            let middle = u64::midpoint(places.start, places.end);
+            let Some(message) = self.all.window(middle..middle + 1)?.pop() else { break };
+            let others = self.others.before(&Place::of(&message), true)?;
+            // So many of the built-in source up to this message.
+            if (middle + 1).saturating_sub(others) > rank {
+                places.end = middle;
+            } else {
+                places.start = middle + 1;
+            }
+        }
+        Ok(places.start)
+    }
+}
+
+impl Matches for BuiltIn<'_> {
+    type Error = Failed;
+
+    fn total(&self) -> Result<u64, Failed> {
+        Ok(self.all.total()?.saturating_sub(self.others.total()?))
+    }
+
+    fn before(&self, position: &Place, including: bool) -> Result<u64, Failed> {
+        let all = self.all.before(position, including)?;
+        Ok(all.saturating_sub(self.others.before(position, including)?))
+    }
+
+    fn window(&self, range: Range<u64>) -> Result<Vec<Message>, Failed> {
+        let wanted = to_usize(range.end.min(self.total()?).saturating_sub(range.start));
+        let mut found: Vec<Message> = Vec::new();
+        while found.len() < wanted {
+            // Past a row of others the place is looked up again.
+            let place = self.place_of(range.start + to_u64(found.len()))?;
+            let mut messages = self.all.window(place..place + to_u64(wanted - found.len()))?;
+            if messages.is_empty() {
+                break;
+            }
+            messages.retain(|message| message.source.is_built_in());
+            found.append(&mut messages);
+        }
+        Ok(found)
+    }
+}
+
 impl Matches for InTime<'_> {
     type Error = Failed;
 

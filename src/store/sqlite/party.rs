@@ -1,4 +1,4 @@
-//! Numbers that stand for senders and recipients, so that an index entry takes a few bytes.
+//! Numbers that stand for senders, recipients and sources, so that an index entry takes a few bytes.
 
 use crate::message::{Name, PHONE_DIGITS_MAX};
 
@@ -12,6 +12,8 @@ impl Party {
     pub(super) const ANY: Self = Self(0);
     /// No sender or no recipient. Greater than every phone number, and less than every other name.
     pub(super) const NONE: Self = Self(1_111_111_111_111_111);
+    /// Any source but the built-in one. Greater than [`NONE`](Self::NONE), and less than every other name.
+    pub(super) const OTHER_SOURCE: Self = Self(Self::NONE.0 + 1);
 
     /// The number of a phone number; `None` for any other name.
     pub(super) fn of_phone_number(name: &str) -> Option<Self> {

@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::connection::{self, explain};
 use super::failed::Failed;
+use super::identity::SEPARATOR;
 use super::index::key::List;
 use super::index::{Mark, parties};
 use super::named::{self, Named, Share};
-use super::ordered::{InTime, Ordered};
+use super::ordered::{BuiltIn, InTime, Ordered};
 use super::party::Party;
 use super::plain::{self, Plain};
 use super::recent::{Part, Recents};
@@ -110,8 +111,11 @@ impl Readers {
         self.run(|session| {
             let counted = if filter.id.is_none() && filter.search.is_none() {
                 session.derived(|derived| {
-                    let Some((list, range)) = derived.list(filter)? else { return Ok(None) };
-                    volume::in_order(&list, &range, step).map(Some)
+                    let Selection { list, range, others, is_wider } = derived.selection(filter)?;
+                    if is_wider {
+                        return Ok(None);
+                    }
+                    volume::in_order(&list, others.as_ref(), &range, step).map(Some)
                 })
             } else {
                 Ok(None)
@@ -286,15 +290,22 @@ impl ReadSession<'_> {
             let messages = self.messages()?;
             return listing(&Named::find(&messages, id, filter)?, page).map(Some);
         }
-        let deadline = self.deadline;
+        let (deadline, text) = (self.deadline, filter.search.clone());
         self.derived(|derived| {
-            let Some((list, range)) = derived.list(filter)? else { return Ok(None) };
-            let Some(text) = &filter.search else {
-                return listing(&InTime { list: &list, range }, page).map(Some);
-            };
+            let Selection { list, range, others, is_wider } = derived.selection(filter)?;
+            let in_time = |list| InTime { list, range: range.clone() };
+            match (&filter.search, &others) {
+                (None, None) if !is_wider => return listing(&in_time(&list), page).map(Some),
+                (None, Some(others)) => {
+                    return listing(&BuiltIn { all: in_time(&list), others: in_time(others) }, page)
+                        .map(Some);
+                }
+                _ => {}
+            }
+            let filter = filter.source.is_some().then_some(filter);
             let Derived { messages, index, texts, parts, .. } = *derived;
-            let search = Search { messages, index, texts, parts, list: &list, range, deadline };
-            listing(&search.run(text, page)?, page).map(Some)
+            let search = Search { messages, index, texts, parts, list: &list, range, filter, deadline };
+            listing(&search.run(text.as_ref(), page)?, page).map(Some)
         })
     }
 
@@ -366,24 +377,71 @@ struct Derived<'a> {
 }
 
 impl<'a> Derived<'a> {
-    /// The list and the range of time that a filter names; none if it names a source and there are others.
-    fn list(&self, filter: &Filter) -> Result<Option<(Ordered<'a>, Range<Moment>)>, Failed> {
+    /// What a filter without an id and a text selects.
+    fn selection(&self, filter: &Filter) -> Result<Selection<'a>, Failed> {
         let party = |name: &Option<String>| match name {
-            Some(name) => parties::find(self.index, &self.view.names, name).map_err(Failed::Index),
+            // No name begins as that of a source does.
+            Some(name) if name.starts_with(SEPARATOR) => Ok(None),
+            Some(name) => self.number(name),
             None => Ok(Some(Party::ANY)),
         };
-        let list = match (party(&filter.from)?, party(&filter.to)?) {
+        let of_parties = match (party(&filter.from)?, party(&filter.to)?) {
             (Some(sender), Some(recipient)) => Some(List { sender, recipient }),
             _ => None,
         };
-        let range = match named::of_source(self.messages, filter.source.as_deref())? {
-            Share::All if list.is_some() => range(filter),
-            Share::All | Share::None => Moment::MIN..Moment::MIN,
-            Share::Some => return Ok(None),
+        let share = named::of_source(self.messages, filter.source.as_deref())?;
+        let (Some(of_parties), Share::All | Share::Some) = (of_parties, share) else {
+            // Nothing at all.
+            return Ok(Selection::of(self.ordered(List::ALL)?, Moment::MIN..Moment::MIN));
         };
-        let list = list.unwrap_or(List::ALL);
-        let recents = Recents::of(self.parts, list);
-        Ok(Some((Ordered::new(self.messages, self.index, list, recents)?, range)))
+        let list = self.ordered(of_parties)?;
+        let selection = Selection::of(list, range(filter));
+        let Some(name) = filter.source.as_ref().filter(|_| share == Share::Some) else {
+            return Ok(selection);
+        };
+        let is_built_in = *name == Source::WEBHOOK.as_str();
+        if is_built_in && of_parties == List::ALL {
+            return Ok(Selection { others: Some(self.ordered(List::OTHER_SOURCES)?), ..selection });
+        }
+        let of_source = if is_built_in { None } else { self.number(&format!("{SEPARATOR}{name}"))? };
+        let of_source = of_source.map(|source| self.ordered(List { sender: Party::ANY, recipient: source }));
+        Ok(match of_source.transpose()? {
+            Some(list) if of_parties == List::ALL => Selection { list, ..selection },
+            // The shorter one; the rest of the filter is looked at message by message.
+            Some(list) if list.count(&selection.range)? < selection.list.count(&selection.range)? => {
+                Selection { list, is_wider: true, ..selection }
+            }
+            Some(_) => Selection { is_wider: true, ..selection },
+            None if is_built_in => Selection { is_wider: true, ..selection },
+            // No message of it.
+            None => Selection { range: Moment::MIN..Moment::MIN, ..selection },
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<Party>, Failed> {
+        parties::find(self.index, &self.view.names, name).map_err(Failed::Index)
+    }
+
+    fn ordered(&self, list: List) -> Result<Ordered<'a>, Failed> {
+        Ordered::new(self.messages, self.index, list, Recents::of(self.parts, list))
+    }
+}
+
+/// What a filter selects.
+struct Selection<'a> {
+    /// A list that has all of it.
+    list: Ordered<'a>,
+    range: Range<Moment>,
+    /// Those of the list that are not selected, since they are not of the built-in source.
+    others: Option<Ordered<'a>>,
+    /// The list has more than is selected, and it takes a look at each message to tell.
+    is_wider: bool,
+}
+
+impl<'a> Selection<'a> {
+    /// All of a list in a range of time.
+    fn of(list: Ordered<'a>, range: Range<Moment>) -> Self {
+        Self { list, range, others: None, is_wider: false }
     }
 }
 

@@ -63,10 +63,10 @@ impl OpenPart {
         self.runs.iter().map(|run| run.len()).sum()
     }
 
-    /// Every sender and every recipient.
+    /// Every sender, every recipient and every source.
     pub(super) fn parties(&self) -> HashSet<Party> {
         let messages = self.runs.iter().flat_map(|run| run.iter());
-        messages.flat_map(|message| [message.sender, message.recipient]).collect()
+        messages.flat_map(|message| [message.sender, message.recipient, message.source]).collect()
     }
 
     /// The part as it is now, of all messages up to `upto`.
@@ -104,9 +104,9 @@ impl<'a> Recents<'a> {
         if list == List::ALL {
             return Self(runs.map(Sorted::All).collect());
         }
-        let is = |wanted: Party, party| wanted == Party::ANY || wanted == party;
-        let is_listed =
-            |message: &&Listed| is(list.sender, message.sender) && is(list.recipient, message.recipient);
+        let is_listed = |message: &&Listed| {
+            List::of(message.sender, message.recipient, message.source).any(|one| one == list)
+        };
         let mut found: Vec<&Listed> = runs.flatten().filter(is_listed).collect();
         found.sort_unstable();
         Self(vec![Sorted::Some(found)])

@@ -39,6 +39,16 @@ pub(super) fn fetch(
     seqs.into_iter().map(|seq| by_seq.query_row([seq], message).map_err(missing)).collect()
 }
 
+/// The text of a column.
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// The text of a column; none where it is null.
+pub(super) fn text_or_null<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?)
+}
+
 /// The error of a query for a message that the index names.
 pub(super) fn missing(error: rusqlite::Error) -> Failed {
     match error {

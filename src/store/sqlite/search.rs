@@ -8,13 +8,15 @@ use std::time::Instant;
 use rusqlite::{Connection, ffi};
 
 use super::failed::Failed;
+use super::index::key::List;
+use super::named;
 use super::ordered::Ordered;
 use super::party::Party;
 use super::recent::Part;
 use super::rows;
 use super::texts::{self, Conditions, TextFile};
 use crate::message::Moment;
-use crate::query::{Page, Place, Search as Text};
+use crate::query::{Filter, Page, Place, Search as Text};
 use crate::store::matches::{Anchor, Entry};
 use crate::store::nearest::Nearest;
 
@@ -34,12 +36,14 @@ pub(super) struct Search<'a> {
     /// The messages that the parties of the filter leave.
     pub(super) list: &'a Ordered<'a>,
     pub(super) range: Range<Moment>,
+    /// What each message has to match too, where the list has more than that.
+    pub(super) filter: Option<&'a Filter>,
     pub(super) deadline: Instant,
 }
 
 impl<'a> Search<'a> {
-    /// Finds the messages that match and hold `text`, as far as `page` needs them.
-    pub(super) fn run(&self, text: &Text, page: &'a Page) -> Result<Nearest<'a, Connection>, Failed> {
+    /// Finds the messages that match and hold `text`, if there is one, as far as `page` needs them.
+    pub(super) fn run(&self, text: Option<&Text>, page: &'a Page) -> Result<Nearest<'a, Connection>, Failed> {
         let mut found = Nearest::new(self.messages, page);
         let anchor = Anchor::of(page).position;
         let mut offer = |moment, seq| {
@@ -47,10 +51,11 @@ impl<'a> Search<'a> {
             found.offer(Entry { moment, seq }, place);
             Ok(())
         };
-        if self.is_cheaper_one_by_one(text)? {
-            self.one_by_one(text, &mut offer)?;
-        } else {
-            self.by_text(text, &mut offer)?;
+        match (text, self.filter) {
+            (Some(text), _) if !self.is_cheaper_one_by_one(text)? => self.by_text(text, &mut offer)?,
+            (Some(text), None) => self.one_by_one(text, &mut offer)?,
+            (_, Some(filter)) => self.whole_one_by_one(filter, &mut offer)?,
+            (None, None) => {}
         }
         Ok(found)
     }
@@ -69,8 +74,11 @@ impl<'a> Search<'a> {
 
     /// What must be true of a message beside its text.
     fn conditions(&self) -> Conditions {
+        // Blocks of texts know no sources, whose lists are as those of recipients.
+        let is_of_source = |party: Party| party != Party::ANY && self.filter.is_some();
         let number = |party: Party| (party != Party::ANY).then_some(party.0);
         let list = self.list.list();
+        let list = if is_of_source(list.recipient) { List { recipient: Party::ANY, ..list } } else { list };
         Conditions {
             sender: number(list.sender),
             recipient: number(list.recipient),
@@ -99,13 +107,29 @@ impl<'a> Search<'a> {
         })
     }
 
+    /// Looks at each message of the list as a whole.
+    fn whole_one_by_one(&self, filter: &Filter, offer: Offer<'_>) -> Result<(), Failed> {
+        let mut by_seq = self.messages.prepare_cached(rows::BY_SEQ)?;
+        self.list.each(&self.range, &mut |seq| {
+            let message = by_seq.query_row([seq], rows::message)?;
+            if named::matches(&message, filter) { offer(message.ts.moment(), seq) } else { Ok(()) }
+        })
+    }
+
     /// Looks into the folded texts.
     fn by_text(&self, text: &Text, offer: Offer<'_>) -> Result<(), Failed> {
         let refused = RefCell::new(None);
         let give_up = || refused.borrow().is_some() || Instant::now() > self.deadline;
+        let mut by_seq = self.messages.prepare_cached(rows::BY_SEQ)?;
+        let mut matches = |seq| match self.filter {
+            Some(filter) => Ok(named::matches(&by_seq.query_row([seq], rows::message)?, filter)),
+            None => Ok(true),
+        };
         let mut each = |moment, seq| {
             if refused.borrow().is_none() {
-                *refused.borrow_mut() = offer(moment, seq).err();
+                let offered =
+                    matches(seq).and_then(|it_does| if it_does { offer(moment, seq) } else { Ok(()) });
+                *refused.borrow_mut() = offered.err();
             }
         };
         let mut search = texts::Search::new(text.folded(), self.conditions(), &give_up);

@@ -140,6 +140,12 @@ impl Shared {
         self.replace(Some(Arc::new(view)));
     }
 
+    /// Derived data has taken in the messages up to this arrival number. Readers find them once they are published, until when at
+    /// least one is behind.
+    pub(super) fn taken_in(&self, seq: i64) {
+        self.upto.store(seq.min(self.latest.load(Relaxed) - 1), Relaxed);
+    }
+
     /// There will be no view for a while. `is_lost`: the messages may be others than before.
     pub(super) fn withdraw(&self, is_lost: bool) {
         if is_lost {

@@ -9,10 +9,11 @@ use super::plain::Plain;
 use crate::message::Moment;
 use crate::query::{STEPS_MAX, Volume};
 
-/// The volume of a range of time in an order, which counts the messages before any moment quickly. `None` if there are too
-/// many steps.
+/// The volume of a range of time in an order, which counts the messages before any moment quickly, without those of another order that are `others`.
+/// `None` if there are too many steps.
 pub(super) fn in_order(
     order: &Ordered<'_>,
+    others: Option<&Ordered<'_>>,
     range: &Range<Moment>,
     step_seconds: i64,
 ) -> Result<Option<Volume>, Failed> {
@@ -26,10 +27,14 @@ pub(super) fn in_order(
     if is_too_long(step, last, step_seconds) {
         return Ok(None);
     }
-    let mut before = first;
+    let rank = |moment| {
+        let others = others.map_or(Ok(0), |others| others.rank(moment))?;
+        Ok::<_, Failed>(order.rank(moment)?.saturating_sub(others))
+    };
+    let mut before = rank(range.start)?;
     while step <= last {
         let next = step + step_seconds;
-        let upto = order.rank(Moment { second: next, nanosecond: 0 }.min(range.end))?;
+        let upto = rank(Moment { second: next, nanosecond: 0 }.min(range.end))?;
         if upto > before {
             volume.steps.push((step, upto - before));
         }

@@ -27,6 +27,7 @@ pub(crate) struct Reference {
 /// A filter as a test writes it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
+    pub(crate) source: Option<String>,
     pub(crate) from: Option<String>,
     pub(crate) to: Option<String>,
     pub(crate) since: Option<String>,
@@ -46,6 +47,7 @@ impl Wanted {
     pub(crate) fn filter(&self) -> Filter {
         let timestamp = |ts: &String| Timestamp::parse(ts).unwrap();
         Filter {
+            source: self.source.clone(),
             from: self.from.clone(),
             to: self.to.clone(),
             since: self.since.as_ref().map(timestamp),
@@ -61,7 +63,8 @@ impl Wanted {
             let (text, search) = (message.text.as_deref().map(fold), fold(search));
             text.is_some_and(|text| text.contains(&search))
         };
-        self.from.as_ref().is_none_or(|from| message.from.as_ref().unwrap().as_str() == from)
+        self.source.as_ref().is_none_or(|source| message.source.as_str() == source)
+            && self.from.as_ref().is_none_or(|from| message.from.as_ref().unwrap().as_str() == from)
             && self.to.as_ref().is_none_or(|to| message.to.as_ref().unwrap().as_str() == to)
             && self.since.as_ref().is_none_or(|since| ts() >= instant(since))
             && self.until.as_ref().is_none_or(|until| ts() < instant(until))

@@ -11,6 +11,7 @@ use crate::store::check::{Error, Report, Sum, Tell, compare};
 use crate::store::sqlite::connection;
 use crate::store::sqlite::existing::{CACHE_KIB, Existing};
 use crate::store::sqlite::files::beside;
+use crate::store::sqlite::identity::source_name;
 use crate::store::sqlite::index::entries::Entries;
 use crate::store::sqlite::index::key::{Entry, List};
 use crate::store::sqlite::index::{Mark, VERSION, parties, version};
@@ -82,7 +83,7 @@ impl Index {
     pub(super) fn expect(
         &self,
         seq: i64,
-        parties: [Option<&str>; 2],
+        (parties, identity): ([Option<&str>; 2], &str),
         moment: Moment,
         text: Option<&str>,
         expected: &mut Expected,
@@ -94,7 +95,8 @@ impl Index {
         };
         let [sender, recipient] = parties;
         let (sender, recipient) = (number(sender)?, number(recipient)?);
-        for list in List::of(sender, recipient) {
+        let source = source_name(identity).map_or(Ok(Party::ANY), |name| number(Some(name)))?;
+        for list in List::of(sender, recipient, source) {
             add(&mut expected.entries, list, moment, seq);
         }
         if let Some(text) = text {

@@ -1,5 +1,6 @@
 //! The lists of messages, each sorted by time: that of all messages, and those of a sender, of a recipient, and from one to
-//! the other. Each message has an entry in one list of each kind; all entries are keys of one [`Tree`].
+//! the other. Each message has an entry in one list of each kind, and in two more unless it is of the built-in source; all entries
+//! are keys of one [`Tree`].
 //!
 //! Messages of one instant are listed by their order keys, which would double the size of an entry. So an entry has none, and
 //! who reads sorts the few that share an instant, unless they are a *crowd*: more than 256 in one list. Entries of a crowd have
@@ -38,6 +39,8 @@ pub(in crate::store::sqlite) struct Listed {
     pub(in crate::store::sqlite) seq: i64,
     pub(in crate::store::sqlite) sender: Party,
     pub(in crate::store::sqlite) recipient: Party,
+    /// [`Party::ANY`] for the built-in one.
+    pub(in crate::store::sqlite) source: Party,
 }
 
 /// A place in a list: before every entry of `moment` whose tie is `order_key` or greater. With an empty order key it is before
@@ -276,8 +279,8 @@ struct Row<'a> {
 /// The entries of messages, sorted.
 fn rows(messages: &[Listed]) -> Vec<Row<'_>> {
     let mut rows = Vec::with_capacity(4 * messages.len());
-    for Listed { moment, order_key, seq, sender, recipient } in messages {
-        let lists = List::of(*sender, *recipient);
+    for Listed { moment, order_key, seq, sender, recipient, source } in messages {
+        let lists = List::of(*sender, *recipient, *source);
         rows.extend(lists.map(|list| Row { list, moment: *moment, seq: *seq, order_key }));
     }
     rows.sort_unstable();
@@ -382,7 +385,8 @@ mod tests {
     fn listed(seq: i64, second: i64, id: &str, sender: i64, recipient: i64) -> Listed {
         let moment = Moment { second, nanosecond: 0 };
         let order_key = format!("{id}\u{1f}webhook").into();
-        Listed { moment, order_key, seq, sender: Party(sender), recipient: Party(recipient) }
+        let source = Party::ANY;
+        Listed { moment, order_key, seq, sender: Party(sender), recipient: Party(recipient), source }
     }
 
     fn insert(entries: &Entries<'_>, stored: &Messages, added: &[Listed]) {
@@ -433,10 +437,8 @@ mod tests {
     fn lists(messages: &Messages) -> BTreeMap<List, Vec<Listed>> {
         let mut lists: BTreeMap<List, BTreeSet<Listed>> = BTreeMap::new();
         for message in messages.values() {
-            for sender in [Party::ANY, message.sender] {
-                for recipient in [Party::ANY, message.recipient] {
-                    lists.entry(List { sender, recipient }).or_default().insert(message.clone());
-                }
+            for list in List::of(message.sender, message.recipient, message.source) {
+                lists.entry(list).or_default().insert(message.clone());
             }
         }
         lists.into_iter().map(|(list, messages)| (list, messages.into_iter().collect())).collect()
@@ -518,7 +520,8 @@ mod tests {
                             seq += 1;
                             let id = ids.wrapping_mul(seq.cast_unsigned()).rotate_left(7);
                             let order_key = format!("{id:x}-{seq}\u{1f}webhook").into();
-                            Listed { moment, order_key, seq, sender, recipient }
+                            let source = [Party::ANY, Party(Party::OTHER_SOURCE.0 + 1 + seq % 3)][usize::from(seq % 2 == 0)];
+                            Listed { moment, order_key, seq, sender, recipient, source }
                         }).collect();
                         stored.extend(added.iter().map(|message| (message.seq, message.clone())));
                         insert(&entries, &stored, &added);
@@ -555,7 +558,8 @@ mod tests {
             for batch in batches {
                 let added: Vec<Listed> = batch.into_iter().map(|(moment, sender, recipient)| {
                     seq += 1;
-                    Listed { moment, order_key: format!("{seq}").into(), seq, sender, recipient }
+                    let source = Party::ANY;
+                    Listed { moment, order_key: format!("{seq}").into(), seq, sender, recipient, source }
                 }).collect();
                 stored.extend(added.iter().map(|message| (message.seq, message.clone())));
                 insert(&entries, &stored, &added);

@@ -28,7 +28,8 @@ const SECONDS_EACH_WAY: i64 = 1 << 39;
 const SECOND_BYTES: usize = 5;
 const NANOSECONDS: u32 = 1_000_000_000;
 
-/// A list of messages: all, those of a sender, those of a recipient, or those from one to the other.
+/// A list of messages: all, those of a sender, those of a recipient, or those from one to the other. A source other than the
+/// built-in one has a list as if it were a recipient, and all of these sources have one together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::store::sqlite) struct List {
     pub(in crate::store::sqlite) sender: Party,
@@ -39,11 +40,21 @@ impl List {
     /// Every message.
     pub(in crate::store::sqlite) const ALL: Self = Self { sender: Party::ANY, recipient: Party::ANY };
 
-    /// The lists that a message from one to the other is in.
-    pub(in crate::store::sqlite) fn of(sender: Party, recipient: Party) -> [Self; 4] {
+    /// Every message of any source but the built-in one.
+    pub(in crate::store::sqlite) const OTHER_SOURCES: Self =
+        Self { sender: Party::ANY, recipient: Party::OTHER_SOURCE };
+
+    /// The lists that a message from one to the other is in. `source` is [`Party::ANY`] for the built-in one.
+    pub(in crate::store::sqlite) fn of(
+        sender: Party,
+        recipient: Party,
+        source: Party,
+    ) -> impl Iterator<Item = Self> {
         let any = Party::ANY;
-        [(any, any), (sender, any), (any, recipient), (sender, recipient)]
-            .map(|(sender, recipient)| Self { sender, recipient })
+        let lists = [(any, any), (sender, any), (any, recipient), (sender, recipient)];
+        let of_source = (source != any).then_some([(any, source), (any, Party::OTHER_SOURCE)]);
+        let lists = lists.into_iter().chain(of_source.into_iter().flatten());
+        lists.map(|(sender, recipient)| Self { sender, recipient })
     }
 }
 

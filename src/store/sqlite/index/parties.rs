@@ -1,4 +1,4 @@
-//! Numbers for senders and recipients, so that an entry of the index takes a few bytes. That of a phone number follows from its
+//! Numbers for senders, recipients and sources, so that an entry of the index takes a few bytes. That of a phone number follows from its
 //! digits; any other name gets the next one, which the table `name` keeps.
 
 use std::collections::HashMap;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::message::Name;
+use crate::store::sqlite::identity::source_name;
 use crate::store::sqlite::party::Party;
 use crate::store::sqlite::rows::checked;
 
@@ -30,7 +31,8 @@ impl Parties {
     /// Goes on from the numbers of an index.
     pub(in crate::store::sqlite) fn load(index: &Connection) -> rusqlite::Result<Self> {
         let last: Option<i64> = index.query_row(LAST, (), |row| row.get(0))?;
-        Ok(Self { last: last.map_or(Party::NONE, Party).max(Party::NONE), new: Arc::default() })
+        let last = last.map_or(Party::OTHER_SOURCE, Party).max(Party::OTHER_SOURCE);
+        Ok(Self { last, new: Arc::default() })
     }
 
     /// The number of the sender or the recipient of a message; a name that has none gets one.
@@ -56,6 +58,25 @@ impl Parties {
     ) -> rusqlite::Result<Party> {
         let known = name.map(|name| find(index, &self.new, name)).transpose()?;
         Ok(known.flatten().unwrap_or(Party::NONE))
+    }
+
+    /// The number of the source of a message with this identity; that of any for the built-in source. A source that has none
+    /// gets one.
+    pub(in crate::store::sqlite) fn source(
+        &mut self,
+        index: &Connection,
+        identity: &str,
+    ) -> rusqlite::Result<Party> {
+        source_name(identity).map_or(Ok(Party::ANY), |name| self.number(index, Some(name)))
+    }
+
+    /// The number of the source of a message that was taken in.
+    pub(in crate::store::sqlite) fn known_source(
+        &self,
+        index: &Connection,
+        identity: &str,
+    ) -> rusqlite::Result<Party> {
+        source_name(identity).map_or(Ok(Party::ANY), |name| self.known(index, Some(name)))
     }
 
     /// Forgets a name that no message is of or to any more. Does nothing to a phone number.

@@ -16,6 +16,10 @@ use super::block::{self, Block};
 use super::blocks::within;
 use super::lists::{self, Gathered};
 use super::segment::{Segment, TextFile, segments};
+use super::window::Window;
+
+/// To look for a block costs as much as to read so many pages one after the other.
+const PAGES_A_SEARCH: usize = 32;
 
 /// What was removed from the blocks of a segment.
 #[derive(Debug, Default)]
@@ -57,7 +61,7 @@ impl TextFile {
 
     fn overwrite(&self, segment: &Segment, seqs: &[i64]) -> Result<Removed, Error> {
         let mut removed = Removed::default();
-        self.blocks(segment, |page, block| {
+        self.blocks_around(segment, seqs, |page, block| {
             let seqs = within(seqs, block.first_seq, block.last_seq);
             if !seqs.is_empty() && removed.note(page, block, seqs)? {
                 let mut bytes = block.without(seqs)?;
@@ -70,6 +74,31 @@ impl TextFile {
             Ok(())
         })?;
         Ok(removed)
+    }
+
+    /// Hands over each block with its page, in order, that may have one of these messages. A few of them are looked for; to find
+    /// many, the segment is read from end to end.
+    fn blocks_around(
+        &self,
+        segment: &Segment,
+        mut seqs: &[i64],
+        mut each: impl FnMut(u32, &Block<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if seqs.len() > usize::try_from(segment.pages).unwrap_or_default() / PAGES_A_SEARCH {
+            return self.blocks(segment, each);
+        }
+        let mut window = Window::new(self, segment, 1);
+        let mut page = 0;
+        while let [seq, rest @ ..] = seqs {
+            seqs = rest;
+            if let Some(found) = window.page_with(*seq, page..segment.pages)? {
+                let block = window.block(found)?;
+                each(found, &block)?;
+                seqs = seqs.get(seqs.partition_point(|seq| *seq <= block.last_seq)..).unwrap_or_default();
+                page = found + block.pages;
+            }
+        }
+        Ok(())
     }
 
     fn update(&self, index: &Connection, mut segment: Segment, mut removed: Removed) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Reads the blocks of a segment from the file.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,13 @@ pub(super) struct Window<'a> {
     /// The first page that was read.
     first: u32,
     bytes: Vec<u8>,
+}
+
+/// Where a block ends, and which arrival numbers it has.
+struct Place {
+    pages: u32,
+    first_seq: i64,
+    last_seq: i64,
 }
 
 impl<'a> Window<'a> {
@@ -57,6 +65,41 @@ impl<'a> Window<'a> {
             return Err(Error::Damaged("a block is of another segment"));
         }
         Ok(block)
+    }
+
+    /// The page of the block that has the message with this arrival number, if there is one in these pages, at whose begin a block
+    /// begins. For the one who writes the file: a block that is being overwritten is not waited for.
+    pub(super) fn page_with(&mut self, seq: i64, mut pages: Range<u32>) -> Result<Option<u32>, Error> {
+        while !pages.is_empty() {
+            let mut page = pages.start.midpoint(pages.end);
+            // In the middle of a long block none begins.
+            let place = loop {
+                if let Some(place) = self.place_of(page)? {
+                    break place;
+                }
+                if page == pages.start {
+                    return Err(Error::Damaged("a block has changed"));
+                }
+                page -= 1;
+            };
+            if seq < place.first_seq {
+                pages.end = page;
+            } else if seq > place.last_seq {
+                pages.start = page.saturating_add(place.pages);
+            } else {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The place of the intact block that begins at `page`; none if there is none.
+    fn place_of(&mut self, page: u32) -> Result<Option<Place>, Error> {
+        let found = self.find(page)?;
+        let bytes = found.and_then(|(place, length)| self.bytes.get(place..)?.get(..length));
+        let Some(bytes) = bytes.filter(|bytes| block::is_intact(bytes)) else { return Ok(None) };
+        let Block { pages, first_seq, last_seq, .. } = Block::new(bytes)?;
+        Ok(Some(Place { pages, first_seq, last_seq }))
     }
 
     /// Where the block at `page` is in the bytes, and its length; none if there is no block.

@@ -21,7 +21,9 @@ const READERS_PATIENCE: Duration = Duration::from_millis(5);
 const COUNTS: &str = "SELECT erasures, wiped FROM erasure";
 const SET_WIPED: &str = "UPDATE erasure SET wiped = ?1";
 const LAST_REMOVED: &str = "SELECT coalesce(max(number), 0) FROM removed";
-const FORGET_REMOVED: &str = "DELETE FROM removed";
+const FORGET_REMOVED: &str = "DELETE FROM removed WHERE number < (SELECT min(number) FROM removed) + ?1";
+/// Number of rows of the change log that are deleted at once.
+const FORGOTTEN_AT_ONCE: i64 = 200;
 
 /// The work that is left after erasing.
 #[derive(Debug, Default)]
@@ -69,6 +71,10 @@ impl Writer {
                 self.wiping.begin();
                 self.shared.ask();
                 return Ok(Wiped::Held);
+            }
+            Left::ChangeLog => {
+                self.wiping.begin();
+                return Ok(Wiped::NotYet);
             }
             Left::Pages(pass) => pass,
         };
@@ -126,6 +132,8 @@ enum Left {
     Nothing,
     /// The index has yet to follow what was removed; until then the table `removed` says what that was.
     InIndex,
+    /// The rest of the table `removed`, which the index has followed, and what comes after that.
+    ChangeLog,
     /// The rest of a pass over the pages, and the log.
     Pages(Pass),
 }
@@ -145,7 +153,11 @@ fn clean(conn: &Connection, pass: Option<Pass>, followed: i64) -> rusqlite::Resu
         if last > followed {
             return Ok(Left::InIndex);
         }
-        conn.execute(FORGET_REMOVED, ())?;
+        while conn.prepare_cached(FORGET_REMOVED)?.execute([FORGOTTEN_AT_ONCE])? > 0 {
+            if begin.elapsed() >= PIECE_TIME {
+                return Ok(Left::ChangeLog);
+            }
+        }
         Pass { erasures, pages: free_space::pages(conn, free_space::IDENTITIES)? }
     };
     while let Some(page) = pass.pages.pop() {

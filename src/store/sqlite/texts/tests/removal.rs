@@ -203,3 +203,31 @@ fn a_search_beside_a_removal_finds_all_else() {
         reader.join().unwrap();
     });
 }
+
+/// A few messages are looked for in a segment of many pages, others of which are those of long texts.
+#[test]
+fn what_is_looked_for_is_found_and_removed_as_in_a_whole_pass() {
+    let mut texts = Texts::new();
+    for seq in (2..=12_000).step_by(2) {
+        let words = if seq % 501 == 0 { 2_000 } else { 10 };
+        let folded = format!("private{seq:05} and then {}", "common words ".repeat(words));
+        texts.push(Message { seq, moment: at(seq), sender: 1_000_000 + seq, recipient: 1, folded });
+    }
+    texts.close();
+    let mut gone = Vec::new();
+    // The first and the last message, a long text and its neighbours, and some that were never there.
+    for seqs in
+        [vec![2, 12_000], vec![1_000, 1_002, 1_004], vec![3, 5_000, 5_001, 7_014], vec![4], vec![1, 12_001]]
+    {
+        texts.remove(&seqs);
+        gone.extend(seqs);
+        texts.assert_sound();
+    }
+    let bytes = std::fs::read(texts.path()).unwrap();
+    for seq in gone {
+        assert!(!contains(&bytes, &format!("private{seq:05}")), "{seq}");
+    }
+    for seq in (2..=12_000).step_by(97) {
+        texts.assert_found(&format!("private{seq:05}"), any());
+    }
+}
