@@ -183,6 +183,8 @@ impl App {
             queue_messages: count(self.inbox.waiting()),
             queue_messages_max: count(self.settings.queue_max),
             connections_open: count(self.connections.len()),
+            source_bodies_bytes: self.bodies.bytes().0,
+            source_bodies_bytes_max: self.bodies.bytes().1,
             followers: count(self.tail.followers()),
             followers_max: count(self.settings.followers_max),
             wal_bytes,

@@ -75,6 +75,10 @@ pub struct Gauges {
     pub queue_messages_max: u64,
     /// Open connections.
     pub connections_open: u64,
+    /// Bytes of bodies to configured sources that take room.
+    pub source_bodies_bytes: u64,
+    /// Maximum of these.
+    pub source_bodies_bytes_max: u64,
     /// Followers that wait.
     pub followers: u64,
     /// Maximum number of followers that wait.

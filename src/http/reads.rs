@@ -210,6 +210,13 @@ impl Budget {
         Arc::clone(&self.kib).try_acquire_many_owned(self.kib(bytes)).ok().map(Room)
     }
 
+    /// What is held, and the whole budget, in bytes.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let kib = |kib: usize| u64::try_from(kib).unwrap_or(u64::MAX).saturating_mul(1024);
+        let max = usize::try_from(self.kib_max).unwrap_or(usize::MAX);
+        (kib(max.saturating_sub(self.kib.available_permits())), kib(max))
+    }
+
     /// Makes the room as large as so many bytes need; `false` if there is not that much at once.
     pub(super) fn grow(&self, room: &mut Option<Room>, bytes: usize) -> bool {
         let more = self.kib(bytes).saturating_sub(room.as_ref().map_or(0, Room::kib));
@@ -305,6 +312,7 @@ mod tests {
         assert!(budget.room_now(1).is_some());
         let mut room = None;
         assert!(budget.grow(&mut room, 1 << 10) && budget.grow(&mut room, 30 << 10));
+        assert_eq!(budget.bytes(), (31 << 10, 64 << 10));
         let half = budget.room_now(31 << 10);
         assert!(half.is_some() && budget.grow(&mut room, 31 << 10) && !budget.grow(&mut room, 32 << 10));
         drop(half);

@@ -93,6 +93,11 @@ impl Metrics {
         page.gauge("inbox_queue_messages", "Messages in the queue.", gauges.queue_messages);
         let help = "Maximum queue length; a message beyond it is answered 503.";
         page.gauge("inbox_queue_messages_max", help, gauges.queue_messages_max);
+        let help =
+            "Bytes of bodies to configured sources that are in flight, beyond the first 64 KiB of each.";
+        page.gauge("source_bodies_bytes", help, gauges.source_bodies_bytes);
+        let help = "Maximum of source_bodies_bytes; a body beyond it is answered 503.";
+        page.gauge("source_bodies_bytes_max", help, gauges.source_bodies_bytes_max);
         page.gauge("store_wal_bytes", "Bytes in the write-ahead log of the store.", gauges.wal_bytes);
         if let Some(bytes) = gauges.store_bytes {
             page.gauge("store_bytes", "Bytes in all files of the store.", bytes);

@@ -146,13 +146,14 @@ fn every_secret_that_is_asked_for_is_in_the_help_and_has_a_file_form() {
 
 /// Whether a word is the name of a metric by its end.
 fn is_metric(word: &str) -> bool {
-    const ENDS: [&str; 12] = [
+    const ENDS: [&str; 13] = [
         "_total",
         "_ms",
         "_seconds",
         "_messages",
         "_messages_max",
         "followers_max",
+        "bodies_bytes_max",
         "_lag",
         "_bytes",
         "_open",

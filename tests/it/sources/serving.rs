@@ -225,6 +225,9 @@ fn large_bodies_in_flight_are_bounded_and_small_deliveries_are_received_beside_t
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(post(&service, &hub, &[("x-github-delivery", "1")], b"{}").status, 200);
     assert!(service.client().metric(r#"webhook_requests_total{source="hub",result="overloaded"}"#) >= 1.0);
+    assert!(
+        service.client().metric("source_bodies_bytes") <= service.client().metric("source_bodies_bytes_max")
+    );
     for connection in &mut three {
         drop(connection.try_write(b" "));
         let status = connection.reply("POST", "/webhook/hub").status;
@@ -232,6 +235,7 @@ fn large_bodies_in_flight_are_bounded_and_small_deliveries_are_received_beside_t
         assert!([200, 408].contains(&status), "{status}");
     }
     assert_eq!(post(&service, &hub, &[("x-github-delivery", "2")], &body).status, 200);
+    assert_eq!(service.client().metric("source_bodies_bytes"), 0.0);
 }
 
 #[test]
