@@ -90,7 +90,7 @@ impl TextFile {
     }
 
     /// Closes blocks: writes them as a segment at the end of the file, syncs it, and adds the row and the lists to the
-    /// caller's transaction. Nothing happens if there are no blocks.
+    /// caller's transaction. Nothing happens if they hold no messages.
     ///
     /// # Errors
     /// Why the file or the index cannot be used. The transaction has to be rolled back then, and closing may be tried again.
@@ -103,7 +103,8 @@ impl TextFile {
             gathered.add(segment.pages, &block)?;
             segment.add(&block)?;
         }
-        if segment.pages == 0 {
+        // All of them may have been removed.
+        if segment.messages == 0 {
             return Ok(());
         }
         self.write(&segment, blocks)?;

@@ -231,3 +231,14 @@ fn what_is_looked_for_is_found_and_removed_as_in_a_whole_pass() {
         texts.assert_found(&format!("private{seq:05}"), any());
     }
 }
+
+#[test]
+fn blocks_of_which_all_messages_were_removed_make_no_segment() {
+    let mut texts = Texts::of(["one", "two"]);
+    texts.remove(&[1, 2]);
+    texts.close();
+    texts.assert_sound();
+    let segments: i64 =
+        texts.index.query_row("SELECT count(*) FROM text_segment", (), |row| row.get(0)).unwrap();
+    assert_eq!(segments, 0);
+}
