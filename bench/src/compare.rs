@@ -19,7 +19,8 @@ const RANDOM: Row = Row::lyftr(64, Ids::Random);
 const HALF: Row = Row { is_open: true, ..PEAK };
 /// What WhatsApp sends: mostly one message at a time.
 const WHATSAPP: Row = Row { delivery: Delivery::WhatsApp(1), ..RANDOM };
-const WHATSAPP_BATCH: Row = Row { delivery: Delivery::WhatsApp(100), ..RANDOM };
+/// So few that they fit into the queue.
+const WHATSAPP_BATCH: Row = Row { delivery: Delivery::WhatsApp(100), connections: 16, ..RANDOM };
 const ONE: Row = Row::lyftr(1, Ids::Ordered);
 const MANY: Row = Row::lyftr(256, Ids::Ordered);
 /// All rows in the order of a round. Those that are compared stand close together.
