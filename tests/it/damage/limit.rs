@@ -13,6 +13,8 @@ use crate::support::{eventually, message, message_with};
 /// 256 KiB.
 const BLOCKS: u64 = 512;
 const REASON: &str = "limit of its size";
+/// So large that half of it is more than the service asks for while the test runs: what it cannot have ends it.
+const STACK_BYTES: u64 = 512 << 20;
 
 fn limit(process: &Process, resource: Resource, current: Option<u64>) {
     let pid = Pid::from_raw(process.id().try_into().unwrap());
@@ -85,9 +87,9 @@ fn a_command_ends_with_an_error_at_the_limit() {
 
 #[test]
 fn the_service_is_ready_again_after_no_thread_could_be_started() {
-    let process = Process::start();
-    // Less than a thread's stack is left.
-    limit(&process, Resource::As, Some(process.memory("VmSize") as u64 + (1 << 20)));
+    // Enough memory is left for all that is not a thread, and not enough for a thread's stack.
+    let process = Process::builder().env("RUST_MIN_STACK", &STACK_BYTES.to_string()).start();
+    limit(&process, Resource::As, Some(process.memory("VmSize") as u64 + STACK_BYTES / 2));
     for _ in 0..3 {
         let mut asking = TcpStream::connect(process.address()).unwrap();
         let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
