@@ -13,6 +13,7 @@ RUN mkdir -p src bench/src && echo 'fn main() {}' | tee src/main.rs bench/src/ma
     && cargo build --release --locked -p lyftr --target "$(uname -m)-unknown-linux-gnu"
 
 COPY ARCHITECTURE.md ./
+COPY assets assets
 COPY migrations migrations
 COPY src src
 RUN touch src/main.rs src/lib.rs \

@@ -53,6 +53,9 @@ pub struct Args {
     /// Time to keep an idle connection open, in seconds; longer than a proxy in front keeps it
     #[arg(long, env = "KEEP_ALIVE_SECS", value_name = "SECONDS", default_value = "75")]
     pub keep_alive_secs: String,
+    /// Whether there is a page for people at /: on or off
+    #[arg(long, env = "PAGE", value_name = "WORD", default_value = "on")]
+    pub page: String,
     /// The configured sources.
     #[command(flatten)]
     pub sources: SourcesArgs,
@@ -189,6 +192,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// Number of days for which events are kept after their receipt; `None` for ever.
     pub keep_days: Option<u32>,
+    /// Whether there is a page for people.
+    pub page: bool,
     /// The configured sources.
     pub sources: source::Config,
 }
@@ -277,6 +282,7 @@ impl Config {
         let read_token = note(&mut errors, environment.secret("READ_TOKEN")).flatten();
         let admin_token = note(&mut errors, admin_token(environment)).flatten();
         let keep_days = note(&mut errors, keep_days(&args.keep_days)).flatten();
+        let page = note(&mut errors, on_or_off("PAGE", &args.page));
         let sources = match args.sources.read(environment) {
             Ok(sources) => Some(sources),
             Err(ConfigErrors(others)) => {
@@ -305,6 +311,7 @@ impl Config {
                 read_token,
                 admin_token,
                 keep_days,
+                page: page?,
                 sources: sources?,
             })
         };
@@ -346,6 +353,14 @@ fn keep_days(given: &str) -> Result<Option<u32>, String> {
     }
     let days = number("KEEP_DAYS", given, 1, KEEP_DAYS_MAX);
     days.map(Some).map_err(|why| format!("{why}, or forever"))
+}
+
+fn on_or_off(name: &str, given: &str) -> Result<bool, String> {
+    match given.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{name} should be on or off{}", blank_hint(given))),
+    }
 }
 
 fn note<T>(errors: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
@@ -422,9 +437,10 @@ mod tests {
             "--queue-max=0",
             "--keep-alive-secs=0",
             "--host=",
+            "--page=yes",
         ];
         let ConfigErrors(errors) = check(&flags, |_| None).unwrap_err();
-        assert_eq!(errors.len(), 7, "{errors:#?}");
+        assert_eq!(errors.len(), 8, "{errors:#?}");
         assert!(errors.iter().any(|m| m.starts_with("WEBHOOK_SECRET is not set")));
     }
 

@@ -17,6 +17,7 @@ use crate::event::Source;
 use crate::inbox::Inbox;
 use crate::metrics::{Gauges, Metrics, Process};
 use crate::server::{Handler, Registry, RequestBody};
+use crate::session::Sessions;
 use crate::signature::Keys;
 use crate::store::{Backlog, Space, Store};
 use crate::tail::{Seat, Tail};
@@ -32,7 +33,9 @@ mod health;
 mod messages;
 mod metrics;
 mod observe;
+mod page;
 mod reads;
+mod session;
 mod source;
 mod stats;
 mod volume;
@@ -65,6 +68,9 @@ pub struct App {
     cursor_moves: Reads,
     store: Arc<dyn Store>,
     keys: Keys,
+    page: page::Page,
+    /// The sessions of the page; `None` if nobody has to sign in, or there is no page.
+    sessions: Option<Sessions>,
     settings: Settings,
     metrics: Arc<Metrics>,
     connections: Arc<Registry>,
@@ -74,6 +80,8 @@ pub struct App {
     verifying: Limiter,
     /// One readiness check at a time.
     readiness: Limiter,
+    /// One token at a time is tried for a session.
+    signing_in: Limiter,
     /// One erasure at a time.
     erasing: Limiter,
     /// One measurement of the disk at a time.
@@ -96,6 +104,8 @@ pub struct Settings {
     pub read_token: Option<Secret>,
     /// The bearer token that erasing needs; without one there is no such route.
     pub admin_token: Option<Secret>,
+    /// Whether there is a page for people.
+    pub page: bool,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum queue length, in messages.
@@ -107,6 +117,12 @@ pub struct Settings {
 /// The part of a response's latency that is a wait for events, and no work. An extension of the response.
 #[derive(Debug, Clone, Copy)]
 struct Waited(Duration);
+
+impl Settings {
+    fn sessions(&self) -> Option<Sessions> {
+        self.read_token.as_ref().filter(|_| self.page).map(|token| Sessions::new(token.expose()))
+    }
+}
 
 impl App {
     /// The state of a service that begins.
@@ -135,6 +151,8 @@ impl App {
             bodies: Budget::new(BODIES_KIB_MAX),
             cursor_moves: calls(MOVES_MAX, Failures::Each("a cursor could not be changed")),
             store,
+            page: page::Page::new(),
+            sessions: settings.sessions(),
             keys: Keys::new(settings.webhook_secrets.iter().map(|forms| forms.iter().map(Secret::expose))),
             settings,
             metrics,
@@ -143,6 +161,7 @@ impl App {
             request_ids: observe::RequestIds::default(),
             verifying: Limiter::new(VERIFYING_MAX),
             readiness: Limiter::new(1),
+            signing_in: Limiter::new(1),
             erasing: Limiter::new(1),
             measuring: Limiter::new(1),
             lags: Limiter::new(1),
@@ -211,6 +230,13 @@ fn router(app: Arc<App>) -> Router {
         .route("/cursors/{name}", get(cursors::show).put(cursors::put).delete(cursors::delete))
         .route("/metrics", get(metrics::show))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), reads::authorize));
+    let mut page = Router::new();
+    if app.settings.page {
+        page = page.route("/", get(page::show)).route("/assets/{name}", get(page::asset));
+    }
+    if app.sessions.is_some() {
+        page = page.route("/session", post(session::begin).delete(session::end));
+    }
     let mut erasing = Router::new();
     if app.settings.admin_token.is_some() {
         erasing = erasing
@@ -222,6 +248,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/webhook/{name}", any(source::handle))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .merge(page)
         .merge(reads)
         .merge(erasing)
         .fallback(error::not_found)

@@ -14,6 +14,7 @@ mod output;
 pub mod query;
 pub mod server;
 pub mod service;
+mod session;
 pub mod signature;
 pub mod source;
 pub mod store;

@@ -19,7 +19,7 @@ mod text;
 
 use histogram::{BATCH, COMMIT_SECONDS, DURATION_SECONDS, LATENCY_MS};
 pub use histogram::{Histogram, Observed};
-pub use labels::{CloseReason, ErasureRule, METHODS, PATHS, STATUSES, WebhookResult};
+pub use labels::{CloseReason, ErasureRule, METHODS, PATHS, STATUSES, SignIn, WebhookResult};
 pub use process::Process;
 pub use sources::SourceMetrics;
 
@@ -34,6 +34,7 @@ pub struct Metrics {
     webhook: [Counter; WebhookResult::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
     erased: [Counter; ErasureRule::ALL.len()],
+    sign_ins: [Counter; SignIn::ALL.len()],
     /// One for each valid secret of the built-in source, the current one first.
     keys: Vec<KeyUse>,
     /// The configured sources.
@@ -128,6 +129,7 @@ impl Metrics {
             webhook: Default::default(),
             closed: Default::default(),
             erased: Default::default(),
+            sign_ins: Default::default(),
             keys: std::iter::repeat_with(KeyUse::default).take(secrets).collect(),
             sources: sources::Sources::default(),
             request_latency_ms: Histogram::new(LATENCY_MS, 6),
@@ -183,6 +185,13 @@ impl Metrics {
     pub fn erased(&self, rule: ErasureRule, events: u64) {
         if let Some(counter) = labels::counter(&ErasureRule::ALL, &self.erased, &rule) {
             counter.add(events);
+        }
+    }
+
+    /// Counts a token that was given for a session.
+    pub fn sign_in(&self, result: SignIn) {
+        if let Some(counter) = labels::counter(&SignIn::ALL, &self.sign_ins, &result) {
+            counter.increment();
         }
     }
 

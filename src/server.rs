@@ -26,6 +26,7 @@ mod wire;
 
 pub use body::RequestBody;
 use body::StreamBody;
+pub(crate) use listener::is_loopback;
 pub use listener::{BindError, Listener, bind};
 pub use presence::Presence;
 pub use registry::Registry;

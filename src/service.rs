@@ -53,6 +53,7 @@ impl From<&Config> for Settings {
                 clock: Clock::of_system(),
                 read_token: config.read_token.clone(),
                 admin_token: config.admin_token.clone(),
+                page: config.page,
                 max_body_bytes: config.max_body_bytes,
                 queue_max: config.queue_max,
                 followers_max: config.followers_max,

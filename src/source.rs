@@ -17,7 +17,7 @@ use crate::message::Timestamp;
 mod config;
 mod doctor;
 mod draft;
-mod form;
+pub(crate) mod form;
 mod github;
 mod handshake;
 mod hmac;

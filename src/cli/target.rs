@@ -1,10 +1,10 @@
 //! The address of a service that a command asks, and the HTTP client for it.
 
-use std::net::IpAddr;
-
 use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
 use ureq::typestate::AgentScope;
+
+use crate::server::is_loopback;
 
 /// The address of a service.
 pub(super) struct Target {
@@ -27,7 +27,7 @@ impl Target {
         if host.is_empty() || (authority.port_u16().is_none() && !authority.as_str().ends_with(host)) {
             return Err(form);
         }
-        let is_local = is_local(host);
+        let is_local = is_loopback(host);
         Ok(Self { url, is_local })
     }
 
@@ -53,15 +53,6 @@ impl Target {
             .max_redirects(0)
             .max_redirects_will_error(false);
         if self.is_local { config.proxy(None) } else { config }
-    }
-}
-
-/// Whether a host is this machine: a loopback address, or the unspecified address.
-fn is_local(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address.map(|address| address.to_canonical()) {
-        Ok(address) => address.is_loopback() || address.is_unspecified(),
-        Err(_) => host.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
     }
 }
 

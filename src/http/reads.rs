@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use axum::middleware::Next;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{App, error};
+use super::{App, error, session};
 use crate::config::Secret;
 use crate::metrics::Metrics;
 use crate::signature::same_secret;
@@ -257,10 +257,13 @@ impl Permit {
     }
 }
 
-/// Lets requests with the read token through, or all requests if no token is set.
+/// Lets requests with the read token through, and reads of who has signed in to the page; all requests if no token is set.
 pub(super) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     match &app.settings.read_token {
-        Some(token) if !has_token(&request, token) => unauthorized("missing or wrong read token"),
+        Some(token) if !has_token(&request, token) => match session::end_of(&app, &request) {
+            Some(end) => session::tell_end(next.run(request).await, end),
+            None => unauthorized("missing or wrong read token"),
+        },
         _ => next.run(request).await,
     }
 }
@@ -282,7 +285,8 @@ fn has_token(request: &Request, token: &Secret) -> bool {
     given.is_some_and(|given| same_secret(given, token.expose()))
 }
 
-fn unauthorized(why: &str) -> Response<Body> {
+/// 401, with the scheme by which a request says a token.
+pub(super) fn unauthorized(why: &str) -> Response<Body> {
     let mut response = error::detail(StatusCode::UNAUTHORIZED, why);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response

@@ -6,7 +6,10 @@ use crate::store::Outcome;
 /// Values of the label `method`; any other method counts as `other`.
 pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 /// Values of the label `path`: the routes' templates; any other path counts as `other`.
-pub const PATHS: [&str; 13] = [
+pub const PATHS: [&str; 16] = [
+    "/",
+    "/assets/{name}",
+    "/session",
     "/webhook",
     "/webhook/{name}",
     "/messages",
@@ -22,8 +25,8 @@ pub const PATHS: [&str; 13] = [
     "other",
 ];
 /// Values of the label `status`; any other status counts as `other`. 499 means that the client left before the response.
-pub const STATUSES: [u16; 20] =
-    [200, 204, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 422, 428, 431, 499, 500, 503, 505];
+pub const STATUSES: [u16; 21] =
+    [200, 204, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 422, 428, 429, 431, 499, 500, 503, 505];
 
 /// How a `POST /webhook` ended: the label `result` of its metric, and the same word in its line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +136,31 @@ impl ErasureRule {
         match self {
             Self::Request => "request",
             Self::Keep => "keep",
+        }
+    }
+}
+
+/// How a `POST /session` with a token ended: the label `result` of `sign_ins_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignIn {
+    /// It was the read token.
+    Ok,
+    /// It was another one.
+    WrongToken,
+    /// It was not tried, since others were being tried for too long.
+    Refused,
+}
+
+impl SignIn {
+    /// Every result.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::WrongToken, Self::Refused];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::WrongToken => "wrong_token",
+            Self::Refused => "refused",
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::sources;
 use super::text::Page;
-use super::{CloseReason, ErasureRule, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, WebhookResult};
+use super::{
+    CloseReason, ErasureRule, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, SignIn, WebhookResult,
+};
 
 /// The value of the label `source` for the built-in source.
 const BUILT_IN: &str = "webhook";
@@ -18,6 +20,10 @@ impl Metrics {
         self.write_store(&mut page, gauges);
         self.write_followers(&mut page, gauges);
         self.write_connections(&mut page, gauges);
+        page.head("sign_ins_total", "counter", "Tokens given to sign in to the page, by result.");
+        for (result, counter) in SignIn::ALL.iter().zip(&self.sign_ins) {
+            page.line("sign_ins_total", &format!("{{result=\"{}\"}}", result.label()), counter.get());
+        }
         let help = "Log lines dropped because standard output did not take them.";
         page.counter("log_lines_dropped_total", help, gauges.log_lines_dropped);
         page.head("lyftr_build_info", "gauge", "The version that runs, as a label.");

@@ -263,8 +263,11 @@ fn a_route_has_the_methods_that_the_document_lists_and_no_other() {
         &[("SECRET", "a secret")],
         &[],
     );
-    let service =
-        Service::builder().admin_token("a-token-for-whoever-erases").sources(sources.unwrap()).start();
+    let service = Service::builder()
+        .read_token("a-token")
+        .admin_token("a-token-for-whoever-erases")
+        .sources(sources.unwrap())
+        .start();
     let mut client = service.client();
     for (path, listed) in listed_routes() {
         for method in METHODS {

@@ -8,7 +8,8 @@ use crate::support::{message, sign};
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-const READABLE: [&str; 8] = [
+const READABLE: [&str; 9] = [
+    "/",
     "/messages",
     "/stats",
     "/stats/volume",
@@ -25,8 +26,12 @@ fn an_unknown_path_is_404_whatever_the_method() {
     let mut client = service.client();
     assert_snapshot!(client.get("/nowhere").line(), @r#"404 {"detail":"Not Found"}"#);
     for path in [
-        "/",
         "//",
+        "/index.html",
+        "/assets",
+        "/assets/",
+        "/assets/a/b",
+        "/session/",
         "/webhook/",
         "/webhook//",
         "//webhook",

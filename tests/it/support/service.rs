@@ -52,6 +52,7 @@ pub(crate) struct Builder {
     previous_secrets: Vec<String>,
     read_token: Option<String>,
     admin_token: Option<String>,
+    page: bool,
     keep_days: Option<u32>,
     sources: source::Config,
     clock: Clock,
@@ -119,6 +120,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn without_page(mut self) -> Self {
+        self.page = false;
+        self
+    }
+
     pub(crate) fn keep_days(mut self, days: u32) -> Self {
         self.keep_days = Some(days);
         self
@@ -180,6 +186,7 @@ impl Builder {
                 clock: self.clock,
                 read_token: self.read_token.map(Secret::new),
                 admin_token: self.admin_token.map(Secret::new),
+                page: self.page,
                 max_body_bytes: self.max_body_bytes,
                 queue_max: self.queue_max,
                 followers_max: self.followers_max,
@@ -226,6 +233,7 @@ impl Service {
             previous_secrets: Vec::new(),
             read_token: None,
             admin_token: None,
+            page: true,
             keep_days: None,
             sources: source::Config::default(),
             clock: Clock::of_system(),
