@@ -23,6 +23,8 @@ use crate::telemetry::Log;
 
 /// A thread of the blocking pool is kept when it is idle, since the operating system may give no other one later.
 const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_hours(365 * 24);
+/// Pause between two passes that erase what is too old to be kept.
+const KEEP_PAUSE: Duration = Duration::from_mins(10);
 
 /// The settings of a service that has a store and a listener.
 #[derive(Debug)]
@@ -174,6 +176,7 @@ fn keep(
         clock: Arc::new(received_at),
         is_busy: Arc::new(move || inbox.waiting() > 0),
         told: Arc::new(told),
+        pause: KEEP_PAUSE,
     };
     Keeper::start(store, keep)
 }

@@ -1,8 +1,8 @@
 //! Erases what is too old to be kept, on a thread of its own.
 //!
-//! Events arrive about in the order of their receipt, so a pass begins where the last one ended, and ends where nothing is due and
-//! younger events follow. A copy into the store, or a clock that was set, can put older events behind newer ones: a pass over all of
-//! them, at the begin and once a day, finds these.
+//! Events arrive about in the order of their receipt, so a pass begins in the part of the log in which the last one has come to
+//! events that are not due, and ends where nothing is due and younger events follow. A copy into the store, or a clock that was
+//! set, can put older events behind newer ones: a pass over all of them, at the begin and once a day, finds these.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,8 +16,6 @@ use crate::message::Timestamp;
 use crate::store::{Error, Store};
 use crate::telemetry::chain;
 
-/// Pause between two passes.
-const PAUSE: Duration = Duration::from_mins(10);
 /// Time between two passes over all events.
 const WHOLE_PAUSE: Duration = Duration::from_hours(24);
 /// A pass over all events rests for so many times the length of each step.
@@ -98,6 +96,8 @@ pub struct Keep {
     pub is_busy: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Told after a pass how many events a rule has erased, if any.
     pub told: Arc<Told>,
+    /// Pause between two passes.
+    pub pause: Duration,
 }
 
 /// The thread. Dropping it ends it between two steps.
@@ -171,7 +171,7 @@ impl Keep {
                     );
                 }
             }
-            stop.wait(PAUSE);
+            stop.wait(self.pause);
         }
     }
 
@@ -192,7 +192,8 @@ impl Keep {
         let mut has_erased = false;
         for (rule, until, erasure) in erasures {
             let place = places.entry(rule.source.clone()).or_default();
-            let (total, result) = Self::carry_out(&run, stop, is_whole, (&erasure, until), place);
+            let mut total = 0;
+            let result = Self::carry_out(&run, stop, is_whole, (&erasure, until), place, &mut total);
             if total > 0 {
                 has_erased = true;
                 (self.told)(&rule, total);
@@ -207,37 +208,32 @@ impl Keep {
     }
 
     /// Erases what one rule says: all of it, or from the place on what is due up to the first part of the log where nothing is,
-    /// and behind which something younger stands. Moves the place there. Returns the number of events that were erased.
+    /// and behind which something younger stands. Moves the place to the first part behind which something younger stands: in
+    /// it some events may be due soon. Adds the number of events that were erased to `total`.
     fn carry_out(
         run: &Run<'_>,
         stop: &Stop,
         is_whole: bool,
         (erasure, until): (&Erasure, Timestamp),
         place: &mut i64,
-    ) -> (u64, Result<(), Error>) {
+        total: &mut u64,
+    ) -> Result<(), Error> {
         let mut after = Some(if is_whole { 0 } else { *place });
-        let (mut total, mut has_place) = (0, false);
+        let mut has_place = false;
         while let Some(seq) = after.filter(|_| (run.goes_on)()) {
             let begin = Instant::now();
-            let taken = run.store.erase(erasure, seq).and_then(|taken| {
-                let is_younger = taken.events == 0 && !has_place && is_younger(run.store, taken.next, until)?;
-                Ok((taken, is_younger))
-            });
-            let (Step { events, next }, is_younger) = match taken {
-                Ok(taken) => taken,
-                Err(error) => return (total, Err(error)),
-            };
-            if is_younger {
+            let Step { events, next } = run.store.erase(erasure, seq)?;
+            *total += events;
+            if !has_place && is_younger(run.store, next, until)? {
                 (*place, has_place) = (seq, true);
             }
-            total += events;
-            after = next.filter(|_| is_whole || !has_place);
+            after = next.filter(|_| is_whole || !has_place || events > 0);
             run.give_way(begin.elapsed(), events > 0);
             if is_whole && after.is_some() {
                 stop.wait((begin.elapsed() * REST).min(REST_MAX));
             }
         }
-        (total, Ok(()))
+        Ok(())
     }
 }
 

@@ -95,6 +95,14 @@ fn a_source_may_have_a_time_of_its_own() {
     assert_eq!(database.number(MADE_ANEW), 0);
 }
 
+#[test]
+fn what_becomes_too_old_is_erased_by_the_next_pass() {
+    let database = Database::new();
+    let store = open_store(&database.url());
+    crate::erasure::keep::later_passes_erase_what_has_become_due(&store, |_| ());
+    store.close();
+}
+
 /// What is above the watermarks is not in derived data, and is not taken out of it.
 #[test]
 fn what_is_not_derived_yet_is_erased_without_a_trace_in_derived_data() {
