@@ -11,6 +11,9 @@ pub(super) struct Filters {
     /// Only events of the source with this name
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Only the event that this source gave this key
+    #[arg(long, value_name = "KEY", requires = "source")]
+    key: Option<String>,
     /// Only events of this kind
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::ALL.map(|(_, word)| word)))]
     kind: Option<String>,
@@ -33,6 +36,7 @@ impl Filters {
     pub(super) fn parameters(&self, more: &[(&str, &Option<String>)]) -> Vec<String> {
         let own = [
             ("source", &self.source),
+            ("key", &self.key),
             ("kind", &self.kind),
             ("from", &self.sender),
             ("to", &self.recipient),

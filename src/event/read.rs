@@ -39,6 +39,8 @@ pub enum Start {
 pub struct LogFilter {
     /// Only events of the source with this name.
     pub source: Option<String>,
+    /// Only events with this key; one at most where there is a source, too.
+    pub key: Option<String>,
     /// Only events of this kind.
     pub kind: Option<Kind>,
     /// Only events from exactly this person or number.
@@ -71,13 +73,19 @@ impl Start {
 }
 
 impl LogFilter {
+    /// The source and the key of the one event that may match; `None` if the filter does not name both.
+    pub fn source_and_key(&self) -> Option<(&str, &str)> {
+        self.source.as_deref().zip(self.key.as_deref())
+    }
+
     /// Whether an event matches.
     pub fn lets_through(&self, event: &Event) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
         };
-        let Self { source, kind, from, to, thread, r#ref } = self;
+        let Self { source, key, kind, from, to, thread, r#ref } = self;
         is(source, Some(event.source.as_str()))
+            && is(key, Some(event.key.as_str()))
             && kind.is_none_or(|kind| kind == event.kind)
             && is(from, event.from.as_ref().map(Name::as_str))
             && is(to, event.to.as_ref().map(Name::as_str))

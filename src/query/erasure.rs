@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::log::kind;
+use super::log::{key, kind};
 use super::parameters::{Checker, Violation, instant, name, pairs};
 use crate::erasure::Erasure;
 use crate::event::LogFilter;
@@ -21,7 +21,8 @@ pub struct ErasureQuery {
 }
 
 /// The names of the parameters.
-const PARAMETERS: [&str; 9] = ["source", "kind", "from", "to", "thread", "ref", "person", "until", "dry_run"];
+const PARAMETERS: [&str; 10] =
+    ["source", "key", "kind", "from", "to", "thread", "ref", "person", "until", "dry_run"];
 
 /// Reads the query string of `DELETE /events`.
 ///
@@ -56,7 +57,10 @@ impl Given {
     }
 
     fn check(self, mut checker: Checker) -> Result<ErasureQuery, Vec<ValidationError>> {
-        let Self([source, kind_word, from, to, thread, r#ref, person, until, dry_run]) = self;
+        let Self([source, key_text, kind_word, from, to, thread, r#ref, person, until, dry_run]) = self;
+        let key = checker.take("key", &key_text.unwrap_or_default(), |text| {
+            key(text, source.as_deref().unwrap_or_default())
+        });
         let kind = checker.take("kind", &kind_word.unwrap_or_default(), kind);
         let until = checker.take("until", &until.unwrap_or_default(), instant);
         let dry_run = checker.take("dry_run", &dry_run.unwrap_or_default(), boolean).unwrap_or(false);
@@ -64,7 +68,8 @@ impl Given {
             return Err(checker.errors);
         }
         let name = |given: Option<String>| given.and_then(name);
-        let filter = LogFilter { source, kind, from: name(from), to: name(to), thread: name(thread), r#ref };
+        let filter =
+            LogFilter { source, key, kind, from: name(from), to: name(to), thread: name(thread), r#ref };
         let erasure = Erasure::new(filter, name(person), until).map_err(|_| {
             let reason =
                 "Input should have at least one of source, kind, from, to, thread, ref, person and until";
@@ -97,10 +102,10 @@ mod tests {
     #[test]
     fn every_filter_is_taken_as_a_read_takes_it() {
         let some = |text: &str| Some(text.to_owned());
-        let query =
-            "source=shop&kind=status&from=+1&to=%2B2&thread=+3&ref=r&person=+5&until=2025-01-15T10:00:00Z";
+        let query = "source=shop&key=+k&kind=status&from=+1&to=%2B2&thread=+3&ref=r&person=+5&until=2025-01-15T10:00:00Z";
         let filter = LogFilter {
             source: some("shop"),
+            key: some(" k"),
             kind: Some(Kind::Status),
             from: some("+1"),
             to: some("+2"),
@@ -122,6 +127,8 @@ mod tests {
         assert_eq!(errors("source=shop&form=%2B1"), [r#"extra_forbidden Field("form")"#]);
         assert_eq!(errors("source=shop&limit=1"), [r#"extra_forbidden Field("limit")"#]);
         assert_eq!(errors("person=a&person=b"), [r#"value_error Field("person")"#]);
+        assert_eq!(errors("key=m1"), [r#"value_error Field("key")"#]);
+        assert_eq!(errors("source=&key=m1"), [r#"missing Field("source")"#, r#"value_error Field("key")"#]);
         assert_eq!(
             errors("kind=Message&until=yesterday&dry_run=1"),
             [

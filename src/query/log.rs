@@ -59,6 +59,7 @@ struct Parameters {
     limit: String,
     wait: String,
     source: String,
+    key: String,
     kind: String,
     from: String,
     to: String,
@@ -75,6 +76,7 @@ impl Parameters {
             "limit" => Some(&mut self.limit),
             "wait" => Some(&mut self.wait),
             "source" => Some(&mut self.source),
+            "key" => Some(&mut self.key),
             "kind" => Some(&mut self.kind),
             "from" => Some(&mut self.from),
             "to" => Some(&mut self.to),
@@ -88,6 +90,7 @@ impl Parameters {
         let mut checker = Checker::default();
         let limit = checker.take("limit", &self.limit, |text| number(text, 1, EVENTS_MAX));
         let wait = checker.take("wait", &self.wait, |text| number(text, 0, WAIT_SECONDS_MAX)).unwrap_or(0);
+        let key = checker.take("key", &self.key, |text| key(text, &self.source));
         let kind = checker.take("kind", &self.kind, kind);
         let goes_on = last_event_id.is_some() || !self.after.is_empty() || !self.cursor.is_empty();
         let is_alone = !goes_on && integer(&self.wait).unwrap_or(0) == 0 && !streams;
@@ -106,6 +109,7 @@ impl Parameters {
         };
         let filter = LogFilter {
             source: present(self.source),
+            key,
             kind,
             from: name(self.from),
             to: name(self.to),
@@ -149,6 +153,15 @@ fn before(text: &str, is_alone: bool) -> Result<Start, Violation> {
     start(text, Start::Latest, Start::Before)
 }
 
+/// A key, which says nothing without the source that gave it.
+pub(super) fn key(text: &str, source: &str) -> Result<String, Violation> {
+    if source.is_empty() {
+        let reason = "key goes with source, within which it is unique; give both";
+        return Err(("value_error", reason.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn kind(text: &str) -> Result<Kind, Violation> {
     text.parse().map_err(|_| {
         let words: Vec<_> = Kind::ALL.iter().map(|(_, word)| format!("'{word}'")).collect();
@@ -183,7 +196,7 @@ mod tests {
             limit: 100,
             wait_seconds: 0,
         };
-        let empty = "after=&before=&cursor=&limit=&wait=&source=&kind=&from=&to=&thread=&ref=";
+        let empty = "after=&before=&cursor=&limit=&wait=&source=&key=&kind=&from=&to=&thread=&ref=";
         for query in ["", empty, "unknown=1&&="] {
             assert_eq!(read(query), defaults, "{query}");
         }
@@ -214,6 +227,15 @@ mod tests {
     }
 
     #[test]
+    fn a_key_goes_with_its_source() {
+        let filter = read("key=+m%201&source=shop").filter;
+        assert_eq!(filter.source_and_key(), Some(("shop", " m 1")), "it is no name of a person");
+        for query in ["key=m1", "key=m1&source="] {
+            assert_eq!(errors(query, None, false), [r#"value_error Field("key")"#], "{query}");
+        }
+    }
+
+    #[test]
     fn every_wrong_parameter_is_named_at_once() {
         assert_eq!(
             errors("limit=0&wait=61&kind=Message&before=x&after=y", None, false),
@@ -239,6 +261,7 @@ mod tests {
             filter,
             LogFilter {
                 source: some("No such"),
+                key: None,
                 kind: Some(Kind::Status),
                 from: some("+1"),
                 to: some("+2"),

@@ -79,6 +79,8 @@ fn what_could_erase_more_than_was_meant_is_refused() {
         "?kind=no",
         "?until=now",
         "?dry_run=1&source=a",
+        "?key=m1",
+        "?key=m1&source=",
     ] {
         let reply = delete(&mut client, query);
         assert_eq!(reply.status, 422, "{query}");
@@ -123,6 +125,19 @@ fn what_was_erased_is_in_no_answer_and_does_not_come_back() {
     assert!((client.metric("events_erased_total{rule=\"request\"}") - 10.0).abs() < 0.1);
     assert!((client.metric("events_erased_total{rule=\"keep\"}")).abs() < 0.1);
     assert_eq!(delete(&mut client, &format!("?person={PERSON}")).json()["erased"], 0);
+}
+
+#[test]
+fn one_message_is_erased_by_its_source_and_its_id() {
+    let service = filled(9);
+    let mut client = service.client();
+    let key = "?source=webhook&key=m4";
+    assert_eq!(delete(&mut client, &format!("{key}&dry_run=true")).line(), r#"200 {"selected":1}"#);
+    for (other, erased) in [("?source=shop&key=m4", 0), (key, 1), (key, 0)] {
+        assert_eq!(delete(&mut client, other).json()["erased"], erased, "{other}");
+    }
+    assert_eq!(keys(&client.json(&format!("/events{key}"))), [""; 0]);
+    assert_eq!(client.json("/messages")["total"], 8);
 }
 
 #[test]

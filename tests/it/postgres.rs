@@ -22,6 +22,7 @@ mod horizon;
 mod hosts;
 mod listed;
 mod log;
+mod lookups;
 mod pooler;
 mod secrets;
 mod state;

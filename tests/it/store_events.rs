@@ -14,6 +14,7 @@ use crate::support::{open_store, sqlite_url};
 mod arrival_numbers;
 mod cursors;
 pub(crate) mod erasure;
+mod lookups;
 mod messages;
 mod model;
 mod positions;

@@ -71,12 +71,13 @@ fn filters_go_to_the_service_and_what_they_leave_out_is_not_read_again() {
             answer.hold();
         }
     });
-    let filters = ["--source", "shop-wa", "--kind", "status", "--sender", "+1 é", "--recipient", "+2"];
-    let others = ["--thread", "t&x", "--ref", "r#", "-n", "2"];
+    let filters = ["--source", "shop-wa", "--key", "k/1", "--kind", "status", "--sender", "+1 é"];
+    let others = ["--recipient", "+2", "--thread", "t&x", "--ref", "r#", "-n", "2"];
     let finished = run(&fake, &[&filters[..], &others].concat());
     assert_eq!(finished.stdout, lines(2..=2) + &lines(10..=10), "{}", finished.stderr);
     for request in fake.requests() {
-        let filters = "source=shop%2Dwa&kind=status&from=%2B1%20%C3%A9&to=%2B2&thread=t%26x&ref=r%23";
+        let filters =
+            "source=shop%2Dwa&key=k%2F1&kind=status&from=%2B1%20%C3%A9&to=%2B2&thread=t%26x&ref=r%23";
         assert!(request.target.ends_with(filters), "{request:?}");
     }
     assert_eq!(fake.requests()[0].parameter("after"), Some("now"));

@@ -41,17 +41,25 @@ impl Conditions {
 
     /// Adds the conditions of a filter of the log.
     pub(super) fn add_log_filter(&mut self, filter: &LogFilter) {
-        let LogFilter { source, kind, from, to, thread, r#ref } = filter;
+        let LogFilter { source, key, kind, from, to, thread, r#ref } = filter;
         // The server rejects a text with NUL, and no event has one.
-        if [source, from, to, thread, r#ref].into_iter().flatten().any(|value| value.contains('\0')) {
+        if [source, key, from, to, thread, r#ref].into_iter().flatten().any(|value| value.contains('\0')) {
             self.add("false".to_owned());
             return;
         }
         if let Some(name) = source {
             match Source::new(name) {
-                Ok(source) => self.equal("source", layout::stored_source(&source).to_owned()),
+                Ok(source) => {
+                    self.equal("source", layout::stored_source(&source).to_owned());
+                    if let Some(key) = key {
+                        self.equal("bucket", layout::bucket(&source, key));
+                    }
+                }
                 Err(_) => self.add("false".to_owned()),
             }
+        }
+        if let Some(key) = key {
+            self.equal("key", key.clone());
         }
         if let Some(kind) = kind {
             self.equal("kind", i16::from(kind.number()));

@@ -80,8 +80,8 @@ pub(super) fn read(
     each: &mut dyn FnMut(Recorded) -> bool,
 ) -> Result<Option<Reached>, PgError> {
     let erasures = tombstones::removals(session)?;
-    let walk =
-        Walk { session, log: log_id(session)?, backwards: read.start.is_backwards(), horizon, erasures };
+    let (backwards, way) = (read.start.is_backwards(), Way::of(&read.filter));
+    let walk = Walk { session, log: log_id(session)?, backwards, way, horizon, erasures };
     let (from, began) = match read.start {
         Start::Beginning => (0, None),
         Start::Latest => (horizon.saturating_add(1), None),
@@ -109,11 +109,24 @@ struct Walk<'a> {
     session: &'a Session<'a>,
     log: LogId,
     backwards: bool,
+    way: Way,
     /// No event above this is looked at.
     horizon: i64,
     /// [`Reached::erasures`].
     erasures: i64,
 }
+
+/// How a walk finds the events that a filter lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It looks at one event after the other, at so many of them at most.
+    Arrival,
+    /// It looks up the one event of a source and a key, and so comes to the end of the log.
+    Key,
+}
+
+/// Arrival numbers above the first one and up to the second one.
+type Range = (i64, i64);
 
 /// Where the events that were let through have ended.
 struct Passed {
@@ -122,28 +135,57 @@ struct Passed {
     is_enough: bool,
 }
 
-impl Walk<'_> {
-    /// The condition that an event comes after an arrival number in the direction of the walk, and is not beyond the horizon.
-    fn beyond(&self, from: i64) -> Conditions {
+impl Way {
+    fn of(filter: &LogFilter) -> Self {
+        if filter.source_and_key().is_some() { Self::Key } else { Self::Arrival }
+    }
+
+    /// The condition that an event is in a range. There is no index of `+seq`: so the server cannot look the event of a key up by
+    /// its arrival, which looks quicker to it where it takes a long range for a short one.
+    fn within(self, (above, upto): Range) -> Conditions {
         let mut conditions = Conditions::default();
-        let (from, horizon) = (conditions.bind(from), conditions.bind(self.horizon));
-        let comparison = if self.backwards { "<" } else { ">" };
-        conditions.add(format!("seq {comparison} {from} AND seq <= {horizon}"));
+        let (above, upto) = (conditions.bind(above), conditions.bind(upto));
+        let seq = match self {
+            Self::Arrival => "seq",
+            Self::Key => "+seq",
+        };
+        conditions.add(format!("{seq} > {above} AND {seq} <= {upto}"));
         conditions
+    }
+}
+
+impl Walk<'_> {
+    /// What comes after an arrival number in the direction of the walk, and is not beyond the horizon.
+    fn beyond(&self, from: i64) -> Range {
+        if self.backwards { (0, self.horizon.min(from.saturating_sub(1))) } else { (from, self.horizon) }
+    }
+
+    /// The same up to another arrival number, which is included.
+    fn between(&self, from: i64, last: i64) -> Range {
+        let (above, upto) = self.beyond(from);
+        if self.backwards { (last.saturating_sub(1), upto) } else { (above, last) }
+    }
+
+    /// The order of the walk, or against it.
+    fn order(&self, is_reversed: bool) -> &'static str {
+        if self.backwards == is_reversed { "ASC" } else { "DESC" }
+    }
+
+    /// The first event after an arrival number, or the last one.
+    fn at_an_end(&self, from: i64, is_last: bool) -> Result<Option<i64>, PgError> {
+        let conditions = Way::Arrival.within(self.beyond(from));
+        // In their order, lest the server reads all that come before, which lie first in the table.
+        let (terms, order) = (conditions.sql(), self.order(is_last));
+        let sql = format!("SELECT seq FROM event WHERE {terms} ORDER BY seq {order} LIMIT 1");
+        let rows = self.session.query(&sql, &conditions.parameters())?;
+        rows.first().map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
     /// Every event from an arrival number on.
     fn all(&self, from: i64, limit: u32, each: &mut dyn FnMut(Recorded) -> bool) -> Result<Reached, PgError> {
-        let passed = self.pass(limit, each, from, |from| self.beyond(from))?;
+        let passed = self.pass(limit, each, from, |from| self.way.within(self.beyond(from)))?;
         let end = match passed.last {
-            Some(last) if passed.is_enough => {
-                let conditions = self.beyond(last.seq);
-                // In their order, lest the server reads all that come before, which lie first in the table.
-                let order = if self.backwards { "DESC" } else { "ASC" };
-                let sql =
-                    format!("SELECT seq FROM event WHERE {} ORDER BY seq {order} LIMIT 1", conditions.sql());
-                self.session.query(&sql, &conditions.parameters())?.is_empty()
-            }
+            Some(last) if passed.is_enough => self.at_an_end(last.seq, false)?.is_none(),
             _ => true,
         };
         Ok(Reached { next: passed.last, end, erasures: self.erasures })
@@ -156,19 +198,15 @@ impl Walk<'_> {
         read: &LogRead,
         each: &mut dyn FnMut(Recorded) -> bool,
     ) -> Result<Reached, PgError> {
-        let Some((last, count)) = self.last_looked_at(from)? else {
+        let Some((last, is_all)) = self.last_looked_at(from)? else {
             return Ok(Reached { next: None, end: true, erasures: self.erasures });
         };
-        let is_all = count < LOOKED_AT_MAX;
         let passed = self.pass(read.limit, each, from, |from| {
-            let mut conditions = self.beyond(from);
-            let last = conditions.bind(last);
-            let comparison = if self.backwards { ">=" } else { "<=" };
-            conditions.add(format!("seq {comparison} {last}"));
+            let mut conditions = self.way.within(self.between(from, last));
             conditions.add_log_filter(&read.filter);
             conditions
         })?;
-        if passed.is_enough {
+        if passed.is_enough && self.way != Way::Key {
             let is_last = passed.last.is_some_and(|passed| passed.seq == last);
             return Ok(Reached { next: passed.last, end: is_all && is_last, erasures: self.erasures });
         }
@@ -179,18 +217,21 @@ impl Walk<'_> {
         Ok(Reached { next, end: is_all, erasures: self.erasures })
     }
 
-    /// The last event that the read looks at, and their number.
-    fn last_looked_at(&self, from: i64) -> Result<Option<(i64, i64)>, PgError> {
-        let mut conditions = self.beyond(from);
+    /// The last event that the read looks at, and whether there are no more after it.
+    fn last_looked_at(&self, from: i64) -> Result<Option<(i64, bool)>, PgError> {
+        if self.way == Way::Key {
+            return Ok(self.at_an_end(from, true)?.map(|last| (last, true)));
+        }
+        let mut conditions = self.way.within(self.beyond(from));
         let most = conditions.bind(LOOKED_AT_MAX);
-        let (furthest, order) = if self.backwards { ("min", "DESC") } else { ("max", "ASC") };
+        let (furthest, order) = (if self.backwards { "min" } else { "max" }, self.order(false));
         let sql = format!(
             "SELECT {furthest}(seq), count(*) FROM (SELECT seq FROM event WHERE {} ORDER BY seq {order} LIMIT {most}) AS found",
             conditions.sql()
         );
         let row = self.session.row(&sql, &conditions.parameters())?;
-        let count = row.try_get(1)?;
-        Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, count)))
+        let is_all = row.try_get::<_, i64>(1)? < LOOKED_AT_MAX;
+        Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, is_all)))
     }
 
     /// Passes events to `each`, portion by portion.

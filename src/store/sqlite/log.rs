@@ -5,10 +5,11 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::fmt::Write as _;
 
 use super::erasure;
-use super::identity::{AFTER_SEPARATOR, SEPARATOR};
+use super::identity::{AFTER_SEPARATOR, SEPARATOR, identity};
 use super::rows::{event, event_columns};
 use crate::erasure::Erasure;
 use crate::event::{Arrived, LogFilter, LogId, LogRead, Position, Reached, Recorded, Source, Start};
+use crate::message::Name;
 
 const ID: &str = "SELECT id FROM log";
 const AT: &str = concat!("SELECT ", event_columns!(), " FROM event WHERE seq = ?1");
@@ -17,6 +18,9 @@ const PLACE: &str = "\
     SELECT identity, kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, received_ms, NULL, NULL, seq
     FROM event WHERE seq = ?1";
 const LATEST: &str = "SELECT max(seq) FROM event";
+/// Of whichever source, as the view `message` has it.
+const KEY_IS: &str = "\
+    CASE WHEN identity >= ' ' THEN identity ELSE substr(identity, 2 + instr(substr(identity, 2), char(31))) END = ?";
 const COUNT_AFTER: &str = "SELECT count(*) FROM (SELECT 1 FROM event WHERE seq > ?1 LIMIT ?2)";
 /// Events are counted one by one up to this number.
 const COUNTED_MAX: u64 = 1_000;
@@ -31,6 +35,8 @@ struct Direction {
     events: &'static str,
     order: &'static str,
     sign: i64,
+    /// No arrival number is further away.
+    furthest: i64,
 }
 
 const FORWARDS: Direction = Direction {
@@ -39,6 +45,7 @@ const FORWARDS: Direction = Direction {
     events: concat!("SELECT ", event_columns!(), " FROM event WHERE seq > ?1 AND seq <= ?2"),
     order: " ORDER BY seq LIMIT ?3",
     sign: 1,
+    furthest: i64::MAX,
 };
 const BACKWARDS: Direction = Direction {
     next: "SELECT max(seq) FROM event WHERE seq < ?1",
@@ -46,6 +53,7 @@ const BACKWARDS: Direction = Direction {
     events: concat!("SELECT ", event_columns!(), " FROM event WHERE seq < ?1 AND seq >= ?2"),
     order: " ORDER BY seq DESC LIMIT ?3",
     sign: -1,
+    furthest: i64::MIN,
 };
 
 /// [`Store::event_at`](crate::store::Store::event_at)
@@ -64,7 +72,8 @@ pub(super) fn is_there(events: &Connection, position: Position) -> rusqlite::Res
     }
 }
 
-/// [`Store::read_log`](crate::store::Store::read_log); looks at `window` events at most.
+/// [`Store::read_log`](crate::store::Store::read_log); looks at `window` events at most. The one event of a source and a key
+/// is looked up, so that the read comes to the end of the log.
 pub(super) fn read(
     events: &Connection,
     read: &LogRead,
@@ -90,14 +99,16 @@ pub(super) fn read(
     let Some(first) = direction.after(events, start)? else {
         return Ok(Some(Reached { next: begin, end: true, erasures }));
     };
-    let upto = first.saturating_add(direction.sign * (window - 1));
+    let is_of_one = read.filter.source_and_key().is_some();
+    let upto =
+        if is_of_one { direction.furthest } else { first.saturating_add(direction.sign * (window - 1)) };
     let (let_through, is_full) = direction.read(events, (start, upto), read, &mut |arrived| {
         let recorded = Recorded::new(&log, arrived);
         let position = recorded.position;
         (position, each(recorded))
     })?;
     let last = match let_through {
-        Some(position) if is_full => Some(position),
+        Some(position) if is_full && !is_of_one => Some(position),
         // The filter may have left out what comes after that in the window.
         _ => match events.prepare_cached(direction.last)?.query_row((start, upto), |row| row.get(0))? {
             Some(seq) => position_at(events, &log, seq)?,
@@ -117,6 +128,12 @@ impl Direction {
         events.prepare_cached(self.next)?.query_row([seq], |row| row.get(0))
     }
 
+    /// The statement for the events that a filter lets through. Its values are added to those that are given: the two bounds and
+    /// the limit.
+    fn sql(&self, filter: &LogFilter, given: &mut Vec<Value>) -> String {
+        format!("{}{}{}", self.events, conditions(filter, given), self.order)
+    }
+
     /// Hands over the events after one number and up to another one that the filter lets through. Returns the position of
     /// the last of them, and whether there may be more of them.
     fn read(
@@ -127,7 +144,7 @@ impl Direction {
         each: &mut dyn FnMut(Arrived) -> (Position, bool),
     ) -> rusqlite::Result<(Option<Position>, bool)> {
         let mut given = vec![after.into(), upto.into(), i64::from(read.limit).into()];
-        let sql = format!("{}{}{}", self.events, conditions(&read.filter, &mut given), self.order);
+        let sql = self.sql(&read.filter, &mut given);
         let mut statement = events.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(given))?;
         let (mut last, mut count) = (None, 0);
@@ -178,6 +195,11 @@ fn identities_of(source: &str) -> (String, Option<String>) {
     (format!("{SEPARATOR}{source}{SEPARATOR}"), Some(below))
 }
 
+/// The identity of the event of this source and key; `None`, which equals nothing, if no event can have them.
+fn identity_of(source: &str, key: &str) -> Option<String> {
+    Some(identity(&Source::new(source).ok()?, &Name::new(key).ok()?).into_owned())
+}
+
 /// Adds a condition on one value to others.
 fn add(conditions: &mut String, given: &mut Vec<Value>, condition: &str, value: Value) {
     given.push(value);
@@ -186,17 +208,22 @@ fn add(conditions: &mut String, given: &mut Vec<Value>, condition: &str, value: 
 }
 
 /// The conditions of a filter, whose values are added to those that are given. The plus keeps SQLite from an index in another
-/// order.
+/// order. A source and a key are one identity, which SQLite looks up in preference to everything else.
 fn conditions(filter: &LogFilter, given: &mut Vec<Value>) -> String {
-    let LogFilter { source, kind, from, to, thread, r#ref } = filter;
+    let LogFilter { source, key, kind, from, to, thread, r#ref } = filter;
     let mut conditions = String::new();
     let mut add = |condition: &str, value: Value| add(&mut conditions, given, condition, value);
-    if let Some(source) = source {
-        let (from, to) = identities_of(source);
-        add("+identity >= ?", from.into());
-        if let Some(to) = to {
-            add("+identity < ?", to.into());
+    match (source, key) {
+        (Some(source), Some(key)) => add("identity = ?", identity_of(source, key).into()),
+        (Some(source), None) => {
+            let (from, to) = identities_of(source);
+            add("+identity >= ?", from.into());
+            if let Some(to) = to {
+                add("+identity < ?", to.into());
+            }
         }
+        (None, Some(key)) => add(KEY_IS, key.clone().into()),
+        (None, None) => {}
     }
     if let Some(kind) = kind {
         add("+kind = ?", i64::from(kind.number()).into());
@@ -244,4 +271,54 @@ fn position_at(events: &Connection, log: &LogId, seq: i64) -> rusqlite::Result<O
 /// The event with this arrival number, with no more than its position is made of.
 pub(super) fn place(events: &Connection, seq: i64) -> rusqlite::Result<Option<Arrived>> {
     events.prepare_cached(PLACE)?.query_row([seq], event).optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::migrate;
+    use super::*;
+
+    /// How SQLite finds the events that a filter lets through, in each direction, by whatever it takes to be in the database.
+    fn plans(filter: &LogFilter) -> Vec<String> {
+        let events = migrate::example(usize::try_from(migrate::VERSION).unwrap()).unwrap();
+        events.execute_batch("ANALYZE").unwrap();
+        let mut plans = Vec::new();
+        for rows in ["1", "7", "1000000"] {
+            // Nothing is in the table, and no index tells its rows apart.
+            let every_index =
+                "INSERT INTO sqlite_stat1 SELECT 'event', name, ?1 || ' ' || ?1 || ' ' || ?1 FROM sqlite_schema
+                 WHERE type = 'index' AND tbl_name = 'event'";
+            events.execute("DELETE FROM sqlite_stat1", ()).unwrap();
+            events.execute(every_index, [rows]).unwrap();
+            events.execute_batch("ANALYZE sqlite_schema").unwrap();
+            for direction in [FORWARDS, BACKWARDS] {
+                let mut given = vec![0.into(), 1.into(), 100.into()];
+                let sql = direction.sql(filter, &mut given);
+                let mut plan = events.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+                let steps = plan.query_map(params_from_iter(given), |row| row.get::<_, String>(3)).unwrap();
+                plans.extend(steps.map(Result::unwrap));
+            }
+        }
+        plans
+    }
+
+    #[test]
+    fn the_event_of_a_source_and_a_key_is_looked_up() {
+        let key = LogFilter { source: Some("shop".into()), key: Some("k".into()), ..LogFilter::default() };
+        let expected = "SEARCH event USING INDEX sqlite_autoindex_event_1 (identity=?)";
+        for filter in [key.clone(), LogFilter { r#ref: Some("r".into()), from: Some("+1".into()), ..key }] {
+            assert_eq!(plans(&filter), [expected; 6], "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn other_filters_go_through_the_log_in_its_order() {
+        let some = || Some("name".to_owned());
+        let filter =
+            LogFilter { source: some(), from: some(), to: some(), thread: some(), ..LogFilter::default() };
+        let plans = plans(&filter);
+        // By the table itself, and nothing is sorted.
+        let is_in_order = |plan: &String| plan == "SCAN event" || plan.contains("PRIMARY KEY (rowid");
+        assert!(plans.len() == 6 && plans.iter().all(is_in_order), "{plans:?}");
+    }
 }

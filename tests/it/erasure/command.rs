@@ -47,6 +47,9 @@ fn a_database_is_counted_first_and_erased_only_with_yes() {
         done.stderr
     );
     assert_eq!((total(&path), &*done.stderr), (5, ""));
+    let one = erase(&["--source", "webhook", "--key", "m1", "--yes"]);
+    assert_eq!((one.code(), &*one.stdout), (Some(0), "1 event selected\n1 event erased\n"), "{}", one.stderr);
+    assert_eq!(total(&path), 4);
 }
 
 #[test]
@@ -89,6 +92,9 @@ fn wrong_arguments_are_all_told_at_once_and_a_database_in_use_is_left_alone() {
     let nothing = erase(&["--yes"]).run();
     assert_eq!(nothing.code(), Some(2));
     assert!(nothing.stderr.contains("give at least one of --source"), "{}", nothing.stderr);
+    let key = erase(&["--key", "m1", "--yes"]).run();
+    assert_eq!(key.code(), Some(2));
+    assert!(key.stderr.contains("--source <NAME>"), "{}", key.stderr);
     assert_eq!(erase(&["--person", "", "--yes"]).run().code(), Some(2), "an empty value is none");
 
     let process = Process::builder().env("ADMIN_TOKEN", TOKEN).start();

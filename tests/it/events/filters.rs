@@ -3,9 +3,9 @@
 use lyftr::event::Kind;
 
 use super::{event_of, keys, next, read_on, store};
-use crate::support::message_with;
 use crate::support::service::Service;
 use crate::support::stream::Stream;
+use crate::support::{message, message_with};
 
 /// A log with one event of each kind and source in question.
 fn mixed() -> Service {
@@ -21,12 +21,19 @@ fn mixed() -> Service {
     service
 }
 
-const CASES: [(&str, &[&str]); 17] = [
+const CASES: [(&str, &[&str]); 24] = [
     ("source=webhook", &["m1", "m2"]),
     ("source=shop", &["s1", "s2"]),
     ("source=desk", &["s1"]),
     ("source=unknown", &[]),
     ("source=No%20name%00", &[]),
+    ("source=webhook&key=m2", &["m2"]),
+    ("source=shop&key=s1", &["s1"]),
+    ("source=desk&key=s1&kind=status", &["s1"]),
+    ("source=desk&key=s1&kind=message", &[]),
+    ("source=desk&key=m1", &[]),
+    ("source=webhook&key=%1Fshop%1Fs1", &[]),
+    ("source=shop&key=%00", &[]),
     ("kind=message", &["m1", "s2", "m2"]),
     ("kind=status", &["s1", "s1"]),
     ("kind=call", &[]),
@@ -58,9 +65,14 @@ fn each_filter_lets_through_what_matches_and_next_moves_over_the_rest() {
         assert_eq!(backwards, expected, "{query}");
     }
     // An empty parameter is no filter, and of a repeated one the last counts.
-    assert_eq!(keys(&client.json("/events?source=&kind=&from=&to=&thread=&ref=&limit=")).len(), 5);
+    assert_eq!(keys(&client.json("/events?source=&key=&kind=&from=&to=&thread=&ref=&limit=")).len(), 5);
     assert_eq!(keys(&client.json("/events?source=webhook&source=desk")), ["s1"]);
     assert_eq!(client.get("/events?kind=Message").status, 422);
+    let alone = client.get("/events?key=m1");
+    assert_eq!(
+        alone.line(),
+        r#"422 {"detail":[{"type":"value_error","loc":["query","key"],"msg":"key goes with source, within which it is unique; give both","input":"m1"}]}"#
+    );
 }
 
 #[test]
@@ -78,6 +90,13 @@ fn a_stream_has_the_same_filters() {
     store(&mut client, ["m3", "m4"]);
     client.store(&message_with("m5", "+7", "2025-01-15T10:00:00Z", None));
     assert_eq!(stream.event().unwrap()["key"], "m5");
+    // The one event of a key, before it is there.
+    let mut stream = Stream::open(service.address(), "/events?source=shop&key=m6", &[]);
+    stream.block().unwrap();
+    store(&mut client, ["m6"]);
+    service.store().insert(&[event_of("shop", "m6", Kind::Status)]).unwrap();
+    client.store(&message("m7"));
+    assert_eq!(stream.event().unwrap()["source"], "shop");
 }
 
 #[test]

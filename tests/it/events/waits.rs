@@ -58,6 +58,20 @@ fn a_wait_goes_on_over_what_the_filter_leaves_out() {
 }
 
 #[test]
+fn a_wait_for_a_key_ends_when_its_event_arrives() {
+    let service = Service::start();
+    let mut client = service.client();
+    store(&mut client, ["m1"]);
+    let thread = waiting(&service, "source=webhook&key=m3");
+    store(&mut client, ["m2", "m3"]);
+    let (page, _) = thread.join().unwrap();
+    assert_eq!(keys(&page), ["m3"]);
+    // One that is there is not waited for, and none comes after it.
+    let page = client.json("/events?wait=60&source=webhook&key=m1");
+    assert_eq!((keys(&page), next(&page)), (vec!["m1"], next(&client.json("/events?after=now"))));
+}
+
+#[test]
 fn a_wait_that_is_over_tells_how_far_it_has_come() {
     let service = Service::start();
     let mut client = service.client();

@@ -16,7 +16,12 @@ use crate::support::postgres::{Cluster, Database};
 
 /// A page of the log.
 #[track_caller]
-fn page(store: &dyn Store, start: Start, limit: u32, filter: &LogFilter) -> Option<(Vec<Recorded>, Reached)> {
+pub(super) fn page(
+    store: &dyn Store,
+    start: Start,
+    limit: u32,
+    filter: &LogFilter,
+) -> Option<(Vec<Recorded>, Reached)> {
     let read = LogRead { start, filter: filter.clone(), limit };
     let mut found = Vec::new();
     let reached = store.read_log(&read, &mut |recorded| {
@@ -46,7 +51,7 @@ pub(super) fn everything() -> LogFilter {
     LogFilter::default()
 }
 
-fn keys(events: &[Recorded]) -> Vec<&str> {
+pub(super) fn keys(events: &[Recorded]) -> Vec<&str> {
     events.iter().map(|recorded| recorded.arrived.event.key.as_str()).collect()
 }
 
@@ -69,6 +74,11 @@ fn filters() -> Vec<LogFilter> {
         LogFilter { source: text("webhook"), ..everything() },
         LogFilter { source: text("none"), ..everything() },
         LogFilter { source: text("No source"), ..everything() },
+        LogFilter { source: text("shop"), key: text("41"), ..everything() },
+        LogFilter { source: text("webhook"), key: text("41"), ..everything() },
+        LogFilter { source: text("No source"), key: text("41"), ..everything() },
+        LogFilter { source: text("x-2"), key: text("\0"), ..everything() },
+        LogFilter { key: text("41"), ..everything() },
         LogFilter { kind: Some(Kind::Status), ..everything() },
         LogFilter { from: text("+919876543210"), ..everything() },
         LogFilter { to: text("C02;7'\"\\"), kind: Some(Kind::Event), ..everything() },

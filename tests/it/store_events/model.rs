@@ -36,9 +36,18 @@ fn filter() -> impl Strategy<Value = LogFilter> {
     let kind = prop_oneof![2 => Just(None), 1 => (0..KINDS.len()).prop_map(|n| Some(KINDS[n]))];
     let party =
         || prop_oneof![4 => Just(None), 1 => (0..NAMES.len()).prop_map(|n| Some(NAMES[n].to_owned()))];
-    (sources, kind, party(), party(), party(), party()).prop_map(|(source, kind, from, to, thread, r#ref)| {
-        LogFilter { source, kind, from, to, thread, r#ref }
-    })
+    let key = prop_oneof![4 => Just(None), 1 => (0..70_u32).prop_map(|n| Some(n.to_string()))];
+    (sources, key, kind, party(), party(), party(), party()).prop_map(
+        |(source, key, kind, from, to, thread, r#ref)| LogFilter {
+            source,
+            key,
+            kind,
+            from,
+            to,
+            thread,
+            r#ref,
+        },
+    )
 }
 
 /// Reads on from one end to the other. Each read looks at something, in order, and says rightly whether there is more.
