@@ -2,7 +2,8 @@
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong arguments or settings.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,6 +194,20 @@ fn signing_key(environment: Environment) -> Result<Key, Failure> {
         say(&warning);
     }
     Ok(Key::new(secret.expose()))
+}
+
+/// The content of a file, or for `-` of standard input.
+///
+/// # Errors
+/// In words that call the file `what`: its name may be a secret.
+fn read_input(file: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let read = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    Ok(read.map_err(|error| format!("cannot read {what}: {error}"))?)
 }
 
 /// Says every configuration error, and what the command cannot do for them.

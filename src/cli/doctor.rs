@@ -1,13 +1,12 @@
 //! `lyftr doctor`: says why the signature of a captured request does not verify.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use axum::http::header::TRANSFER_ENCODING;
 
 use super::request::Captured;
-use super::{Failure, invalid_settings, print, say};
+use super::{Failure, invalid_settings, print, read_input, say};
 use crate::clock;
 use crate::config::{Environment, SourcesArgs};
 use crate::source::{Request, examine};
@@ -50,9 +49,10 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
     if options.headers == "-" && options.body.as_deref() == Some("-") {
         return Err("only one of --headers and --body can be standard input".into());
     }
-    let captured = Captured::parse(&read("--headers", &options.headers)?)
+    let read = |file: &str, option| read_input(Path::new(file), &format!("what {option} names"));
+    let captured = Captured::parse(&read(&options.headers, "--headers")?)
         .map_err(|why| format!("what --headers names: {why}"))?;
-    let body = options.body.as_deref().map(|file| read("--body", file)).transpose()?.unwrap_or(captured.body);
+    let body = options.body.as_deref().map(|file| read(file, "--body")).transpose()?.unwrap_or(captured.body);
     if captured.headers.contains_key(TRANSFER_ENCODING) && options.body.is_none() {
         say("the headers speak of chunks: the body must be given without their lengths");
     }
@@ -76,16 +76,4 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-/// The content of a file, or standard input.
-fn read(option: &str, file: &str) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if file == "-" {
-        std::io::stdin().read_to_end(&mut bytes).map(drop)
-    } else {
-        std::fs::read(Path::new(file)).map(|read| bytes = read)
-    };
-    read.map_err(|error| format!("cannot read what {option} names: {error}"))?;
-    Ok(bytes)
 }

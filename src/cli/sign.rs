@@ -1,10 +1,9 @@
 //! `lyftr sign`: prints the signature of a body.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Failure, print, signing_key};
+use super::{Failure, print, read_input, signing_key};
 use crate::config::Environment;
 
 /// Command-line options.
@@ -17,14 +16,6 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCode, Failure> {
     let key = signing_key(environment)?;
-    let body = if options.file.as_os_str() == "-" {
-        let mut body = Vec::new();
-        std::io::stdin().read_to_end(&mut body)?;
-        body
-    } else {
-        std::fs::read(&options.file)
-            .map_err(|error| format!("cannot read FILE, which should hold the body: {error}"))?
-    };
-    print(&key.sign(&body));
+    print(&key.sign(&read_input(&options.file, "FILE, which should hold the body")?));
     Ok(ExitCode::SUCCESS)
 }
