@@ -264,13 +264,7 @@ impl Config {
     /// Every configuration error at once.
     pub fn check(args: &Args, environment: Environment) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
-        let database = match Database::check(&args.database, environment) {
-            Ok(database) => Some(database),
-            Err(ConfigErrors(others)) => {
-                errors.extend(others);
-                None
-            }
-        };
+        let database = note_all(&mut errors, Database::check(&args.database, environment));
         let log_level = note(&mut errors, level(&args.log_level));
         let port = note(&mut errors, number("PORT", &args.port, 0, u16::MAX));
         let max_body_bytes = note(&mut errors, number("MAX_BODY_BYTES", &args.max_body_bytes, 1, 64 << 20));
@@ -283,13 +277,7 @@ impl Config {
         let admin_token = note(&mut errors, admin_token(environment)).flatten();
         let keep_days = note(&mut errors, keep_days(&args.keep_days)).flatten();
         let page = note(&mut errors, on_or_off("PAGE", &args.page));
-        let sources = match args.sources.read(environment) {
-            Ok(sources) => Some(sources),
-            Err(ConfigErrors(others)) => {
-                errors.extend(others);
-                None
-            }
-        };
+        let sources = note_all(&mut errors, args.sources.read(environment));
         let webhook_secret = note(&mut errors, webhook_secret(environment));
         let previous = note(&mut errors, environment.secret("WEBHOOK_SECRET_PREVIOUS")).flatten();
         if args.host.is_empty() {
@@ -365,6 +353,10 @@ fn on_or_off(name: &str, given: &str) -> Result<bool, String> {
 
 fn note<T>(errors: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
     result.map_err(|error| errors.push(error)).ok()
+}
+
+fn note_all<T>(errors: &mut Vec<String>, result: Result<T, ConfigErrors>) -> Option<T> {
+    result.map_err(|ConfigErrors(others)| errors.extend(others)).ok()
 }
 
 fn level(given: &str) -> Result<Level, String> {
