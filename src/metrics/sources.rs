@@ -106,10 +106,22 @@ impl Sources {
 
 /// Writes the requests by their results, as lines of a metric whose head is written already.
 pub(super) fn write_requests(sources: &[Arc<SourceMetrics>], page: &mut Page) {
+    let results = ("result", WebhookResult::OF_SOURCES.map(WebhookResult::label));
+    write_by(sources, page, "webhook_requests_total", results, |counts| &counts.requests);
+}
+
+/// Writes the lines of a metric that has a count for each value of a label.
+fn write_by<const N: usize>(
+    sources: &[Arc<SourceMetrics>],
+    page: &mut Page,
+    name: &str,
+    (label, values): (&str, [&str; N]),
+    counters: fn(&Counts) -> &[Counter; N],
+) {
     for source in sources {
-        for (result, counter) in WebhookResult::OF_SOURCES.iter().zip(&source.counts.requests) {
-            let labels = format!("{{source=\"{}\",result=\"{}\"}}", source.name.as_str(), result.label());
-            page.line("webhook_requests_total", &labels, counter.get());
+        for (value, counter) in values.iter().zip(counters(&source.counts)) {
+            let labels = format!("{{source=\"{}\",{label}=\"{value}\"}}", source.name.as_str());
+            page.line(name, &labels, counter.get());
         }
     }
 }
@@ -126,19 +138,11 @@ pub(super) fn write(sources: &[Arc<SourceMetrics>], page: &mut Page) {
     let help =
         "Requests to configured sources that were refused, by the reason, which the client does not learn.";
     page.head("webhook_refused_total", "counter", help);
-    for source in sources {
-        for (refusal, counter) in Refusal::ALL.iter().zip(&source.counts.refused) {
-            let labels = format!("{{source=\"{}\",reason=\"{}\"}}", source.name.as_str(), refusal.label());
-            page.line("webhook_refused_total", &labels, counter.get());
-        }
-    }
+    let reasons = ("reason", Refusal::ALL.map(Refusal::label));
+    write_by(sources, page, "webhook_refused_total", reasons, |counts| &counts.refused);
     page.head("webhook_events_total", "counter", "Events of configured sources, by what became of them.");
-    for source in sources {
-        for (result, counter) in WebhookResult::STORED.iter().zip(&source.counts.events) {
-            let labels = format!("{{source=\"{}\",result=\"{}\"}}", source.name.as_str(), result.label());
-            page.line("webhook_events_total", &labels, counter.get());
-        }
-    }
+    let results = ("result", WebhookResult::STORED.map(WebhookResult::label));
+    write_by(sources, page, "webhook_events_total", results, |counts| &counts.events);
     let mut of_each = |name: &str, help: &str, counter: fn(&Counts) -> &Counter| {
         page.head(name, "counter", help);
         for source in sources {
