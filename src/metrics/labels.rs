@@ -66,17 +66,13 @@ impl WebhookResult {
 
     /// Every result of a configured source. `validation_error` is about the request alone: a signed body that cannot be
     /// understood is stored as malformed.
-    pub const OF_SOURCES: [Self; 9] = [
-        Self::Created,
-        Self::Duplicate,
-        Self::Conflict,
-        Self::InvalidSignature,
-        Self::ValidationError,
-        Self::TooLarge,
-        Self::Overloaded,
-        Self::Error,
-        Self::Handshake,
-    ];
+    pub const OF_SOURCES: [Self; Self::ALL.len() + 1] = {
+        let mut results = [Self::Handshake; Self::ALL.len() + 1];
+        if let Some(of_built_in) = results.first_chunk_mut() {
+            *of_built_in = Self::ALL;
+        }
+        results
+    };
 
     /// The results of an event that is stored, now or before.
     pub const STORED: [Self; 3] = [Self::Created, Self::Duplicate, Self::Conflict];
