@@ -7,9 +7,7 @@ use super::text::Page;
 use super::{
     CloseReason, ErasureRule, Gauges, METHODS, Metrics, PATHS, Route, STATUSES, SignIn, WebhookResult,
 };
-
-/// The value of the label `source` for the built-in source.
-const BUILT_IN: &str = "webhook";
+use crate::event::Source;
 
 impl Metrics {
     /// The page, in Prometheus' text format 0.0.4.
@@ -69,7 +67,8 @@ impl Metrics {
         }
         sources::write_requests(&sources, page);
         let names: Vec<_> = (0..self.keys.len()).map(key_name).collect();
-        let built_in = names.iter().zip(&self.keys).map(|(name, key)| (BUILT_IN, name.as_str(), key));
+        let source = Source::WEBHOOK;
+        let built_in = names.iter().zip(&self.keys).map(|(name, key)| (source.as_str(), name.as_str(), key));
         let keys: Vec<_> = built_in.chain(sources::keys(&sources)).collect();
         page.head("webhook_verified_total", "counter", "Requests verified, by the secret that signed them.");
         for (source, key, used) in &keys {
