@@ -197,13 +197,14 @@ impl App {
     /// The gauges of this moment. Does not touch the disk: `space` holds its measurement.
     fn gauges(&self, space: Option<Space>) -> Gauges {
         let Backlog { wal_bytes, behind } = self.store.backlog();
+        let (source_bodies_bytes, source_bodies_bytes_max) = self.bodies.bytes();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Gauges {
             queue_messages: count(self.inbox.waiting()),
             queue_messages_max: count(self.settings.queue_max),
             connections_open: count(self.connections.len()),
-            source_bodies_bytes: self.bodies.bytes().0,
-            source_bodies_bytes_max: self.bodies.bytes().1,
+            source_bodies_bytes,
+            source_bodies_bytes_max,
             followers: count(self.tail.followers()),
             followers_max: count(self.settings.followers_max),
             wal_bytes,
