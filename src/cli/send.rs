@@ -36,8 +36,8 @@ const REFUSALS_SHOWN_MAX: u64 = 20;
 /// Command-line options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// URL of the service; /webhook, or /webhook/NAME with --source, is added if it has no path. A proxy of the environment (`HTTPS_PROXY` and so on, with
-    /// `NO_PROXY`) is used unless the URL is on this machine
+    /// URL of the service; /webhook, or /webhook/NAME with --source, is added if it has no path. A proxy of the environment
+    /// (`HTTPS_PROXY` and so on, with `NO_PROXY`) is used unless the URL is on this machine
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
     url: String,
     /// File with a message on each line, as a JSON object; - for standard input
