@@ -1,8 +1,9 @@
 //! Reads of the log: the events in the order of arrival, each read in one snapshot that ends with the call.
 
+use std::fmt::Write as _;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
-use std::fmt::Write as _;
 
 use super::erasure;
 use super::identity::{AFTER_SEPARATOR, SEPARATOR, identity};
