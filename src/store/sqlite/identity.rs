@@ -16,7 +16,7 @@ use crate::message::{Name, RuleViolation};
 /// Stands before and after the name of a source. Less than every character of a key.
 pub(super) const SEPARATOR: char = '\u{1f}';
 /// Greater than [`SEPARATOR`], and not greater than any character of a name or a key.
-pub(super) const AFTER_SEPARATOR: char = ' ';
+const AFTER_SEPARATOR: char = ' ';
 
 /// The identity of the event of this source and key.
 pub(super) fn identity<'a>(source: &Source, key: &'a Name) -> Cow<'a, str> {
@@ -25,6 +25,30 @@ pub(super) fn identity<'a>(source: &Source, key: &'a Name) -> Cow<'a, str> {
     } else {
         Cow::Owned(format!("{SEPARATOR}{}{SEPARATOR}{}", source.as_str(), key.as_str()))
     }
+}
+
+/// What the identities of a source other than the built-in one begin with, and no others.
+pub(super) fn prefix(source: &str) -> String {
+    format!("{SEPARATOR}{source}{SEPARATOR}")
+}
+
+/// The first text after all identities of a source other than the built-in one, and before those of the next one.
+pub(super) fn after(source: &str) -> String {
+    format!("{SEPARATOR}{source}{AFTER_SEPARATOR}")
+}
+
+/// The identities of all events of a source: from the first text on, and below the second one if there is one.
+pub(super) fn identities_of(source: &str) -> (String, Option<String>) {
+    if source == Source::WEBHOOK.as_str() {
+        (AFTER_SEPARATOR.to_string(), None)
+    } else {
+        (prefix(source), Some(after(source)))
+    }
+}
+
+/// The name of a source other than the built-in one, and the key, of an identity that has them.
+pub(super) fn parts(identity: &str) -> Option<(&str, &str)> {
+    identity.strip_prefix(SEPARATOR)?.split_once(SEPARATOR)
 }
 
 /// The source and the key in a column that holds an identity.
@@ -36,10 +60,7 @@ pub(super) fn source_and_key(row: &Row<'_>, column: usize) -> rusqlite::Result<(
 /// [`SEPARATOR`], which is less than every character of an id, and the name of the source.
 pub(super) fn order_key(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
     let identity = row.get_ref(column)?.as_str()?;
-    let (source, id) = identity
-        .strip_prefix(SEPARATOR)
-        .and_then(|rest| rest.split_once(SEPARATOR))
-        .unwrap_or((Source::WEBHOOK.as_str(), identity));
+    let (source, id) = parts(identity).unwrap_or((Source::WEBHOOK.as_str(), identity));
     Ok(format!("{id}{SEPARATOR}{source}").into())
 }
 
@@ -50,8 +71,13 @@ pub(super) fn source_name(identity: &str) -> Option<&str> {
     identity.get(..SEPARATOR.len_utf8() + end)
 }
 
+/// The same for a source other than the built-in one.
+pub(super) fn name_of_source(source: &str) -> String {
+    format!("{SEPARATOR}{source}")
+}
+
 fn split(identity: &str) -> Result<(Source, Name), RuleViolation> {
-    match identity.strip_prefix(SEPARATOR).and_then(|rest| rest.split_once(SEPARATOR)) {
+    match parts(identity) {
         Some((source, key)) => Ok((Source::new(source)?, Name::new(key)?)),
         None => Ok((Source::WEBHOOK, Name::new(identity)?)),
     }

@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::erasure;
-use super::identity::{AFTER_SEPARATOR, SEPARATOR, identity};
+use super::identity::{identities_of, identity};
 use super::rows::{event, event_columns};
 use crate::erasure::Erasure;
 use crate::event::{Arrived, LogFilter, LogId, LogRead, Position, Reached, Recorded, Source, Start};
@@ -185,15 +185,6 @@ pub(super) fn conditions_of(erasure: &Erasure, given: &mut Vec<Value>) -> String
         }
     }
     conditions
-}
-
-/// The identities of all events of a source: from the first text on, and below the second one if there is one.
-fn identities_of(source: &str) -> (String, Option<String>) {
-    if source == Source::WEBHOOK.as_str() {
-        return (AFTER_SEPARATOR.to_string(), None);
-    }
-    let below = format!("{SEPARATOR}{source}{AFTER_SEPARATOR}");
-    (format!("{SEPARATOR}{source}{SEPARATOR}"), Some(below))
 }
 
 /// The identity of the event of this source and key; `None`, which equals nothing, if no event can have them.

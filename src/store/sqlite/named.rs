@@ -5,7 +5,7 @@ use std::ops::Range;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failed::Failed;
-use super::identity::{AFTER_SEPARATOR, SEPARATOR, identity};
+use super::identity::{self, SEPARATOR, identity};
 use super::rows;
 use crate::event::Source;
 use crate::message::{Message, Name};
@@ -43,7 +43,7 @@ pub(super) fn of_source(events: &Connection, name: Option<&str>) -> rusqlite::Re
             Share::All
         }
     } else {
-        let first = format!("{SEPARATOR}{name}{SEPARATOR}");
+        let first = identity::prefix(name);
         let found = next_identity(events, &first)?.is_some_and(|identity| identity.starts_with(&first));
         let is_only = || {
             let has_built_in = events.prepare_cached(ANY_BUILT_IN)?.exists(())?;
@@ -60,11 +60,9 @@ pub(super) fn of_source(events: &Connection, name: Option<&str>) -> rusqlite::Re
 
 /// The sources other than the built-in one, in the order of their names: the first one after the source `name`.
 fn next_source(events: &Connection, name: &str) -> rusqlite::Result<Option<Source>> {
-    let first =
-        if name.is_empty() { SEPARATOR.to_string() } else { format!("{SEPARATOR}{name}{AFTER_SEPARATOR}") };
+    let first = if name.is_empty() { SEPARATOR.to_string() } else { identity::after(name) };
     let Some(identity) = next_identity(events, &first)? else { return Ok(None) };
-    let source = identity.strip_prefix(SEPARATOR).and_then(|rest| rest.split_once(SEPARATOR));
-    Ok(source.and_then(|(source, _)| Source::new(source).ok()))
+    Ok(identity::parts(&identity).and_then(|(source, _)| Source::new(source).ok()))
 }
 
 fn next_identity(events: &Connection, first: &str) -> rusqlite::Result<Option<String>> {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::connection::{self, explain};
 use super::failed::Failed;
-use super::identity::SEPARATOR;
+use super::identity::{SEPARATOR, name_of_source};
 use super::index::key::List;
 use super::index::{Mark, parties};
 use super::named::{self, Named, Share};
@@ -403,7 +403,7 @@ impl<'a> Derived<'a> {
         if is_built_in && of_parties == List::ALL {
             return Ok(Selection { others: Some(self.ordered(List::OTHER_SOURCES)?), ..selection });
         }
-        let of_source = if is_built_in { None } else { self.number(&format!("{SEPARATOR}{name}"))? };
+        let of_source = if is_built_in { None } else { self.number(&name_of_source(name))? };
         let of_source = of_source.map(|source| self.ordered(List { sender: Party::ANY, recipient: source }));
         Ok(match of_source.transpose()? {
             Some(list) if of_parties == List::ALL => Selection { list, ..selection },
