@@ -111,7 +111,8 @@ impl Readers {
         self.run(|session| {
             let counted = if filter.id.is_none() && filter.search.is_none() {
                 session.derived(|derived| {
-                    let Selection { list, range, others, is_wider } = derived.selection(filter)?;
+                    let Selection { list, range, others, is_wider, parties: _ } =
+                        derived.selection(filter)?;
                     if is_wider {
                         return Ok(None);
                     }
@@ -290,9 +291,9 @@ impl ReadSession<'_> {
             let messages = self.messages()?;
             return listing(&Named::find(&messages, id, filter)?, page).map(Some);
         }
-        let (deadline, text) = (self.deadline, filter.search.clone());
+        let deadline = self.deadline;
         self.derived(|derived| {
-            let Selection { list, range, others, is_wider } = derived.selection(filter)?;
+            let Selection { list, parties, range, others, is_wider } = derived.selection(filter)?;
             let in_time = |list| InTime { list, range: range.clone() };
             match (&filter.search, &others) {
                 (None, None) if !is_wider => return listing(&in_time(&list), page).map(Some),
@@ -302,10 +303,13 @@ impl ReadSession<'_> {
                 }
                 _ => {}
             }
-            let filter = filter.source.is_some().then_some(filter);
+            // Blocks of texts know the parties, and no sources.
+            let is_wider = is_wider || others.is_some() || list.list() != parties;
             let Derived { messages, index, texts, parts, .. } = *derived;
-            let search = Search { messages, index, texts, parts, list: &list, range, filter, deadline };
-            listing(&search.run(text.as_ref(), page)?, page).map(Some)
+            let rest = is_wider.then_some(filter);
+            let search =
+                Search { messages, index, texts, parts, list: &list, parties, range, rest, deadline };
+            listing(&search.run(filter.search.as_ref(), page)?, page).map(Some)
         })
     }
 
@@ -392,10 +396,10 @@ impl<'a> Derived<'a> {
         let share = named::of_source(self.messages, filter.source.as_deref())?;
         let (Some(of_parties), Share::All | Share::Some) = (of_parties, share) else {
             // Nothing at all.
-            return Ok(Selection::of(self.ordered(List::ALL)?, Moment::MIN..Moment::MIN));
+            return Ok(Selection::of(self.ordered(List::ALL)?, List::ALL, Moment::MIN..Moment::MIN));
         };
         let list = self.ordered(of_parties)?;
-        let selection = Selection::of(list, range(filter));
+        let selection = Selection::of(list, of_parties, range(filter));
         let Some(name) = filter.source.as_ref().filter(|_| share == Share::Some) else {
             return Ok(selection);
         };
@@ -431,6 +435,8 @@ impl<'a> Derived<'a> {
 struct Selection<'a> {
     /// A list that has all of it.
     list: Ordered<'a>,
+    /// The sender and the recipient of all of it.
+    parties: List,
     range: Range<Moment>,
     /// Those of the list that are not selected, since they are not of the built-in source.
     others: Option<Ordered<'a>>,
@@ -439,9 +445,9 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// All of a list in a range of time.
-    fn of(list: Ordered<'a>, range: Range<Moment>) -> Self {
-        Self { list, range, others: None, is_wider: false }
+    /// All of the list of these parties in a range of time.
+    fn of(list: Ordered<'a>, parties: List, range: Range<Moment>) -> Self {
+        Self { list, parties, range, others: None, is_wider: false }
     }
 }
 

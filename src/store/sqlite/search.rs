@@ -33,11 +33,13 @@ pub(super) struct Search<'a> {
     pub(super) index: &'a Connection,
     pub(super) texts: &'a TextFile,
     pub(super) parts: &'a [Part],
-    /// The messages that the parties of the filter leave.
+    /// The messages that the parties of the filter leave, or its source.
     pub(super) list: &'a Ordered<'a>,
+    /// The sender and the recipient that each message must have.
+    pub(super) parties: List,
     pub(super) range: Range<Moment>,
-    /// What each message has to match too, where the list has more than that.
-    pub(super) filter: Option<&'a Filter>,
+    /// What each message has to match as a whole, unless list, parties and range say all of it.
+    pub(super) rest: Option<&'a Filter>,
     pub(super) deadline: Instant,
 }
 
@@ -51,7 +53,7 @@ impl<'a> Search<'a> {
             found.offer(Entry { moment, seq }, place);
             Ok(())
         };
-        match (text, self.filter) {
+        match (text, self.rest) {
             (Some(text), _) if !self.is_cheaper_one_by_one(text)? => self.by_text(text, &mut offer)?,
             (Some(text), None) => self.one_by_one(text, &mut offer)?,
             (_, Some(filter)) => self.whole_one_by_one(filter, &mut offer)?,
@@ -74,14 +76,10 @@ impl<'a> Search<'a> {
 
     /// What must be true of a message beside its text.
     fn conditions(&self) -> Conditions {
-        // Blocks of texts know no sources, whose lists are as those of recipients.
-        let is_of_source = |party: Party| party != Party::ANY && self.filter.is_some();
         let number = |party: Party| (party != Party::ANY).then_some(party.0);
-        let list = self.list.list();
-        let list = if is_of_source(list.recipient) { List { recipient: Party::ANY, ..list } } else { list };
         Conditions {
-            sender: number(list.sender),
-            recipient: number(list.recipient),
+            sender: number(self.parties.sender),
+            recipient: number(self.parties.recipient),
             moments: self.range.clone(),
         }
     }
@@ -121,7 +119,7 @@ impl<'a> Search<'a> {
         let refused = RefCell::new(None);
         let give_up = || refused.borrow().is_some() || Instant::now() > self.deadline;
         let mut by_seq = self.messages.prepare_cached(rows::BY_SEQ)?;
-        let mut matches = |seq| match self.filter {
+        let mut matches = |seq| match self.rest {
             Some(filter) => Ok(named::matches(&by_seq.query_row([seq], rows::message)?, filter)),
             None => Ok(true),
         };
