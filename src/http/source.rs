@@ -19,7 +19,7 @@ use crate::erasure::KeptFor;
 use crate::event::{Event, Kind, Source};
 use crate::inbox;
 use crate::metrics::{Metrics, SourceMetrics, WebhookResult};
-use crate::source::{self, BodyDigest, Greeting, Presented, Provider, Refusal, Repeats, Settings};
+use crate::source::{self, BodyDigest, Greeting, Presented, Refusal, Repeats, Settings};
 use crate::store::{FAILED, Outcome};
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -97,16 +97,22 @@ pub(super) async fn handle(State(app): State<Arc<App>>, mut request: Request) ->
     let Some(source) = request.extensions_mut().remove::<Arc<Served>>() else {
         return error::not_found().await;
     };
-    let greets = source.settings.provider == Provider::WhatsApp;
-    match *request.method() {
-        Method::POST => match judge(&app, &source, request).await {
+    if request.method() == Method::POST {
+        return match judge(&app, &source, request).await {
             Ok(verdict) | Err(verdict) => verdict.into_response(),
-        },
-        Method::GET | Method::HEAD if greets => greet(&source, &request).into_response(),
+        };
+    }
+    // Asked for other methods, too, whose answer says which ones there are.
+    let greeting = source.settings.greet(target(request.uri()));
+    let allowed = if greeting == Greeting::NotAllowed { "POST" } else { "GET,HEAD,POST" };
+    match (request.method(), greeting) {
+        (&(Method::GET | Method::HEAD), Greeting::Challenge(challenge)) => {
+            Verdict::Challenge(challenge).into_response()
+        }
+        (&(Method::GET | Method::HEAD), Greeting::Refused) => Verdict::WrongToken.into_response(),
         _ => {
             let mut response = error::method_not_allowed().await.into_response();
-            let allowed = HeaderValue::from_static(if greets { "GET,HEAD,POST" } else { "POST" });
-            response.headers_mut().insert(ALLOW, allowed);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             response
         }
     }
@@ -127,13 +133,6 @@ enum Verdict {
     Unread(BodyError),
     /// The events, so many, were not acknowledged, and may be stored all the same; the sender should try again.
     NotStored(usize, inbox::Refused),
-}
-
-fn greet(source: &Served, request: &Request) -> Verdict {
-    match source.settings.greet(target(request.uri())) {
-        Greeting::Challenge(challenge) => Verdict::Challenge(challenge),
-        Greeting::Refused | Greeting::NotAllowed => Verdict::WrongToken,
-    }
 }
 
 /// Each step is cheaper than the next one, and nothing is parsed before its signature is verified.
