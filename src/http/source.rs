@@ -258,3 +258,84 @@ impl IntoResponse for Verdict {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::HOST;
+    use tower::ServiceExt as _;
+
+    use super::super::reads::VERIFYING_MAX;
+    use super::super::{Settings as HttpSettings, router};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::inbox::Inbox;
+    use crate::server::{Limits, Registry};
+    use crate::source::{Config, Outside};
+    use crate::store::Store;
+    use crate::store::sqlite::{Sqlite, Tuning};
+    use crate::tail::{self, Tail};
+    use crate::telemetry::Log;
+
+    const SOURCE: &str =
+        "[[source]]\nname = \"hub\"\nkind = \"github\"\nsecrets = [{ name = \"s\", env = \"S\" }]\n";
+
+    fn app(store: Arc<dyn Store>) -> Arc<App> {
+        let variable = |_: &str| Some("a secret that signs for a source".into());
+        let file = |_: &std::path::Path| Err(std::io::Error::other("there is none"));
+        let settings = HttpSettings {
+            webhook_secrets: Vec::new(),
+            sources: Config::parse(SOURCE, Outside { variable: &variable, file: &file }).unwrap(),
+            clock: Clock::of_system(),
+            read_token: None,
+            admin_token: None,
+            max_body_bytes: 1 << 20,
+            queue_max: 10,
+            followers_max: 0,
+        };
+        let metrics = Arc::new(Metrics::new(1));
+        let inbox = Arc::new(Inbox::start(&store, 1, 10, &metrics).unwrap());
+        let following = tail::Settings { pause: None, followers_max: 0 };
+        let tail = Tail::start(&store, inbox.commits(), following).unwrap();
+        let connections = Registry::new(Limits::default(), Arc::clone(&metrics));
+        Arc::new(App::new(settings, store, inbox, tail, metrics, connections, Log::none()))
+    }
+
+    /// A signed delivery of so many bytes.
+    fn delivery(app: &App, id: &str, length: usize) -> Request {
+        let body = vec![b' '; length];
+        let mut head = Request::post("/webhook/hub").header("x-github-delivery", id).body(()).unwrap();
+        let settings = &app.sources.find("hub").unwrap().settings;
+        let signed = settings.sign(&lent(&head.clone().into_parts().0, &body), id, 0).unwrap();
+        head.headers_mut().extend(signed);
+        head.map(|()| Body::from(body))
+    }
+
+    #[test]
+    fn few_large_deliveries_are_verified_at_once_and_nothing_else_waits_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open(&folder.path().join("app.db"), Tuning::default()).unwrap());
+        let app = app(store);
+        let call = |mut request: Request| {
+            request.headers_mut().insert(HOST, HeaderValue::from_static("a"));
+            let router = router(Arc::clone(&app));
+            async move { router.oneshot(request).await.unwrap().status() }
+        };
+        // One thread for each kind of work, so that one thing is done after the other.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(async {
+            let mut held = Vec::new();
+            for _ in 0..VERIFYING_MAX {
+                held.push(app.verifying.permit().await);
+            }
+            let large = tokio::spawn(call(delivery(&app, "large", INLINE_BYTES_MAX + 1)));
+            for read in ["/stats", "/health/ready"] {
+                assert_eq!(call(Request::get(read).body(Body::empty()).unwrap()).await, 200);
+            }
+            assert_eq!(call(delivery(&app, "small", INLINE_BYTES_MAX)).await, 200);
+            tokio::task::yield_now().await;
+            assert!(!large.is_finished(), "it waits until another one has been verified");
+            held.pop();
+            assert_eq!(large.await.unwrap(), 200);
+        });
+    }
+}
