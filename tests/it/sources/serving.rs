@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use lyftr::clock;
 use lyftr::event::Source;
@@ -242,6 +243,54 @@ fn large_bodies_in_flight_are_bounded_and_small_deliveries_are_received_beside_t
         assert!([200, 408].contains(&status), "{status}");
     }
     assert_eq!(post(&service, &hub, &[("x-github-delivery", "2")], &body).status, 200);
+    assert_eq!(service.client().metric("source_bodies_bytes"), 0.0);
+}
+
+/// Sends a body, the begin of it at once and then a piece every tenth of a second, until it is answered; the status.
+fn post_slowly(
+    service: &Service,
+    settings: &Settings,
+    id: &str,
+    lengths: (usize, usize),
+    piece: usize,
+) -> u16 {
+    let (begin, length) = lengths;
+    let body = [b"{}".to_vec(), vec![b' '; length - 2]].concat();
+    let names = headers(settings, &[("x-github-delivery", id)], &body);
+    let names: Vec<_> = names.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let target = format!("/webhook/{}", settings.name.as_str());
+    let sent = request("POST", &target, &names, &body);
+    let (first, rest) = sent.split_at(sent.len() - length + begin);
+    let mut connection = Connection::open(service.address());
+    connection.write(first);
+    for piece in rest.chunks(piece) {
+        if connection.has_arrived() || connection.try_write(piece).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    connection.reply("POST", &target).status
+}
+
+#[test]
+fn a_body_that_takes_room_must_come_faster_than_64_kb_a_second() {
+    let hub = of_kind("hub", "github", "max_body_bytes = 8388608");
+    let service = Service::builder().sources(config([hub.clone()])).start();
+    let statuses = std::thread::scope(|scope| {
+        [
+            // 12 KB a second with room, and without.
+            (1, (100_000, 240_000), 1_200),
+            (2, (0, 60_000), 1_200),
+            // Half a megabyte a second for eight seconds.
+            (3, (100_000, 4_000_000), 50_000),
+        ]
+        .map(|(id, lengths, piece)| {
+            let (service, hub) = (&service, &hub);
+            scope.spawn(move || post_slowly(service, hub, &id.to_string(), lengths, piece))
+        })
+        .map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(statuses, [408, 200, 200]);
     assert_eq!(service.client().metric("source_bodies_bytes"), 0.0);
 }
 
