@@ -23,6 +23,7 @@ mod hosts;
 mod listed;
 mod log;
 mod lookups;
+mod plans;
 mod pooler;
 mod secrets;
 mod state;
@@ -358,54 +359,4 @@ fn an_error_of_the_server_is_told_in_words_of_lyftr() {
     fail_inserts(&database, "22012", 100);
     assert!(matches!(store.insert_messages(&[message("m")]), Err(Error::Failed(_))));
     assert_eq!(database.number("SELECT count(*) FROM message"), 0);
-}
-
-#[test]
-fn a_range_of_time_is_read_by_an_index_and_not_by_going_through_all_messages() {
-    let database = Database::new();
-    let store = open(&database);
-    // A year of messages, by half a dozen senders.
-    database.query(
-        "INSERT INTO message (message_id, seq, sender, recipient, ts_second, ts_nanosecond, ts_digits, text)
-         SELECT 'm' || n, 0, '+' || 1 + n % 6, '+9', 1700000000 + n::bigint * 631, 0, 0, 'text'
-         FROM generate_series(0, 49999) AS n",
-        &[],
-    );
-    for made in ["SELECT messages FROM derived", "SELECT count(*) FROM message_text"] {
-        eventually("what is derived is made", || (database.number(made) == 50_000).then_some(()));
-    }
-    store.close();
-    drop(store);
-    database.query("ANALYZE", &[]);
-    // The planner weighs the two as it does where there are millions of messages.
-    database.query(&format!("ALTER DATABASE {} SET random_page_cost = 40", database.name()), &[]);
-    // A session tells of itself when it ends.
-    let passed_over = || {
-        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        eventually("the sessions have ended", || (database.number(others) == 0).then_some(()));
-        database.number("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event'")
-    };
-    let before = passed_over();
-
-    let store = open(&database);
-    let middle = lyftr::message::Timestamp::parse("2024-05-15T10:00:00Z").unwrap();
-    let end = lyftr::message::Timestamp::parse("2024-05-15T12:00:00Z").unwrap();
-    let sender = Some("+3".to_owned());
-    let mut totals = Vec::new();
-    for filter in [
-        Filter { since: Some(middle), ..Filter::default() },
-        Filter { since: Some(middle), until: Some(end), ..Filter::default() },
-        Filter { since: Some(middle), until: Some(end), from: sender, ..Filter::default() },
-    ] {
-        for descending in [false, true] {
-            let first = store.list(&filter, &Page { limit: 5, descending, ..Page::default() }).unwrap();
-            totals.push(first.total);
-            let next = Page { limit: 5, descending, cursor: first.next, ..Page::default() };
-            assert_eq!(store.list(&filter, &next).unwrap().total, first.total);
-        }
-    }
-    store.close();
-    drop(store);
-    assert_eq!(totals, [25_012, 25_012, 12, 12, 2, 2]);
-    assert_eq!(passed_over(), before, "messages that were read without an index");
 }
