@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use lyftr::erasure::Wiped;
 use lyftr::event::{Data, Event, Source};
 use lyftr::message::Name;
 use lyftr::store::Store;
 
 use super::open;
 use crate::store_events::erasure::{erase, of_person, wipe};
-use crate::support::{message_with, parsed};
+use crate::support::{eventually, message_with, parsed};
 
 /// Which of the marks stand in a file beside the database, or in the database itself. Each mark has eight bytes and more.
 pub(crate) fn found(path: &Path, marks: &[String]) -> Vec<String> {
@@ -105,6 +106,32 @@ fn what_was_erased_is_in_no_file() {
         store.close();
         assert_eq!(found(&path, &marks), [""; 0], "{nth}: closed");
     }
+}
+
+/// A reader keeps the wiping of the first events from its end, until others are erased, too.
+#[test]
+fn what_is_erased_while_something_else_is_being_wiped_is_in_no_file_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, marks) = stored(&path, 3);
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    let number = |conn: &rusqlite::Connection, table| -> i64 {
+        conn.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
+    };
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(number(&reader, "event"), 3_000);
+    let erasure = of_person("+999000111222");
+    assert!((1..1_000).contains(&store.erase(&erasure, 0).unwrap().events));
+    eventually("nothing but the log is left to be wiped", || {
+        let wiped = store.wipe().unwrap();
+        let now = rusqlite::Connection::open(&path).unwrap();
+        (wiped == Wiped::Held && number(&now, "removed") == 0).then_some(())
+    });
+    erase(store.as_ref(), &erasure);
+    drop(reader);
+    wipe(store.as_ref());
+    assert_eq!(found(&path, &marks), [""; 0]);
+    assert_eq!(problems(&path), [""; 0]);
 }
 
 /// Of several erasures one after the other, each moves rows and keys about that the next one erases.

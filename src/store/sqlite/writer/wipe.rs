@@ -36,7 +36,8 @@ pub(super) struct Wiping {
 /// A pass over the pages in whose free space something may be left.
 #[derive(Debug)]
 struct Pass {
-    /// The number of events that were gone when it began. What was erased since is on pages that it has seen before.
+    /// The number of events that were gone when it began. What was erased since may be on pages that it has seen before, and is
+    /// left to the next pass.
     erasures: i64,
     /// The pages that it has yet to see.
     pages: Vec<u32>,
@@ -88,9 +89,13 @@ impl Writer {
             return Ok(Wiped::Held);
         }
         // Only now: a process that ends before this leaves the rest of the work to the next one.
-        self.write(self.patience(), |open| open.conn.prepare_cached(SET_WIPED)?.execute([erasures]))?;
-        self.wiping = Wiping::default();
-        Ok(Wiped::Done)
+        let is_all = self.write(self.patience(), |open| {
+            open.conn.prepare_cached(SET_WIPED)?.execute([erasures])?;
+            let (erasures, wiped) = counts(&open.conn)?;
+            Ok(erasures == wiped)
+        })?;
+        self.wiping = Wiping { is_due: !is_all, pass: None };
+        Ok(if is_all { Wiped::Done } else { Wiped::NotYet })
     }
 
     /// Does a piece of the work, if there is any and nobody waits for it.
@@ -145,8 +150,8 @@ fn clean(conn: &Connection, pass: Option<Pass>, followed: i64) -> rusqlite::Resu
     if erasures == wiped {
         return Ok(Left::Nothing);
     }
-    // Pages get copies of keys that are in use. Those of keys that were erased meanwhile are on pages that were seen before.
-    let mut pass = if let Some(pass) = pass.filter(|pass| pass.erasures == erasures) {
+    // Also if more was erased since it began: where that happens again and again, a pass that began anew would never end.
+    let mut pass = if let Some(pass) = pass {
         pass
     } else {
         let last: i64 = conn.prepare_cached(LAST_REMOVED)?.query_row((), |row| row.get(0))?;
@@ -171,4 +176,25 @@ fn clean(conn: &Connection, pass: Option<Pass>, followed: i64) -> rusqlite::Resu
 
 fn counts(conn: &Connection) -> rusqlite::Result<(i64, i64)> {
     conn.prepare_cached(COUNTS)?.query_row((), |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::migrate;
+    use super::*;
+
+    #[test]
+    fn a_pass_goes_on_although_more_is_erased() {
+        let conn = migrate::example(usize::try_from(migrate::VERSION).unwrap()).unwrap();
+        let erase = || conn.execute("UPDATE erasure SET erasures = erasures + 1", ()).unwrap();
+        erase();
+        let Left::Pages(mut pass) = clean(&conn, None, 0).unwrap() else { panic!("there are pages") };
+        assert_eq!(pass.erasures, 1);
+        pass.pages = vec![2];
+        erase();
+        let Left::Pages(pass) = clean(&conn, Some(pass), 0).unwrap() else { panic!("it goes on") };
+        assert_eq!((pass.erasures, pass.pages), (1, vec![]));
+        let Left::Pages(pass) = clean(&conn, None, 0).unwrap() else { panic!("the next one") };
+        assert_eq!(pass.erasures, 2);
+    }
 }
