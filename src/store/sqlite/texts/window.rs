@@ -72,7 +72,8 @@ impl<'a> Window<'a> {
     pub(super) fn page_with(&mut self, seq: i64, mut pages: Range<u32>) -> Result<Option<u32>, Error> {
         while !pages.is_empty() {
             let mut page = pages.start.midpoint(pages.end);
-            // In the middle of a long block none begins.
+            // In the middle of a long block none begins, whatever its text is: texts hold no NUL, which the length and the pages of
+            // every block have.
             let place = loop {
                 if let Some(place) = self.place_of(page)? {
                     break place;
