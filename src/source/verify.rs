@@ -70,14 +70,9 @@ pub struct Presented {
 /// # Errors
 /// [`Refusal`] if one is absent, stands twice or has another form.
 pub(super) fn presented(settings: &Settings, request: &Request<'_>) -> Result<Presented, Refusal> {
-    let mut first = None;
-    for family in &settings.scheme.headers {
-        match of_family(settings, family, request) {
-            Err(Refusal::MissingHeader) => first = first.or(Some(Refusal::MissingHeader)),
-            found => return found,
-        }
-    }
-    Err(first.unwrap_or(Refusal::MissingHeader))
+    let families = settings.scheme.headers.iter().map(|family| of_family(settings, family, request));
+    let mut there = families.skip_while(|found| *found == Err(Refusal::MissingHeader));
+    there.next().unwrap_or(Err(Refusal::MissingHeader))
 }
 
 fn of_family(settings: &Settings, family: &Headers, request: &Request<'_>) -> Result<Presented, Refusal> {
