@@ -2,7 +2,8 @@
 //!
 //! Events arrive about in the order of their receipt, so a pass begins in the part of the log in which the last one has come to
 //! events that are not due, and ends where nothing is due and younger events follow. A copy into the store, or a clock that was
-//! set, can put older events behind newer ones: a pass over all of them, at the begin and once a day, finds these.
+//! set, can put older events behind newer ones: a pass over all of them, at the begin, after a change of the rules and once a day,
+//! finds these.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -155,14 +156,17 @@ impl Drop for Keeper {
 
 impl Keep {
     fn run(&self, store: &dyn Store, stop: &Stop) {
-        let mut whole_pass = None::<Instant>;
+        // When the last pass over all events began, and by which rules.
+        let mut whole_pass = None::<(Instant, Rules)>;
         // Where the next pass of each rule begins.
         let mut places = HashMap::<Option<Source>, i64>::new();
         while !stop.is_set() {
-            let is_whole = whole_pass.is_none_or(|begin| begin.elapsed() >= WHOLE_PAUSE);
-            let begin = Instant::now();
-            match self.pass(store, stop, is_whole, &mut places) {
-                Ok(true) if is_whole => whole_pass = Some(begin),
+            let (begin, rules) = (Instant::now(), (self.rules)());
+            // A source that has no time of its own any more may have older events than the place of all others.
+            let is_whole =
+                whole_pass.as_ref().is_none_or(|(last, by)| last.elapsed() >= WHOLE_PAUSE || *by != rules);
+            match self.pass(store, stop, is_whole, &rules, &mut places) {
+                Ok(true) if is_whole => whole_pass = Some((begin, rules)),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(
@@ -181,9 +185,10 @@ impl Keep {
         store: &dyn Store,
         stop: &Stop,
         is_whole: bool,
+        rules: &Rules,
         places: &mut HashMap<Option<Source>, i64>,
     ) -> Result<bool, Error> {
-        let erasures = (self.rules)().erasures((self.clock)());
+        let erasures = rules.erasures((self.clock)());
         if erasures.is_empty() || !store.is_keeper()? {
             return Ok(false);
         }
