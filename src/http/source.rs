@@ -288,6 +288,7 @@ mod tests {
             clock: Clock::of_system(),
             read_token: None,
             admin_token: None,
+            page: true,
             max_body_bytes: 1 << 20,
             queue_max: 10,
             followers_max: 0,
