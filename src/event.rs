@@ -287,6 +287,15 @@ impl Data {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The JSON value on one line: a line end in it stands between values, where a space says as much.
+    pub fn one_line(&self) -> Cow<'_, str> {
+        if self.0.contains(['\n', '\r']) {
+            self.0.replace(['\n', '\r'], " ").into()
+        } else {
+            (&*self.0).into()
+        }
+    }
 }
 
 #[cfg(test)]

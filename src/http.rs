@@ -23,11 +23,13 @@ use crate::store::{Backlog, Space, Store};
 use crate::tail::{Seat, Tail};
 use crate::telemetry::Log;
 
+mod accept;
 mod body;
 mod cursors;
 mod erasure;
 mod error;
 mod events;
+mod export;
 mod framing;
 mod health;
 mod messages;
@@ -41,6 +43,7 @@ mod stats;
 mod volume;
 mod webhook;
 
+use export::{EXPORT_READS_MAX, Exports};
 use reads::{
     BODIES_KIB_MAX, Budget, CONCURRENT_MAX, FOLLOWER_READS_MAX, Failures, LOG_READS_MAX, Limiter, MOVES_MAX,
     OWN_CHUNKS_KIB_MAX, PAGES_KIB_MAX, Reads, VERIFYING_MAX,
@@ -60,6 +63,7 @@ pub struct App {
     own_chunks: Budget,
     /// The memory for pages of the log.
     pages: Budget,
+    exports: Exports,
     /// The configured sources.
     sources: source::Sources,
     /// The memory for their bodies.
@@ -147,6 +151,7 @@ impl App {
             follower_reads: calls(FOLLOWER_READS_MAX, Failures::First(AtomicBool::new(false))),
             own_chunks: Budget::new(OWN_CHUNKS_KIB_MAX),
             pages: Budget::new(PAGES_KIB_MAX),
+            exports: Exports::new(calls(EXPORT_READS_MAX, Failures::Each("an export broke off"))),
             sources: source::Sources::new(std::mem::take(&mut settings.sources), Arc::clone(&metrics)),
             bodies: Budget::new(BODIES_KIB_MAX),
             cursor_moves: calls(MOVES_MAX, Failures::Each("a cursor could not be changed")),

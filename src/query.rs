@@ -8,6 +8,7 @@ use crate::message::{Message, Moment, Name, TEXT_CHARS_MAX, Timestamp};
 mod cursor;
 mod erasure;
 mod fold;
+mod form;
 mod log;
 mod parameters;
 mod parse;
@@ -15,6 +16,7 @@ mod volume;
 
 pub use erasure::{ErasureQuery, parse as parse_erasure};
 pub use fold::fold;
+pub use form::{Export, Form, Lines};
 pub use log::{LogQuery, Origin, POSITION, WAIT_SECONDS_MAX, last_event_id, parse as parse_log};
 pub use parse::parse;
 pub use volume::{Step, VolumeAnswer, VolumeQuery, parse as parse_volume, too_many};
@@ -81,6 +83,25 @@ pub struct Place {
     pub message_id: Name,
     /// The source.
     pub source: Source,
+}
+
+impl Filter {
+    /// Whether a message matches.
+    pub fn lets_through(&self, message: &Message) -> bool {
+        let Self { id, source, from, to, since, until, search } = self;
+        let is = |wanted: &Option<String>, name: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| name == Some(wanted))
+        };
+        is(id, Some(message.message_id.as_str()))
+            && is(source, Some(message.source.as_str()))
+            && is(from, message.from.as_ref().map(Name::as_str))
+            && is(to, message.to.as_ref().map(Name::as_str))
+            && since.is_none_or(|since| message.ts.moment() >= since.moment())
+            && until.is_none_or(|until| message.ts.moment() < until.moment())
+            && search
+                .as_ref()
+                .is_none_or(|search| message.text.as_deref().is_some_and(|text| search.is_in(text)))
+    }
 }
 
 /// The messages of a page. Serializes to the response of `GET /messages`.

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use lyftr::query::{Filter, Page, Search, parse};
+use lyftr::query::{Export, Filter, Form, LIMIT_DEFAULT, Lines, Page, Search, parse};
 use lyftr::validation::Location;
 
 use super::rules;
 
 /// The words are ours, so that nothing of the input is in them.
-const REASONS: [&str; 10] = [
+const REASONS: [&str; 13] = [
     "Input should be a valid integer, unable to parse string as an integer",
     "Input should be greater than or equal to 0",
     "Input should be greater than or equal to 1",
@@ -19,6 +19,9 @@ const REASONS: [&str; 10] = [
     "Input should be 'asc' or 'desc'",
     "A cursor and an offset exclude each other; leave out one of them",
     "Input should be the next or prev of an earlier answer, unchanged",
+    "Input should be 'json', 'ndjson' or 'csv'",
+    "An export has no offset; it may begin at a cursor",
+    "An export begins after a message: at the next of an earlier answer",
 ];
 
 /// What comes after the `?`. What is not UTF-8 cannot be in a request's target.
@@ -29,10 +32,10 @@ pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let given = Given::read(text);
     let expected = given.errors();
-    match parse(text) {
-        Ok((filter, page)) => {
+    match parse(text, Form::Page) {
+        Ok((filter, page, form)) => {
             assert!(expected.is_empty(), "is read as {filter:?} {page:?}, and not {expected:?}");
-            assert_eq!(page, given.page());
+            assert_eq!((&page, form), (&given.page(), given.form()));
             assert!((1..=100).contains(&page.limit));
             assert_eq!(filter.from, number_of(&given.from));
             assert_eq!(filter.to, number_of(&given.to));
@@ -40,7 +43,7 @@ pub fn query(data: &[u8]) {
             assert_eq!(filter.until.map(|until| until.to_string()).unwrap_or_default(), given.until);
             assert_eq!(filter.search.is_none(), given.q.is_empty());
             assert!(filter.search.as_ref().is_none_or(|search| *search == Search::new(&given.q)));
-            comes_back(&filter, &page);
+            comes_back(&filter, &page, form);
         }
         Err(errors) => {
             let found: Vec<_> = errors
@@ -60,8 +63,17 @@ pub fn query(data: &[u8]) {
 }
 
 /// What a filter asks for, asked for again, is the same.
-fn comes_back(filter: &Filter, page: &Page) {
-    let mut again = format!("limit={}&offset={}", page.limit, page.offset);
+fn comes_back(filter: &Filter, page: &Page, form: Form) {
+    let mut again = format!("offset={}", page.offset);
+    match form {
+        Form::Export(Export { lines, limit }) => {
+            write!(again, "&format={}", if lines == Lines::Csv { "csv" } else { "ndjson" }).unwrap();
+            if let Some(limit) = limit {
+                write!(again, "&limit={limit}").unwrap();
+            }
+        }
+        _ => write!(again, "&limit={}", page.limit).unwrap(),
+    }
     if page.descending {
         again += "&order=desc";
     }
@@ -82,9 +94,10 @@ fn comes_back(filter: &Filter, page: &Page) {
     let folded = filter.search.as_ref().map(Search::folded);
     if let Some(folded) = folded.filter(|folded| folded.chars().count() <= 4096) {
         write!(again, "&q={}", encode(folded)).unwrap();
-        assert_eq!(parse(&again), Ok((filter.clone(), page.clone())));
+        assert_eq!(parse(&again, Form::Page), Ok((filter.clone(), page.clone(), form)));
     } else {
-        assert_eq!(parse(&again), Ok((Filter { search: None, ..filter.clone() }, page.clone())));
+        let filter = Filter { search: None, ..filter.clone() };
+        assert_eq!(parse(&again, Form::Page), Ok((filter, page.clone(), form)));
     }
 }
 
@@ -100,6 +113,7 @@ struct Given {
     since: String,
     until: String,
     q: String,
+    format: String,
 }
 
 impl Given {
@@ -118,6 +132,7 @@ impl Given {
                 "since" => given.since = value,
                 "until" => given.until = value,
                 "q" => given.q = value,
+                "format" => given.format = value,
                 _ => {}
             }
         }
@@ -126,14 +141,19 @@ impl Given {
 
     fn errors(&self) -> Vec<(&'static str, &'static str)> {
         let mut errors = Vec::new();
+        if !["", "json", "ndjson", "csv"].contains(&self.format.as_str()) {
+            errors.push(("literal_error", "format"));
+        }
+        let limit_max = if self.is_export() { i128::from(u64::MAX) } else { 100 };
         for (name, value, least, most) in
-            [("limit", &self.limit, 1, 100), ("offset", &self.offset, 0, i128::from(u64::MAX))]
+            [("limit", &self.limit, 1, limit_max), ("offset", &self.offset, 0, i128::from(u64::MAX))]
         {
             match number(value) {
                 _ if value.is_empty() => {}
                 None => errors.push(("int_parsing", name)),
                 Some(n) if n < least => errors.push(("greater_than_equal", name)),
                 Some(n) if n > most => errors.push(("less_than_equal", name)),
+                Some(1..) if name == "offset" && self.is_export() => errors.push(("value_error", name)),
                 Some(_) => {}
             }
         }
@@ -141,7 +161,13 @@ impl Given {
             errors.push(("literal_error", "order"));
         }
         let offset = number(&self.offset).filter(|n| (0..=i128::from(u64::MAX)).contains(n));
-        if !self.cursor.is_empty() && (offset.is_some_and(|n| n > 0) || !is_cursor(&self.cursor)) {
+        // The other side of a message than `next`.
+        let is_out_of_place = if self.is_export() {
+            self.cursor.starts_with("02") || self.cursor.starts_with("04")
+        } else {
+            offset.is_some_and(|n| n > 0)
+        };
+        if !self.cursor.is_empty() && (is_out_of_place || !is_cursor(&self.cursor)) {
             errors.push(("value_error", "cursor"));
         }
         for (name, bound) in [("since", &self.since), ("until", &self.until)] {
@@ -155,10 +181,24 @@ impl Given {
         errors
     }
 
+    fn is_export(&self) -> bool {
+        self.format == "ndjson" || self.format == "csv"
+    }
+
+    fn form(&self) -> Form {
+        if !self.is_export() {
+            return Form::Page;
+        }
+        let lines = if self.format == "csv" { Lines::Csv } else { Lines::Ndjson };
+        Form::Export(Export { lines, limit: number(&self.limit).map(|limit| limit.try_into().unwrap()) })
+    }
+
     fn page(&self) -> Page {
         let number = |value, default| number(value).unwrap_or(default);
+        let limit =
+            if self.is_export() { LIMIT_DEFAULT } else { number(&self.limit, 50).try_into().unwrap() };
         Page {
-            limit: number(&self.limit, 50).try_into().unwrap(),
+            limit,
             offset: number(&self.offset, 0).try_into().unwrap(),
             descending: self.order == "desc",
             cursor: (!self.cursor.is_empty()).then(|| self.cursor.parse().unwrap()),
@@ -174,16 +214,30 @@ fn number_of(given: &str) -> Option<String> {
     (!number.is_empty()).then_some(number)
 }
 
-/// Hex digits: which side (one byte), second (eight), nanosecond (four), then an id in UTF-8.
+/// Hex digits: which side (one byte), second (eight), nanosecond (four), for another source than the built-in one its name after
+/// the length of that (one byte), then an id in UTF-8.
 fn is_cursor(text: &str) -> bool {
     let text = text.as_bytes();
     let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| u8::try_from(digit).unwrap());
     let Some(digits) = text.iter().map(digit).collect::<Option<Vec<u8>>>() else { return false };
     let bytes: Vec<u8> =
         digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
-    let id = bytes.get(13..).map(std::str::from_utf8);
+    let mut id = bytes.get(13..);
+    if [3, 4].contains(&bytes[0]) {
+        let named = id.and_then(|rest| rest.split_first());
+        let Some((source, rest)) = named.and_then(|(length, rest)| rest.split_at_checked((*length).into()))
+        else {
+            return false;
+        };
+        let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+        if !(1..=40).contains(&source.len()) || !source.iter().all(is_plain) || source == b"webhook" {
+            return false;
+        }
+        id = Some(rest);
+    }
+    let id = id.map(std::str::from_utf8);
     digits.len() % 2 == 0
-        && [1, 2].contains(&bytes[0])
+        && (1..=4).contains(&bytes[0])
         && id.is_some_and(|id| {
             id.is_ok_and(|id| (1..=255).contains(&id.chars().count()) && !id.contains(char::is_control))
         })

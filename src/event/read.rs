@@ -70,6 +70,16 @@ impl Start {
     pub fn is_backwards(self) -> bool {
         matches!(self, Self::Before(_) | Self::Latest)
     }
+
+    /// Where a read goes on that began here and has come to a position.
+    #[must_use]
+    pub fn on_from(self, reached: Option<Position>) -> Self {
+        match (self.is_backwards(), reached) {
+            (true, Some(position)) => Self::Before(position),
+            (false, Some(position)) => Self::After(position),
+            (_, None) => self,
+        }
+    }
 }
 
 impl LogFilter {

@@ -1,28 +1,26 @@
-//! `GET /events`: the log, read on from a position, as pages or as a stream; and `GET /events/{position}`: one event.
+//! `GET /events`: the log, read on from a position, as pages, as a stream or as an export; and `GET /events/{position}`: one event.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::error::{self, JSON};
-use super::{App, cursors, last_segment};
+use super::{App, accept, cursors, export, last_segment};
 use crate::event::{LogRead, Position, Start};
-use crate::query::{self, LogQuery, Origin, POSITION};
+use crate::query::{self, Form, LogQuery, Origin, POSITION};
 use crate::server::Presence;
 use crate::validation::ValidationError;
 
-mod accept;
 mod body;
 mod follower;
 mod page;
 mod stream;
 
 /// Maximum size of a piece that is handed to the connection, in bytes: its buffer grows to hold one.
-const PIECE_BYTES: usize = 32 << 10;
+pub(super) const PIECE_BYTES: usize = 32 << 10;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Handles `/events`.
@@ -33,23 +31,32 @@ pub(super) async fn read(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<Response<Body>, Response<Body>> {
-    let streams = accept::prefers_stream(request.headers());
-    let last_event_id = last_event_id(request.headers())?;
-    let query = query::parse_log(request.uri().query().unwrap_or_default(), last_event_id, streams)
+    let (request, _) = request.into_parts();
+    let last_event_id = last_event_id(&request.headers)?;
+    let accepted = accept::preferred(&request.headers, accept::OF_EVENTS);
+    let query = query::parse_log(request.uri.query().unwrap_or_default(), last_event_id, accepted)
         .map_err(|errors| error::unprocessable("query", &errors))?;
-    let LogQuery { origin, filter, limit, wait_seconds } = query;
-    let start = match origin {
-        Origin::At(start) => start,
-        Origin::Cursor(name) => Start::After(cursors::of_name(app, &name).await?.position),
+    let LogQuery { origin, filter, form, limit, wait_seconds } = query;
+    let read = async {
+        let start = match origin {
+            Origin::At(start) => start,
+            Origin::Cursor(name) => Start::After(cursors::of_name(app, &name).await?.position),
+        };
+        Ok(LogRead { start, filter, limit })
     };
-    let read = LogRead { start, filter, limit };
-    let presence = request.extensions().get::<Presence>().cloned().unwrap_or_default();
-    if streams {
-        return stream::answer(app, read, presence).await;
+    let presence = request.extensions.get::<Presence>().cloned().unwrap_or_default();
+    match form {
+        Form::Page => {
+            // The answer to HEAD has no body that could be worth a wait.
+            let wait_seconds = if request.method == Method::HEAD { 0 } else { wait_seconds };
+            page::answer(app, read.await?, wait_seconds, &presence).await
+        }
+        Form::Stream => stream::answer(app, read.await?, presence).await,
+        Form::Export(export) => {
+            let events = async { Ok(export::Events::new(read.await?, export.limit)) };
+            export::answer(app, &request, export, events).await
+        }
     }
-    // The answer to HEAD has no body that could be worth a wait.
-    let wait_seconds = if request.method() == Method::HEAD { 0 } else { wait_seconds };
-    page::answer(app, read, wait_seconds, &presence).await
 }
 
 /// The position in `Last-Event-ID`, by which the client of a stream goes on.
@@ -74,7 +81,7 @@ pub(super) async fn one(State(app): State<Arc<App>>, request: Request) -> Respon
 }
 
 /// 410: the position where a read shall begin names no event of this database.
-fn gone() -> Response<Body> {
+pub(super) fn gone() -> Response<Body> {
     error::private(error::detail(
         StatusCode::GONE,
         "no event of this database has this position: it has lost events, or is another one",
@@ -86,9 +93,4 @@ fn page_of(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(axum::http::header::CONTENT_TYPE, JSON);
     error::private(response)
-}
-
-/// The values of all `Accept` headers.
-fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok())
 }

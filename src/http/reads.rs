@@ -37,6 +37,10 @@ pub(super) const VERIFYING_MAX: usize = 4;
 pub(super) const MOVES_MAX: usize = 2;
 /// Maximum time that a read waits for its permit, and what was read for its room.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take for what is in memory for it alone: for any of it, and for so many bytes a second besides. One that
+/// is slower is cut off, and so holds nothing up for ever.
+const HOLD: Duration = Duration::from_secs(10);
+const HOLD_BYTES_A_SECOND: usize = 16 << 10;
 
 /// The store, with a bounded number of concurrent reads.
 #[derive(Debug)]
@@ -149,6 +153,11 @@ impl Failures {
     }
 }
 
+/// How long a client may take for so many bytes that are in memory for it alone.
+pub(super) fn time_to_take(bytes: usize) -> Duration {
+    HOLD.saturating_add(Duration::from_secs(u64::try_from(bytes / HOLD_BYTES_A_SECOND).unwrap_or(u64::MAX)))
+}
+
 /// Limits how many calls of one kind run at once, so that requests do not queue up threads behind a disk that hangs.
 #[derive(Debug)]
 pub(super) struct Limiter(Arc<Semaphore>);
@@ -167,6 +176,11 @@ impl Limiter {
     pub(super) async fn permit(&self) -> Permit {
         // It fails only for a semaphore that is closed, which this one never is.
         Permit(Arc::clone(&self.0).acquire_owned().await.ok())
+    }
+
+    /// A permit, if there is one at once.
+    pub(super) fn permit_now(&self) -> Option<Permit> {
+        Arc::clone(&self.0).try_acquire_owned().ok().map(|permit| Permit(Some(permit)))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::parameters::{Checker, Violation, integer, name, number, pairs, present};
+use super::form::{Form, form};
+use super::parameters::{Checker, Violation, bound, integer, name, number, pairs, present};
 use crate::event::{EVENTS_DEFAULT, EVENTS_MAX, Kind, LogFilter, Position, Start};
 use crate::validation::ValidationError;
 
@@ -16,9 +17,11 @@ pub struct LogQuery {
     pub origin: Origin,
     /// The events that it lets through.
     pub filter: LogFilter,
-    /// Maximum number of events on the page.
+    /// The form of the answer.
+    pub form: Form,
+    /// Maximum number of events on a page.
     pub limit: u32,
-    /// How long to wait if there is nothing yet, in seconds.
+    /// How long to wait for a page if there is nothing yet, in seconds.
     pub wait_seconds: u32,
 }
 
@@ -32,14 +35,15 @@ pub enum Origin {
 }
 
 /// Reads the query string of `GET /events`; the rules for parameters are those of [`parse`](super::parse()). Of
-/// `last_event_id`, `after` and `cursor` the first that is there counts; the others are not looked at.
+/// `last_event_id`, `after` and `cursor` the first that is there counts; the others are not looked at. The answer has the
+/// `accepted` form unless `format` names another one.
 ///
 /// # Errors
 /// Every validation error, at most one for each parameter.
 pub fn parse(
     query: &str,
     last_event_id: Option<Position>,
-    streams: bool,
+    accepted: Form,
 ) -> Result<LogQuery, Vec<ValidationError>> {
     let mut parameters = Parameters::default();
     for (name, value) in pairs(query) {
@@ -47,7 +51,7 @@ pub fn parse(
             *slot = value;
         }
     }
-    parameters.check(last_event_id, streams)
+    parameters.check(last_event_id, accepted)
 }
 
 /// The values of the known parameters, an empty string for an absent one.
@@ -65,6 +69,7 @@ struct Parameters {
     to: String,
     thread: String,
     r#ref: String,
+    format: String,
 }
 
 impl Parameters {
@@ -82,18 +87,29 @@ impl Parameters {
             "to" => Some(&mut self.to),
             "thread" => Some(&mut self.thread),
             "ref" => Some(&mut self.r#ref),
+            "format" => Some(&mut self.format),
             _ => None,
         }
     }
 
-    fn check(self, last_event_id: Option<Position>, streams: bool) -> Result<LogQuery, Vec<ValidationError>> {
+    fn check(
+        self,
+        last_event_id: Option<Position>,
+        accepted: Form,
+    ) -> Result<LogQuery, Vec<ValidationError>> {
         let mut checker = Checker::default();
-        let limit = checker.take("limit", &self.limit, |text| number(text, 1, EVENTS_MAX));
-        let wait = checker.take("wait", &self.wait, |text| number(text, 0, WAIT_SECONDS_MAX)).unwrap_or(0);
+        let mut form = checker.take("format", &self.format, form).unwrap_or(accepted);
+        let mut limit = None;
+        if let Form::Export(export) = &mut form {
+            export.limit = checker.take("limit", &self.limit, bound);
+        } else {
+            limit = checker.take("limit", &self.limit, |text| number(text, 1, EVENTS_MAX));
+        }
+        let wait = checker.take("wait", &self.wait, |text| wait(text, form)).unwrap_or(0);
         let key = checker.take("key", &self.key, |text| key(text, &self.source));
         let kind = checker.take("kind", &self.kind, kind);
         let goes_on = last_event_id.is_some() || !self.after.is_empty() || !self.cursor.is_empty();
-        let is_alone = !goes_on && integer(&self.wait).unwrap_or(0) == 0 && !streams;
+        let is_alone = !goes_on && integer(&self.wait).unwrap_or(0) == 0 && form != Form::Stream;
         let before = checker.take("before", &self.before, |text| before(text, is_alone));
         let after = match last_event_id {
             Some(position) => Some(Start::After(position)),
@@ -116,7 +132,7 @@ impl Parameters {
             thread: name(self.thread),
             r#ref: present(self.r#ref),
         };
-        Ok(LogQuery { origin, filter, limit: limit.unwrap_or(EVENTS_DEFAULT), wait_seconds: wait })
+        Ok(LogQuery { origin, filter, form, limit: limit.unwrap_or(EVENTS_DEFAULT), wait_seconds: wait })
     }
 }
 
@@ -143,6 +159,15 @@ fn start(text: &str, now: Start, at: fn(Position) -> Start) -> Result<Start, Vio
         return Ok(now);
     }
     text.parse().map(at).map_err(|_| ("value_error", format!("{POSITION}, or now")))
+}
+
+fn wait(text: &str, form: Form) -> Result<u32, Violation> {
+    match number(text, 0, WAIT_SECONDS_MAX)? {
+        seconds if seconds > 0 && matches!(form, Form::Export(_)) => {
+            Err(("value_error", "An export ends at the end of the log, and waits for nothing".into()))
+        }
+        seconds => Ok(seconds),
+    }
 }
 
 fn before(text: &str, is_alone: bool) -> Result<Start, Violation> {
@@ -175,16 +200,17 @@ pub(super) fn kind(text: &str) -> Result<Kind, Violation> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::{Export, Lines};
     use super::*;
 
     const POSITION: Position = Position { seq: 5, tag: 7 };
 
     fn read(query: &str) -> LogQuery {
-        parse(query, None, false).unwrap()
+        parse(query, None, Form::Page).unwrap()
     }
 
-    fn errors(query: &str, last_event_id: Option<Position>, streams: bool) -> Vec<String> {
-        let errors = parse(query, last_event_id, streams).unwrap_err();
+    fn errors(query: &str, last_event_id: Option<Position>, accepted: Form) -> Vec<String> {
+        let errors = parse(query, last_event_id, accepted).unwrap_err();
         errors.iter().map(|error| format!("{} {:?}", error.kind, error.location)).collect()
     }
 
@@ -193,6 +219,7 @@ mod tests {
         let defaults = LogQuery {
             origin: Origin::At(Start::Beginning),
             filter: LogFilter::default(),
+            form: Form::Page,
             limit: 100,
             wait_seconds: 0,
         };
@@ -206,7 +233,7 @@ mod tests {
     fn the_first_of_last_event_id_after_and_cursor_counts() {
         let query = format!("after={POSITION}&cursor=c");
         let other = Position { seq: 6, tag: 8 };
-        let origin = |query: &str, id| parse(query, id, true).unwrap().origin;
+        let origin = |query: &str, id| parse(query, id, Form::Stream).unwrap().origin;
         assert_eq!(origin(&query, Some(other)), Origin::At(Start::After(other)));
         assert_eq!(origin(&query, None), Origin::At(Start::After(POSITION)));
         assert_eq!(origin("after=&cursor=a b", None), Origin::Cursor("a b".into()));
@@ -220,10 +247,10 @@ mod tests {
         assert_eq!(read(&format!("before={POSITION}")).origin, Origin::At(Start::Before(POSITION)));
         let wrong = [r#"value_error Field("before")"#];
         for other in ["after=now", "cursor=c", "wait=1"] {
-            assert_eq!(errors(&format!("before=now&{other}"), None, false), wrong, "{other}");
+            assert_eq!(errors(&format!("before=now&{other}"), None, Form::Page), wrong, "{other}");
         }
-        assert_eq!(errors("before=now", None, true), wrong);
-        assert_eq!(errors("before=now", Some(POSITION), false), wrong);
+        assert_eq!(errors("before=now", None, Form::Stream), wrong);
+        assert_eq!(errors("before=now", Some(POSITION), Form::Page), wrong);
     }
 
     #[test]
@@ -231,14 +258,14 @@ mod tests {
         let filter = read("key=+m%201&source=shop").filter;
         assert_eq!(filter.source_and_key(), Some(("shop", " m 1")), "it is no name of a person");
         for query in ["key=m1", "key=m1&source="] {
-            assert_eq!(errors(query, None, false), [r#"value_error Field("key")"#], "{query}");
+            assert_eq!(errors(query, None, Form::Page), [r#"value_error Field("key")"#], "{query}");
         }
     }
 
     #[test]
     fn every_wrong_parameter_is_named_at_once() {
         assert_eq!(
-            errors("limit=0&wait=61&kind=Message&before=x&after=y", None, false),
+            errors("limit=0&wait=61&kind=Message&before=x&after=y", None, Form::Page),
             [
                 r#"greater_than_equal Field("limit")"#,
                 r#"less_than_equal Field("wait")"#,
@@ -247,10 +274,25 @@ mod tests {
                 r#"value_error Field("after")"#,
             ]
         );
-        assert_eq!(errors("limit=1001", None, false), [r#"less_than_equal Field("limit")"#]);
-        assert_eq!(errors("wait=-1", None, false), [r#"greater_than_equal Field("wait")"#]);
-        assert_eq!(errors("wait=0.5", None, false), [r#"int_parsing Field("wait")"#]);
+        assert_eq!(errors("limit=1001", None, Form::Page), [r#"less_than_equal Field("limit")"#]);
+        assert_eq!(errors("wait=-1", None, Form::Page), [r#"greater_than_equal Field("wait")"#]);
+        assert_eq!(errors("wait=0.5", None, Form::Page), [r#"int_parsing Field("wait")"#]);
         assert_eq!((read("limit=1000").limit, read("wait=60").wait_seconds), (1000, 60));
+    }
+
+    #[test]
+    fn an_export_may_go_backwards_has_any_bound_and_waits_for_nothing() {
+        let ndjson = |limit| Form::Export(Export { lines: Lines::Ndjson, limit });
+        let exported = |query: &str| parse(query, None, ndjson(None)).unwrap();
+        assert_eq!(exported("before=now&wait=0&limit=1000001").form, ndjson(Some(1_000_001)));
+        assert_eq!(exported("before=now").origin, Origin::At(Start::Latest));
+        assert_eq!(
+            errors("wait=1&limit=0", None, ndjson(None)),
+            [r#"greater_than_equal Field("limit")"#, r#"value_error Field("wait")"#]
+        );
+        assert_eq!(read("format=ndjson").form, ndjson(None));
+        assert_eq!(exported("format=json&wait=1").form, Form::Page);
+        assert_eq!(errors("format=text", None, Form::Stream), [r#"literal_error Field("format")"#]);
     }
 
     #[test]
@@ -285,7 +327,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_query_is_answered(query in "\\PC{0,80}") {
-            drop(parse(&query, None, false));
+            drop(parse(&query, None, Form::Page));
         }
     }
 }

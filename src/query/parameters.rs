@@ -74,6 +74,14 @@ pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, Violation> {
         .ok_or_else(|| ("less_than_equal", format!("Input should be less than or equal to {max}")))
 }
 
+/// The bound on an export: a whole number of 64 bits, not below 1.
+pub(super) fn bound(text: &str) -> Result<u64, Violation> {
+    match integer(text)? {
+        0 => Err(("greater_than_equal", "Input should be greater than or equal to 1".into())),
+        value => Ok(value),
+    }
+}
+
 /// A whole number of 64 bits, not below 0.
 pub(super) fn integer(text: &str) -> Result<u64, Violation> {
     let (negative, digits) = match text.strip_prefix('-') {

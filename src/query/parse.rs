@@ -1,23 +1,25 @@
-//! From a query string to a [`Filter`] and a [`Page`].
+//! From a query string to a [`Filter`], a [`Page`] and the [`Form`] of the answer.
 
-use super::parameters::{Checker, Violation, instant, integer, name, number, pairs};
-use super::{Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, PageCursor, SEARCH_CHARS_MAX, Search};
+use super::form::form;
+use super::parameters::{Checker, Violation, bound, instant, integer, name, number, pairs};
+use super::{Filter, Form, LIMIT_DEFAULT, LIMIT_MAX, Page, PageCursor, SEARCH_CHARS_MAX, Search};
 use crate::message::longer_than;
 use crate::validation::ValidationError;
 
 /// Reads the query string of `GET /messages`. An empty parameter counts as absent, the last one of a repeated parameter
-/// counts, and unknown parameters are ignored.
+/// counts, and unknown parameters are ignored. The answer has the `accepted` form unless `format` names another one. An
+/// export has the order of the page and begins at its cursor; the limit of the page means nothing for it.
 ///
 /// # Errors
 /// Every validation error, at most one for each parameter.
-pub fn parse(query: &str) -> Result<(Filter, Page), Vec<ValidationError>> {
+pub fn parse(query: &str, accepted: Form) -> Result<(Filter, Page, Form), Vec<ValidationError>> {
     let mut parameters = Parameters::default();
     for (name, value) in pairs(query) {
         if let Some(slot) = parameters.slot(&name) {
             *slot = value;
         }
     }
-    parameters.check()
+    parameters.check(accepted)
 }
 
 /// The values of the known parameters, an empty string for an absent one.
@@ -34,6 +36,7 @@ struct Parameters {
     search: String,
     id: String,
     source: String,
+    format: String,
 }
 
 impl Parameters {
@@ -50,17 +53,25 @@ impl Parameters {
             "q" => Some(&mut self.search),
             "id" => Some(&mut self.id),
             "source" => Some(&mut self.source),
+            "format" => Some(&mut self.format),
             _ => None,
         }
     }
 
-    fn check(self) -> Result<(Filter, Page), Vec<ValidationError>> {
+    fn check(self, accepted: Form) -> Result<(Filter, Page, Form), Vec<ValidationError>> {
         let mut checker = Checker::default();
-        let limit =
-            checker.take("limit", &self.limit, |text| number(text, 1, LIMIT_MAX)).unwrap_or(LIMIT_DEFAULT);
-        let offset = checker.take("offset", &self.offset, integer).unwrap_or(0);
+        let mut form = checker.take("format", &self.format, form).unwrap_or(accepted);
+        let is_export = matches!(form, Form::Export(_));
+        let mut limit = None;
+        if let Form::Export(export) = &mut form {
+            export.limit = checker.take("limit", &self.limit, bound);
+        } else {
+            limit = checker.take("limit", &self.limit, |text| number(text, 1, LIMIT_MAX));
+        }
+        let limit = limit.unwrap_or(LIMIT_DEFAULT);
+        let offset = checker.take("offset", &self.offset, |text| offset(text, is_export)).unwrap_or(0);
         let descending = checker.take("order", &self.order, descending).unwrap_or(false);
-        let cursor = checker.take("cursor", &self.cursor, |text| cursor(text, offset));
+        let cursor = checker.take("cursor", &self.cursor, |text| cursor(text, offset, is_export));
         let since = checker.take("since", &self.since, instant);
         let until = checker.take("until", &self.until, instant);
         let search = checker.take("q", &self.search, search);
@@ -70,7 +81,7 @@ impl Parameters {
         let present = |given: String| Some(given).filter(|given| !given.is_empty());
         let (id, source) = (present(self.id), present(self.source));
         let filter = Filter { id, source, from: name(self.from), to: name(self.to), since, until, search };
-        Ok((filter, Page { limit, offset, descending, cursor }))
+        Ok((filter, Page { limit, offset, descending, cursor }, form))
     }
 }
 
@@ -90,26 +101,48 @@ fn descending(text: &str) -> Result<bool, Violation> {
     }
 }
 
-fn cursor(text: &str, offset: u64) -> Result<PageCursor, Violation> {
+fn offset(text: &str, is_export: bool) -> Result<u64, Violation> {
+    match integer(text)? {
+        offset if offset > 0 && is_export => {
+            Err(("value_error", "An export has no offset; it may begin at a cursor".into()))
+        }
+        offset => Ok(offset),
+    }
+}
+
+fn cursor(text: &str, offset: u64, is_export: bool) -> Result<PageCursor, Violation> {
     if offset != 0 {
         return Err((
             "value_error",
             "A cursor and an offset exclude each other; leave out one of them".into(),
         ));
     }
-    text.parse().map_err(|_| {
-        ("value_error", "Input should be the next or prev of an earlier answer, unchanged".into())
-    })
+    match text.parse() {
+        Ok(PageCursor::Before(_)) if is_export => {
+            Err(("value_error", "An export begins after a message: at the next of an earlier answer".into()))
+        }
+        Ok(cursor) => Ok(cursor),
+        Err(_) => {
+            Err(("value_error", "Input should be the next or prev of an earlier answer, unchanged".into()))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Place, fold};
+    use super::super::{Lines, Place, fold};
     use super::*;
     use crate::event::Source;
     use crate::message::{Name, Timestamp};
+
+    const CSV: Form = Form::export(Lines::Csv);
+
+    /// As for a client that accepts pages.
+    fn parse(query: &str) -> Result<(Filter, Page), Vec<ValidationError>> {
+        super::parse(query, Form::Page).map(|(filter, page, _)| (filter, page))
+    }
 
     fn kinds(query: &str) -> Vec<String> {
         let errors = parse(query).unwrap_err();
@@ -188,6 +221,46 @@ mod tests {
         let cursor = PageCursor::After(position);
         assert_eq!(parse(&format!("cursor={cursor}&offset=0")).unwrap().1.cursor, Some(cursor.clone()));
         assert_eq!(kinds(&format!("cursor={cursor}&offset=1")), [r#"value_error Field("cursor")"#]);
+    }
+
+    #[test]
+    fn a_format_comes_before_what_the_client_accepts() {
+        for (query, accepted, form) in [
+            ("", CSV, CSV),
+            ("format=", CSV, CSV),
+            ("format=json", CSV, Form::Page),
+            ("format=csv", Form::Page, CSV),
+            ("format=csv&format=ndjson", CSV, Form::export(Lines::Ndjson)),
+        ] {
+            assert_eq!(super::parse(query, accepted).unwrap().2, form, "{query}");
+        }
+        assert_eq!(
+            kinds("format=CSV&limit=0"),
+            [r#"literal_error Field("format")"#, r#"greater_than_equal Field("limit")"#]
+        );
+    }
+
+    #[test]
+    fn an_export_has_no_bound_but_that_of_its_query() {
+        let limit = |query: &str| match super::parse(query, CSV).unwrap().2 {
+            Form::Export(export) => export.limit,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (limit(""), limit("limit=1"), limit("limit=5000000000")),
+            (None, Some(1), Some(5_000_000_000))
+        );
+        let kinds = |query: &str| -> Vec<_> {
+            super::parse(query, CSV).unwrap_err().iter().map(|error| error.kind).collect()
+        };
+        assert_eq!(kinds("limit=0&offset=1"), ["greater_than_equal", "value_error"]);
+        let place = Place {
+            moment: Timestamp::EPOCH.moment(),
+            message_id: Name::new("m").unwrap(),
+            source: Source::WEBHOOK,
+        };
+        assert!(super::parse(&format!("offset=0&cursor={}", PageCursor::After(place.clone())), CSV).is_ok());
+        assert_eq!(kinds(&format!("cursor={}", PageCursor::Before(place))), ["value_error"]);
     }
 
     #[test]

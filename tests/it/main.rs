@@ -25,6 +25,7 @@ mod damage;
 mod documents;
 mod erasure;
 mod events;
+mod exports;
 mod inbox;
 mod limits;
 mod listen;

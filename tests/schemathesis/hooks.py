@@ -123,11 +123,15 @@ def is_query(query):
     """Whether the parameters of GET /messages are right, as docs/http-api.md has it."""
     given = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     limit, offset, order, cursor = (given.get(name, "") for name in ("limit", "offset", "order", "cursor"))
+    is_export = given.get("format", "") in ("ndjson", "csv")
+    # An export begins after a message.
+    sides = "13" if is_export else "1234"
     return (
-        (not limit or is_number(limit, 1, 100))
-        and (not offset or is_number(offset, 0, 2**64 - 1))
+        given.get("format", "") in ("", "json", "ndjson", "csv")
+        and (not limit or is_number(limit, 1, 2**64 - 1 if is_export else 100))
+        and (not offset or is_number(offset, 0, 0 if is_export else 2**64 - 1))
         and order in ("", "asc", "desc")
-        and (not cursor or is_cursor(cursor) and (not offset or int(offset) == 0))
+        and (not cursor or cursor[1:2] in sides and is_cursor(cursor) and (not offset or int(offset) == 0))
         and all(not given.get(name) or is_instant(given[name]) for name in ("since", "until"))
         and len(given.get("q", "")) <= 4096
     )
@@ -138,14 +142,21 @@ def is_number(text, least, most):
 
 
 def is_cursor(text):
-    """One byte for the side, eight for the second, four for the nanosecond, then an id, in hex digits."""
-    if re.fullmatch("(0[12])([0-9A-Fa-f]{2}){13,}", text) is None:
+    """One byte for the side, eight for the second, four for the nanosecond, for another source than the built-in one its name
+    after a byte for the length of that, then an id, in hex digits."""
+    if re.fullmatch("(0[1-4])([0-9A-Fa-f]{2}){13,}", text) is None:
         return False
+    side, rest = int(text[:2]), bytes.fromhex(text)[13:]
     try:
-        message_id = bytes.fromhex(text)[13:].decode()
+        if side > 2:
+            end = 1 + rest[0]
+            source, rest = rest[1:end].decode(), rest[end:]
+            if len(source) != end - 1 or re.fullmatch("[a-z0-9-]{1,40}", source) is None or source == "webhook":
+                return False
+        message_id = rest.decode()
     except UnicodeDecodeError:
         return False
-    return len(message_id) <= 255 and not any(unicodedata.category(char) == "Cc" for char in message_id)
+    return 1 <= len(message_id) <= 255 and not any(unicodedata.category(char) == "Cc" for char in message_id)
 
 
 def is_instant(text):

@@ -151,7 +151,7 @@ fn instant(second: i64) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use lyftr::query::{Filter, parse};
+    use lyftr::query::{Filter, Form, parse};
 
     use super::*;
     use crate::random::rng;
@@ -168,7 +168,7 @@ mod tests {
             if kind.parameters == "volume" {
                 continue;
             }
-            let (filter, page) = parse(target.split_once('?').unwrap().1).unwrap();
+            let (filter, page, _) = parse(target.split_once('?').unwrap().1, Form::Page).unwrap();
             assert!(page.offset < 1_000, "{target}");
             assert_eq!(kind.total(1_000) == Some(1_000), filter == Filter::default(), "{target}");
         }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::body::PageBody;
 use super::follower::{Follower, Next, Step};
 use super::{gone, page_of};
-use crate::event::{LogFilter, LogRead, Position, Start};
+use crate::event::{LogFilter, LogRead, Position};
 use crate::http::reads::Room;
 use crate::http::{App, Waited, error};
 use crate::server::Presence;
@@ -84,7 +84,7 @@ pub(super) async fn answer(
         if page.count > 0 || page.end || is_stopping || begin.elapsed() >= LOOK {
             break;
         }
-        start = go_on(start, page.next);
+        start = start.on_from(page.next);
     }
     let mut waited = Duration::ZERO;
     if page.count == 0 && page.end && Instant::now() < deadline {
@@ -105,15 +105,6 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// Where the next call goes on.
-fn go_on(start: Start, reached: Option<Position>) -> Start {
-    match (start.is_backwards(), reached) {
-        (true, Some(position)) => Start::Before(position),
-        (false, Some(position)) => Start::After(position),
-        (_, None) => start,
-    }
-}
-
 /// Reads the store until there is an event for the page, or the end is reached, or others shall have their turn. `None` if the
 /// position where the read begins names no event.
 async fn from_store(app: &App, mut read: LogRead, mut page: Page) -> Result<Option<Page>, Response<Body>> {
@@ -126,7 +117,7 @@ async fn from_store(app: &App, mut read: LogRead, mut page: Page) -> Result<Opti
             if page.count > 0 || page.end || begin.elapsed() >= TURN {
                 return Ok(Some(page));
             }
-            read.start = go_on(read.start, page.next);
+            read.start = read.start.on_from(page.next);
         }
     };
     let permit = app.log_reads.permit().await?;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::follower::{Follower, Next, Step};
 use super::{PIECE_BYTES, gone};
 use crate::event::{LogRead, Position, Start};
-use crate::http::reads::Room;
+use crate::http::reads::{Room, time_to_take};
 use crate::http::{App, error};
 use crate::server::Presence;
 use crate::tail::{Chunk, Seat};
@@ -29,10 +29,6 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const RETRY_MS: u32 = 2_000;
 /// Pause after a read that failed.
 const READ_AGAIN: Duration = Duration::from_secs(1);
-/// How long a client may take for events whose memory no other follower shares: for any of them, and for so many bytes a second
-/// besides. One that is slower is cut off, goes on where it was, and so holds nothing up for ever.
-const HOLD: Duration = Duration::from_secs(10);
-const HOLD_BYTES_A_SECOND: usize = 16 << 10;
 /// What it costs to look through a chunk in vain, in bytes.
 const LOOK_BYTES: usize = 2 << 10;
 /// When the service stops, a stream that has more left than this is cut in the middle of a block, which its client drops.
@@ -185,8 +181,7 @@ impl Stream {
                 return false;
             }
         }
-        let seconds = u64::try_from(chunk.size() / HOLD_BYTES_A_SECOND).unwrap_or(u64::MAX);
-        room.is_none() || since.elapsed() < HOLD.saturating_add(Duration::from_secs(seconds))
+        room.is_none() || since.elapsed() < time_to_take(chunk.size())
     }
 
     /// Finds out what comes next, without a wait for more events.

@@ -84,7 +84,7 @@ impl Named {
                 by_identity.query_row([identity(source, &key)], |row| row.get(0)).optional()?;
             if let Some(seq) = seq {
                 let message = events.prepare_cached(rows::BY_SEQ)?.query_row([seq], rows::message)?;
-                found.extend(Some(message).filter(|message| matches(message, filter)));
+                found.extend(Some(message).filter(|message| filter.lets_through(message)));
             }
             Ok(())
         };
@@ -103,20 +103,6 @@ impl Named {
         found.sort_by_key(Place::of);
         Ok(Self(found))
     }
-}
-
-/// Whether a message matches a filter, whose id it has if there is one.
-pub(super) fn matches(message: &Message, filter: &Filter) -> bool {
-    let Filter { id: _, source, from, to, since, until, search } = filter;
-    let is = |wanted: &Option<String>, party: &Option<Name>| {
-        wanted.as_deref().is_none_or(|wanted| party.as_ref().is_some_and(|party| party.as_str() == wanted))
-    };
-    source.as_deref().is_none_or(|source| message.source.as_str() == source)
-        && is(from, &message.from)
-        && is(to, &message.to)
-        && since.is_none_or(|since| message.ts.moment() >= since.moment())
-        && until.is_none_or(|until| message.ts.moment() < until.moment())
-        && search.as_ref().is_none_or(|search| message.text.as_deref().is_some_and(|text| search.is_in(text)))
 }
 
 impl Matches for Named {

@@ -9,7 +9,6 @@ use rusqlite::{Connection, ffi};
 
 use super::failed::Failed;
 use super::index::key::List;
-use super::named;
 use super::ordered::Ordered;
 use super::party::Party;
 use super::recent::Part;
@@ -110,7 +109,7 @@ impl<'a> Search<'a> {
         let mut by_seq = self.messages.prepare_cached(rows::BY_SEQ)?;
         self.list.each(&self.range, &mut |seq| {
             let message = by_seq.query_row([seq], rows::message)?;
-            if named::matches(&message, filter) { offer(message.ts.moment(), seq) } else { Ok(()) }
+            if filter.lets_through(&message) { offer(message.ts.moment(), seq) } else { Ok(()) }
         })
     }
 
@@ -120,7 +119,7 @@ impl<'a> Search<'a> {
         let give_up = || refused.borrow().is_some() || Instant::now() > self.deadline;
         let mut by_seq = self.messages.prepare_cached(rows::BY_SEQ)?;
         let mut matches = |seq| match self.rest {
-            Some(filter) => Ok(named::matches(&by_seq.query_row([seq], rows::message)?, filter)),
+            Some(filter) => Ok(filter.lets_through(&by_seq.query_row([seq], rows::message)?)),
             None => Ok(true),
         };
         let mut each = |moment, seq| {

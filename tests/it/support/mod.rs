@@ -3,6 +3,7 @@
 //!
 //! - [`client`]: a blocking HTTP/1.1 client, friendly ([`client::Client`]) or byte by byte
 //!   ([`client::Connection`]).
+//! - [`chunked`]: an answer whose length is not known before.
 //! - [`openapi`]: is this answer a documented one? Called by the client for whatever it reads.
 //! - [`messages`]: messages to send and to store; [`reference`]: a store that is a plain map.
 //! - [`fake`]: a service that is nothing but its answers.
@@ -27,6 +28,7 @@ use std::process::Command;
 use lyftr::store::{Behind, Store};
 
 pub(crate) mod certificates;
+pub(crate) mod chunked;
 pub(crate) mod client;
 pub(crate) mod fake;
 mod messages;
