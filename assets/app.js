@@ -1,1415 +1,1198 @@
-// The page of Lyftr: a window on its inbox. It reads the HTTP interface (docs/http-api.md) and changes nothing.
-//
-// Whatever people wrote reaches the document as text nodes only. The address holds the whole state of what is shown.
+// The page of Lyftr: a window on its inbox. It only reads, through the HTTP interface (docs/http-api.md).
+// What people wrote reaches the document as text nodes only, and the address holds the whole state of what is shown.
 
+const YEAR_10000_SECS = 253_402_300_800;
 const PAGE_ROWS = 50;
 const PAGES_MAX = 10;
 const NEW_MAX = 1000;
+const RELATED_MAX = 500;
+const RECENT_EVENTS = 1000;
+const TREE_MEMBERS = 1000;
 const RETRY_FIRST_MS = 2_000;
 const RETRY_MAX_MS = 10_000;
 const TYPING_MS = 250;
+const DONE_MS = 2_000;
 const OVERVIEW_EVERY_MS = 30_000;
-const RECENT_EVENTS = 1000;
-const RELATED_MAX = 500;
-const BUILT_IN = 'webhook';
-const KINDS = ['message', 'status', 'reaction', 'edit', 'revoke', 'system', 'echo', 'history', 'call', 'event', 'malformed'];
+const KINDS = ['message', 'status', 'reaction', 'edit', 'revoke', 'system', 'echo', 'history', 'call', 'event',
+	'malformed'];
 
-// ---------------------------------------------------------------------------------------------------- Elements
+// ---- Elements
 
 /** The element with this id, which index.html has. */
 const $ = (id) => document.getElementById(id);
 
-/** Makes an element. A function among the attributes listens to the event of its name; null and false are left out. */
+/** Makes an element, of HTML unless `namespace` says another; an attribute that is null is left out. */
 function h(tag, attributes = {}, ...children) {
-  return furnish(document.createElement(tag), attributes, children);
+	const { namespace = 'http://www.w3.org/1999/xhtml', ...rest } = attributes;
+	const element = document.createElementNS(namespace, tag);
+	for (const [name, value] of Object.entries(rest)) if (value !== null) element.setAttribute(name, value);
+	element.append(...children);
+	return element;
 }
 
-/** The same for a part of a picture. */
-function svg(tag, attributes = {}, ...children) {
-  return furnish(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
+const span = (className, ...children) => h('span', { class: className }, ...children);
+
+const bdi = (text) => h('bdi', {}, text);
+
+/** What people wrote, with the direction of its script. */
+const written = (className, text) => h('span', { class: className, dir: 'auto' }, text);
+
+function button(words, run) {
+	const element = h('button', { type: 'button' }, words);
+	element.addEventListener('click', run);
+	return element;
 }
 
-function furnish(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === 'function') element.addEventListener(name, value);
-    else if (value !== null && value !== false) element.setAttribute(name, value === true ? '' : value);
-  }
-  element.append(...children.filter((child) => child !== null));
-  return element;
+/** Replaces what an element holds. */
+const fill = (id, ...children) => $(id).replaceChildren(...children);
+
+const announce = (text) => fill('announce', text);
+
+const setCurrent = (element, isCurrent) => { element.ariaCurrent = isCurrent ? 'true' : null; };
+
+const number = (count) => count.toLocaleString('en');
+
+const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? '' : 's'}`;
+
+// ---- Time
+
+function formatOf(options) {
+	const format = new Intl.DateTimeFormat('en-GB', options);
+	return (date) => format.format(date);
 }
 
-function announce(text) {
-  $('announce').textContent = text;
+const clock = formatOf({ timeStyle: 'medium' });
+const minute = formatOf({ day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+const day = formatOf({ dateStyle: 'medium' });
+const full = formatOf({ dateStyle: 'medium', timeStyle: 'long' });
+
+/** The instant of a `ts`, or null where the provider wrote something else. */
+function dateOf(ts) {
+	const date = new Date(ts ?? NaN);
+	return Number.isNaN(date.getTime()) ? null : date;
 }
 
-/** Runs `change`, and keeps the first visible row of the list where it is on the screen. */
-function keepInPlace(change) {
-  const row = [...$('list').children].find((each) => each.getBoundingClientRect().bottom > 0);
-  const before = row?.getBoundingClientRect().top;
-  change();
-  if (row?.isConnected) window.scrollBy(0, row.getBoundingClientRect().top - before);
-}
-
-// ---------------------------------------------------------------------------------------------------- Time
-
-const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
-const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
-const dayOfYear = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric' });
-
-/** An instant in the zone of the reader: the time, and the day unless it is today. */
-function localTime(date) {
-  const now = new Date();
-  if (date.toDateString() === now.toDateString()) return clock.format(date);
-  return `${(date.getFullYear() === now.getFullYear() ? day : dayOfYear).format(date)} ${clock.format(date)}`;
-}
-
-/** The instant of an API's `ts`, or null where the provider wrote something else. */
-function instantOf(ts) {
-  const date = new Date(ts ?? NaN);
-  return Number.isNaN(date.getTime()) ? null : date;
-}
-
-/** A `<time>`: the reader's zone, and UTC beside it. */
+/** The time in the zone of the reader, without the day if it is today, and UTC beside it. */
 function timeElement(ts) {
-  const date = instantOf(ts);
-  if (!date) return h('span', { class: 'time' }, ts ?? 'no time');
-  const utc = date.toISOString().slice(11, 19);
-  return h('time', { class: 'time', datetime: date.toISOString(), title: ts },
-    localTime(date), h('span', { class: 'utc' }, `${utc} UTC`));
+	const date = dateOf(ts);
+	if (!date) return span('time', ts ?? 'no time');
+	const datetime = date.toISOString();
+	const isToday = date.toDateString() === new Date().toDateString();
+	const utc = span('utc', `${datetime.slice(0, 19).replace('T', ' ')} UTC`);
+	return h('time', { class: 'time', datetime, title: ts }, (isToday ? clock : minute)(date), utc);
 }
 
-/** What sorts instants of the form of `ts` as time, down to the nanosecond. */
-function sortKey(ts) {
-  const [, seconds, fraction = ''] = /^(.{19})(?:\.(\d+))?Z$/.exec(ts) ?? [null, ts];
-  return seconds + fraction.padEnd(9, '0');
+/** An instant as the API takes it, which ends with the year 9999. */
+const instant = (secs) => `${new Date(Math.min(secs, YEAR_10000_SECS - 1) * 1000).toISOString().slice(0, -5)}Z`;
+
+const secondsOf = (ts) => Math.floor(dateOf(ts) / 1000);
+
+/** The value of a `datetime-local` input, which is in the zone of the reader. */
+function inputOf(ts) {
+	const date = dateOf(ts);
+	if (!date) return '';
+	const local = new Date(date - date.getTimezoneOffset() * 60_000);
+	return local.toISOString().slice(0, 19).replace(/(T..:..):00$/, '$1');
 }
 
-/** An instant as the API takes it, without a fraction. */
-function instant(ms) {
-  return `${new Date(ms).toISOString().slice(0, -5)}Z`;
-}
+// ---- Requests
 
-/** The value of a `datetime-local` input for an instant of the address, and the way back. */
-function toInput(ts) {
-  const date = instantOf(ts);
-  return date ? new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19) : '';
-}
-
-function fromInput(value) {
-  return value ? instant(new Date(value).getTime()) : '';
-}
-
-// ---------------------------------------------------------------------------------------------------- Requests
-
-/** A request that failed, with what the server said in words for people. Status 0: there was no response. */
+/** A request that failed, and why, in words for people. Without a response the status is 0. */
 class Failure extends Error {
-  constructor(status, words, retryAfterSecs = null) {
-    super(words);
-    this.status = status;
-    this.retryAfterSecs = retryAfterSecs;
-  }
+	constructor(status, words, retryAfterSecs = 0) {
+		super(words);
+		this.status = status;
+		this.retryAfterSecs = retryAfterSecs;
+	}
 
-  /** Whether the same request may succeed later, without anybody's doing. */
-  get passes() {
-    return this.status === 0 || this.status >= 500;
-  }
+	static async of(response) {
+		const { detail = `Lyftr answered ${response.status}` } = await response.json().catch(() => ({}));
+		const words = Array.isArray(detail) ? detail.map(({ loc, msg }) => `${loc.at(-1)}: ${msg}`).join('; ') : detail;
+		const wait = Number(response.headers.get('Retry-After')) || 0;
+		return new Failure(response.status, wait ? `${words}; wait ${wait} s` : words, wait);
+	}
 
-  static async of(response) {
-    const body = await response.json().catch(() => ({}));
-    const detail = Array.isArray(body.detail)
-      ? body.detail.map((item) => `${item.loc.at(-1)}: ${item.msg}`).join('; ')
-      : body.detail;
-    const retryAfter = Number.parseInt(response.headers.get('Retry-After'), 10);
-    return new Failure(response.status, detail ?? `Lyftr answered ${response.status}.`, retryAfter || null);
-  }
+	/** Whether the same request may succeed later. */
+	get passes() {
+		return this.status === 0 || this.status >= 500;
+	}
 }
 
-/** Sends a request; gives the text of a good response and throws a Failure for any other. */
+/** The text of a good response; any other throws a Failure. */
 async function request(path, init = {}) {
-  try {
-    const response = await fetch(path, init);
-    if (response.headers.has('Lyftr-Session')) $('sign-out').hidden = false;
-    if (!response.ok) throw await Failure.of(response);
-    return await response.text();
-  } catch (error) {
-    if (error instanceof Failure || init.signal?.aborted) throw error;
-    throw new Failure(0, 'Lyftr cannot be reached.');
-  }
+	try {
+		const response = await fetch(path, { cache: 'no-store', ...init });
+		if (response.headers.has('Lyftr-Session')) $('sign-out').hidden = false;
+		if (!response.ok) throw await Failure.of(response);
+		return await response.text();
+	} catch (error) {
+		init.signal?.throwIfAborted();
+		throw error instanceof Failure ? error : new Failure(0, 'Lyftr cannot be reached');
+	}
 }
 
 /** A path with those parameters that have a value. */
 function pathOf(path, parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== '' && value !== null && value !== undefined);
-  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+	const given = Object.entries(parameters).filter(([, value]) => (value ?? '') !== '');
+	return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
 async function getJson(path, parameters, signal) {
-  return JSON.parse(await request(pathOf(path, parameters), { signal }));
+	return JSON.parse(await request(pathOf(path, parameters), { signal }));
 }
 
-const aborts = new Map();
+/** What ends the requests of each part of the page. */
+const asking = {};
 
-/** Ends what is still being asked for a part of the page, so that a late response never overwrites a newer view. */
+/** Ends the requests of a part, so that a late response never overwrites a newer view. */
 function supersede(part) {
-  aborts.get(part)?.abort();
-  aborts.set(part, new AbortController());
-  return aborts.get(part).signal;
+	asking[part]?.abort();
+	asking[part] = new AbortController();
+	return asking[part].signal;
 }
 
-/** The delay before each try: 2 s, growing to 10 s. */
-class Backoff {
-  #delay = RETRY_FIRST_MS;
-  #timer = 0;
-
-  after(run, atLeastSecs) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(run, Math.max(this.#delay, (atLeastSecs ?? 0) * 1000));
-    this.#delay = Math.min(this.#delay * 1.5, RETRY_MAX_MS);
-  }
-
-  reset() {
-    clearTimeout(this.#timer);
-    this.#delay = RETRY_FIRST_MS;
-  }
+/** Runs what sends requests. A 401 asks for the token; any other failure is told in the element `id`. */
+async function attempt(id, run, fail = () => {}) {
+	try {
+		await run();
+	} catch (error) {
+		if (error.name === 'AbortError') return;
+		if (!(error instanceof Failure)) throw error;
+		if (error.status === 401) return signIn.show();
+		fill(id, `${error.message}. `, button('Try again', () => attempt(id, run, fail)));
+		$(id).hidden = false;
+		fail(error);
+	}
 }
 
-// ---------------------------------------------------------------------------------------------------- The address
+/** Says whether what is shown is what is there. */
+const connection = {
+	lostSince: null,
+	timer: 0,
+
+	say(text, state) {
+		this.lostSince = null;
+		fill('connection', text);
+		$('connection').dataset.state = state;
+	},
+
+	connecting() {
+		if (!this.lostSince) this.say('Connecting…', 'connecting');
+	},
+
+	/** Tries again for ever, later and later. */
+	lost({ retryAfterSecs }, again) {
+		const now = new Date();
+		if (!this.lostSince) {
+			this.say(`Not connected since ${clock(now)}; trying again`, 'lost');
+			this.lostSince = now;
+			announce('Not connected');
+		}
+		const delay = Math.min(Math.max((now - this.lostSince) / 2, RETRY_FIRST_MS), RETRY_MAX_MS);
+		this.stop();
+		this.timer = setTimeout(again, Math.max(delay, retryAfterSecs * 1000));
+	},
+
+	stop() {
+		clearTimeout(this.timer);
+	},
+};
+
+/** Reads the inbox or the overview, and by itself tries again what may succeed later. */
+function load(part) {
+	connection.stop();
+	return attempt('error', async () => {
+		await part.read();
+		$('error').hidden = true;
+	}, (failure) => {
+		part.clear();
+		if (failure.passes) connection.lost(failure, () => load(part));
+		else connection.say('', '');
+	});
+}
+
+// ---- The address
 
 const FILTERS = ['q', 'from', 'to', 'source', 'kind', 'since', 'until'];
+const NO_FILTERS = Object.fromEntries(FILTERS.map((name) => [name, '']));
 
 /**
- * What the address names.
- * @typedef {{view: string, range: string, q: string, from: string, to: string, source: string, kind: string,
- *   since: string, until: string, open: string}} View
+ * What the address names; the empty text where it names nothing.
+ * @typedef {Record<'view'|'range'|'q'|'from'|'to'|'source'|'kind'|'since'|'until'|'open', string>} View
  */
 
-/** @returns {View} */
 function viewOf(search) {
-  const given = new URLSearchParams(search);
-  const view = { view: given.get('view') === 'overview' ? 'overview' : '', range: given.get('range') ?? '' };
-  for (const name of [...FILTERS, 'open']) view[name] = given.get(name) ?? '';
-  view.from = view.from.replace(/^ /, '+');
-  view.to = view.to.replace(/^ /, '+');
-  if (view.kind === 'message') view.kind = '';
-  return view;
+	const given = new URLSearchParams(search);
+	const view = Object.fromEntries(['view', 'range', ...FILTERS, 'open'].map((name) => [name, given.get(name) ?? '']));
+	view.from = view.from.replace(/^ /, '+');
+	view.to = view.to.replace(/^ /, '+');
+	if (view.view !== 'overview') view.view = '';
+	if (view.kind === 'message') view.kind = '';
+	return view;
 }
 
-function hrefOf(view) {
-  return pathOf('/', view);
+const hrefOf = (view) => pathOf('/', view);
+
+const openNameOf = ({ source, key }) => `${source}/${key}`;
+
+/** The event that a view opens. The name of a source has no slash. */
+function openedBy({ open }) {
+	const slash = open.indexOf('/');
+	return { source: open.slice(0, Math.max(slash, 0)), key: open.slice(slash + 1) };
 }
 
-/** The address of an event by itself, or within a view. */
-function hrefOfEvent(source, key, within = {}) {
-  return hrefOf({ ...within, open: `${source}/${key}` });
-}
+const filtersOfMessages = ({ q, from, to, source, since, until }) => ({ q, from, to, source, since, until });
 
-/** @returns {{source: string, key: string} | null} The event that a view opens. */
-function openOf(view) {
-  const slash = view.open.indexOf('/');
-  return slash > 0 ? { source: view.open.slice(0, slash), key: view.open.slice(slash + 1) } : null;
-}
+const filtersOfEvents = ({ from, to, source, kind }) => (
+	{ from, to, source, kind: kind === 'any' ? '' : kind || 'message' });
 
-function hasFilters(view) {
-  return FILTERS.some((name) => view[name]);
-}
-
-const cleared = Object.fromEntries(FILTERS.map((name) => [name, '']));
-
-/** The list of messages has filters that the log of everything has not. */
-function listsMessages(view) {
-  return !view.kind;
-}
-
-function filtersOfEvents({ source, from, to, kind }) {
-  return { source, from, to, kind: kind === 'any' ? '' : kind || 'message' };
-}
-
-function filtersOfMessages({ q, from, to, source, since, until }) {
-  return { q, from, to, source, since, until };
-}
-
+/** @type {View} What is shown. */
 let view = viewOf(location.search);
 
-function navigate(change, { replace = false } = {}) {
-  const next = { ...view, ...change };
-  history[replace ? 'replaceState' : 'pushState'](null, '', hrefOf(next));
-  show(next);
+function navigate(change, method = 'pushState') {
+	const next = { ...view, ...change };
+	history[method](null, '', hrefOf(next));
+	show(next);
 }
 
-// ---------------------------------------------------------------------------------------------------- JSON as it was sent
+// ---- JSON as it was sent
 
 /**
- * A JSON value with its text: numbers are not rounded, keys keep their order, repeated keys stay.
- * @typedef {{type: 'object'|'array'|'string'|'other', text: string, value: (string|undefined),
- *   members: (Array<[string|number, JsonNode]>|undefined)}} JsonNode
+ * A JSON value and its text: numbers are not rounded, keys keep their order, repeated keys stay.
+ * Strings have a value, arrays and objects have members.
+ * @typedef {{text: string, value?: string, members?: Array<[string|number, JsonNode]>}} JsonNode
  */
 
-/** @returns {JsonNode} The value that a valid JSON text holds. */
+/** @returns {JsonNode} The value of a valid JSON text. */
 function readJson(text) {
-  let at = 0;
+	let at = 0;
 
-  function token(pattern) {
-    pattern.lastIndex = at;
-    const found = pattern.exec(text)[0];
-    at = pattern.lastIndex;
-    return found;
-  }
+	function token(pattern) {
+		pattern.lastIndex = at;
+		const [found] = pattern.exec(text);
+		at += found.length;
+		return found;
+	}
 
-  function separated(close, member) {
-    const members = [];
-    token(/.\s*/ys);
-    while (text[at] !== close) {
-      members.push(member(members.length));
-      token(/\s*,?\s*/y);
-    }
-    at += 1;
-    return members;
-  }
+	function string() {
+		return JSON.parse(token(/"[^"\\]*(?:\\.[^"\\]*)*"/y));
+	}
 
-  function string() {
-    return JSON.parse(token(/"[^"\\]*(?:\\.[^"\\]*)*"/y));
-  }
+	function members() {
+		const found = [];
+		const isArray = token(/[[{]\s*/y)[0] === '[';
+		while (!/[\]}]/.test(text[at])) {
+			const name = isArray ? found.length : string();
+			if (!isArray) token(/\s*:\s*/y);
+			found.push([name, value()]);
+			token(/\s*,?\s*/y);
+		}
+		at += 1;
+		return found;
+	}
 
-  function value() {
-    const start = at;
-    const node = { type: 'other' };
-    if (text[at] === '{') {
-      node.type = 'object';
-      node.members = separated('}', () => {
-        const name = string();
-        token(/\s*:\s*/y);
-        return [name, value()];
-      });
-    } else if (text[at] === '[') {
-      node.type = 'array';
-      node.members = separated(']', (index) => [index, value()]);
-    } else if (text[at] === '"') {
-      node.type = 'string';
-      node.value = string();
-    } else {
-      token(/[^\s,\]}]+/y);
-    }
-    node.text = text.slice(start, at);
-    return node;
-  }
+	function value() {
+		const start = at;
+		const node = {};
+		if (text[at] === '"') node.value = string();
+		else if (/[[{]/.test(text[at])) node.members = members();
+		else token(/[^\s,\]}]+/y);
+		node.text = text.slice(start, at);
+		return node;
+	}
 
-  token(/\s*/y);
-  return value();
+	token(/\s*/y);
+	return value();
 }
 
-/** The member of an object with this name. */
-function member(node, name) {
-  return node.members.find(([each]) => each === name)?.[1];
-}
+const memberOf = (node, name) => node.members.find(([each]) => each === name)[1];
 
-const TREE_MEMBERS = 200;
-
-/** A value as a tree that unfolds. Branches are made when they are unfolded, and long ones in pieces. */
+/** A value as a tree. Branches are made when they are unfolded. */
 function treeOf(node, name = null, depth = 0) {
-  const label = name === null ? [] : [h('span', { class: 'name', dir: 'auto' }, String(name)), ': '];
-  if (node.type === 'string') return h('div', {}, ...label, h('span', { class: 'string', dir: 'auto' }, node.value));
-  if (node.type === 'other') return h('div', {}, ...label, h('span', { class: 'other' }, node.text));
-  const count = node.members.length;
-  const size = node.type === 'array' ? `[${count}]` : `{${count}}`;
-  if (!count) return h('div', {}, ...label, h('span', { class: 'other' }, size));
-  const branch = h('details', {}, h('summary', {}, ...label, h('span', { class: 'size' }, size)));
-  branch.addEventListener('toggle', () => unfold(branch, node.members, depth), { once: true });
-  branch.open = depth < 3 && count <= 50;
-  return branch;
+	const label = name === null ? [] : [written('name', name), ': '];
+	const size = node.members?.length;
+	if (node.value !== undefined) return h('div', {}, ...label, written('text', node.value));
+	if (!size) return h('div', {}, ...label, span('plain', node.text));
+	const branch = h('details', {}, h('summary', {}, ...label, span('plain', `${node.text[0]} ${number(size)}`)));
+	branch.open = depth < 10 && size <= 50;
+	branch.addEventListener('toggle', () => {
+		branch.append(...node.members.slice(0, TREE_MEMBERS).map(([each, value]) => treeOf(value, each, depth + 1)));
+		if (size > TREE_MEMBERS) branch.append(`${number(size - TREE_MEMBERS)} more in the raw text`);
+	}, { once: true });
+	return branch;
 }
 
-function unfold(branch, members, depth) {
-  for (const [name, node] of members.slice(0, TREE_MEMBERS)) branch.append(treeOf(node, name, depth + 1));
-  const rest = members.slice(TREE_MEMBERS);
-  if (!rest.length) return;
-  const more = h('button', { type: 'button', click: () => { more.remove(); unfold(branch, rest, depth); } },
-    `${rest.length} more`);
-  branch.append(more);
-}
-
-// ---------------------------------------------------------------------------------------------------- Signing in
+// ---- Signing in
 
 const signIn = {
-  show() {
-    live.stop();
-    overview.stop();
-    closeHelp();
-    $('sign-out').hidden = true;
-    for (const id of ['inbox', 'overview', 'filters', 'error']) $(id).hidden = true;
-    $('connection').textContent = '';
-    $('insecure').hidden = window.isSecureContext;
-    $('sign-in').hidden = false;
-    $('token').focus();
-  },
+	/** Shows the form in the place of everything: nothing that was read stays in the document. */
+	show() {
+		for (const part of [live, overview, inbox, detail]) part.clear();
+		$('help').close();
+		connection.say('', '');
+		for (const id of ['inbox', 'overview', 'filters', 'error', 'sign-out']) $(id).hidden = true;
+		$('insecure').hidden = window.isSecureContext;
+		$('sign-in').hidden = false;
+		$('token').focus();
+	},
 
-  async submit() {
-    $('sign-in-error').textContent = '';
-    try {
-      await request('/session', { method: 'POST', body: new URLSearchParams({ token: $('token').value }) });
-      $('sign-in').reset();
-      refresh();
-    } catch (failure) {
-      $('sign-in-error').textContent = inWords(failure);
-      $('token').select();
-    }
-  },
+	async submit() {
+		const button = $('sign-in').querySelector('button');
+		// A form whose button is disabled is not sent once more by Enter.
+		button.disabled = true;
+		fill('sign-in-error');
+		try {
+			await request('/session', { method: 'POST', body: new URLSearchParams({ token: $('token').value }) });
+			$('sign-in').reset();
+			refresh();
+		} catch (failure) {
+			fill('sign-in-error', `${failure.message}.`);
+			$('token').select();
+		}
+		button.disabled = false;
+	},
 
-  async leave() {
-    try {
-      await request('/session', { method: 'DELETE' });
-      forgetWhatIsShown();
-      signIn.show();
-    } catch (failure) {
-      showError(failure, signIn.leave);
-    }
-  },
+	leave() {
+		attempt('error', async () => {
+			await request('/session', { method: 'DELETE' });
+			signIn.show();
+		});
+	},
 };
 
-/** After signing out nothing of the messages stays in the document. */
-function forgetWhatIsShown() {
-  supersede('list');
-  inbox.clear();
-  detail.clear();
-  overview.clear();
-}
-
-function inWords(failure) {
-  const wait = failure.retryAfterSecs ? ` Try again in ${failure.retryAfterSecs} s.` : '';
-  return failure.message.replace(/\.?$/, '.') + wait;
-}
-
-/**
- * Deals with what was thrown: nothing for a request that was given up, the form for a 401, else `tell`.
- * @param {(failure: Failure) => void} tell
- */
-function handle(error, tell) {
-  if (error.name === 'AbortError') return;
-  if (!(error instanceof Failure)) throw error;
-  if (error.status === 401) signIn.show();
-  else tell(error);
-}
-
-function showError(failure, again) {
-  $('error').replaceChildren(inWords(failure), ' ', tryAgain(again));
-  $('error').hidden = false;
-}
-
-function tryAgain(again) {
-  return h('button', { type: 'button', click: again }, 'Try again');
-}
-
-// ---------------------------------------------------------------------------------------------------- Live
-
-/** Says whether what is shown is what is there. Nobody reads a state that is not true. */
-const connection = {
-  lostSince: null,
-
-  say(text, state) {
-    this.lostSince = null;
-    $('connection').textContent = text;
-    $('connection').dataset.state = state;
-  },
-
-  lost() {
-    if (!this.lostSince) {
-      this.lostSince = new Date();
-      announce('Not connected');
-    }
-    $('connection').textContent = `Not connected since ${clock.format(this.lostSince)}; trying again`;
-    $('connection').dataset.state = 'lost';
-  },
-};
+// ---- Live
 
 /** Follows the log from a position on, through whatever happens to the connection. */
 const live = {
-  /** @type {EventSource|null} */
-  stream: null,
-  /** Null while there is nothing to follow. */
-  filters: null,
-  position: null,
-  backoff: new Backoff(),
+	stream: null,
+	/** The parameters of `/events` to go on with, if there is something to follow. */
+	place: null,
 
-  start(position, filters) {
-    this.stop();
-    this.position = position;
-    this.filters = filters;
-    this.resume();
-  },
+	clear() {
+		this.pause();
+		this.place = null;
+	},
 
-  stop() {
-    this.pause();
-    this.filters = null;
-  },
+	pause() {
+		supersede('live');
+		connection.stop();
+		this.stream?.close();
+	},
 
-  pause() {
-    supersede('live');
-    this.backoff.reset();
-    this.stream?.close();
-    this.stream = null;
-  },
+	resume() {
+		this.pause();
+		if (document.hidden) return;
+		connection.connecting();
+		const stream = new EventSource(pathOf('/events', this.place));
+		this.stream = stream;
+		stream.addEventListener('open', () => connection.say('Live', 'live'));
+		stream.addEventListener('error', () => {
+			this.pause();
+			connection.lost({ retryAfterSecs: 0 }, () => this.probe());
+		});
+		const take = ({ lastEventId, data }) => {
+			this.place.after = lastEventId;
+			inbox.arrived(itemOf(JSON.parse(data)));
+		};
+		for (const kind of KINDS) stream.addEventListener(kind, take);
+	},
 
-  resume() {
-    if (!this.filters || document.hidden) return;
-    this.pause();
-    if (!connection.lostSince) connection.say('Connecting…', 'connecting');
-    this.open();
-  },
-
-  open() {
-    const stream = new EventSource(pathOf('/events', { after: this.position, ...this.filters }));
-    this.stream = stream;
-    stream.addEventListener('open', () => {
-      this.backoff.reset();
-      connection.say('Live', 'live');
-    });
-    stream.addEventListener('error', () => this.fail(stream));
-    for (const kind of KINDS) {
-      stream.addEventListener(kind, ({ lastEventId, data }) => {
-        this.position = lastEventId;
-        inbox.arrived(JSON.parse(data));
-      });
-    }
-  },
-
-  /** The browser does not tell why a stream ended, so a page of the log is asked for before the next try. */
-  fail(stream) {
-    stream.close();
-    if (stream !== this.stream) return;
-    this.stream = null;
-    connection.lost();
-    this.backoff.after(() => this.probe());
-  },
-
-  async probe() {
-    try {
-      await request(pathOf('/events', { after: this.position, ...this.filters, limit: 1 }), { signal: supersede('live') });
-      this.open();
-    } catch (error) {
-      handle(error, (failure) => {
-        if (failure.passes) this.backoff.after(() => this.probe(), failure.retryAfterSecs);
-        else inbox.load();
-      });
-    }
-  },
+	/** A stream does not tell why it ended, but a page of the log does. */
+	async probe() {
+		const signal = supersede('live');
+		try {
+			await getJson('/events', { ...this.place, limit: 1 }, signal);
+			this.resume();
+		} catch (failure) {
+			if (signal.aborted) return;
+			if (failure.passes) connection.lost(failure, () => this.probe());
+			else load(inbox);
+		}
+	},
 };
 
-// ---------------------------------------------------------------------------------------------------- The inbox
+// ---- The inbox
 
-/**
- * A message or another event, as a row shows it.
- * @typedef {{source: string, key: string, kind: string, type: (string|null), from: (string|null), to: (string|null),
- *   ts: (string|null), text: (string|null), position: (string|undefined)}} Item
- */
-
-/** @returns {Item} */
+/** A row of either list as an item: it has the keys of an event, and a time. */
 function itemOf(row) {
-  if ('message_id' in row) return { source: BUILT_IN, kind: 'message', type: null, ...row, key: row.message_id };
-  return { ...row, ts: row.ts ?? row.received_at };
+	if ('message_id' in row) return { source: 'webhook', kind: 'message', ...row, key: row.message_id };
+	return { ...row, ts: row.ts ?? row.received_at };
 }
 
 /**
- * A page of the list, newest first, and the parameters that lead on from it in both directions; null at an end.
- * @typedef {{items: Item[], newer: (object|null), older: (object|null), total: (number|undefined)}} Page
+ * A page of the list, newest first, and the parameters that lead on at its ends.
+ * @typedef {{items: object[], newer: object?, older: object?, total: (number|undefined)}} Page
  */
 
-/** @returns {Promise<Page>} */
-function fetchPage(view, place, signal) {
-  return listsMessages(view) ? pageOfMessages(view, place, signal) : pageOfEvents(view, place, signal);
+async function pageOfMessages(place, signal) {
+	const parameters = { ...filtersOfMessages(view), order: 'desc', limit: PAGE_ROWS, ...place };
+	const { data, prev, next, total } = await getJson('/messages', parameters, signal);
+	const at = (cursor) => cursor && { cursor };
+	return { items: data.map(itemOf), newer: at(prev), older: at(next), total };
 }
 
-async function pageOfMessages(view, place, signal) {
-  const parameters = { ...filtersOfMessages(view), order: 'desc', limit: PAGE_ROWS, ...place };
-  const page = await getJson('/messages', parameters, signal);
-  const at = (cursor) => cursor && { cursor };
-  return { items: page.data.map(itemOf), newer: at(page.prev), older: at(page.next), total: page.total };
+async function pageOfEvents(place, signal) {
+	let onward = place ?? { before: 'now' };
+	const isForwards = 'after' in onward;
+	let page;
+	do {
+		page = await getJson('/events', { ...filtersOfEvents(view), limit: PAGE_ROWS, ...onward }, signal);
+		onward = isForwards ? { after: page.next } : { before: page.next };
+	} while (!page.data.length && !page.end);
+	if (page.end) onward = null;
+	const items = page.data.map(itemOf);
+	if (!items.length) return { items, newer: null, older: null };
+	if (isForwards) return { items: items.reverse(), newer: onward, older: { before: items.at(-1).position } };
+	return { items, newer: place && { after: items[0].position }, older: onward };
 }
 
-async function pageOfEvents(view, place, signal) {
-  let from = place ?? { before: 'now' };
-  const forwards = 'after' in from;
-  let page;
-  do {
-    page = await getJson('/events', { ...filtersOfEvents(view), limit: PAGE_ROWS, ...from }, signal);
-    from = forwards ? { after: page.next } : { before: page.next };
-  } while (!page.data.length && !page.end);
-  const items = page.data.map(itemOf);
-  if (forwards) items.reverse();
-  const onward = page.end ? null : from;
-  if (!items.length) return { items, newer: null, older: null };
-  if (forwards) return { items, newer: onward, older: { before: items.at(-1).position } };
-  return { items, newer: place && { after: items[0].position }, older: onward };
-}
-
-/** The text of an item as an element: what a person wrote, or in a quieter style what there is instead. */
+/** What a person wrote or, in a quieter style, what there is instead. */
 function textElement({ text, type, kind }) {
-  const quiet = (words) => h('span', { class: 'text quiet' }, words);
-  if (text === null) return quiet(type ?? (kind === 'message' ? 'no text' : kind));
-  if (text === '') return quiet('empty text');
-  if (/^[\p{C}\p{Z}\s\u2800\u3164]*$/u.test(text)) return quiet(`blank text, ${[...text].length} characters`);
-  return h('span', { class: 'text', dir: 'auto' }, text);
+	const isBlank = /^[\p{C}\p{Z}\s\u2800\u3164]*$/u.test(text);
+	if (text !== null && !isBlank) return written('text', text);
+	if (text !== null) return span('text quiet', text ? 'blank text' : 'empty text');
+	return span('text quiet', type ?? (kind === 'message' ? 'no text' : kind));
 }
 
-function personElement(name) {
-  return name === null ? h('span', { class: 'quiet' }, 'nobody named') : h('bdi', {}, name);
+/** A row that leads to an item: what stands before the link, and what is in it. */
+function rowOf(item, before, ...within) {
+	const open = openNameOf(item);
+	const link = h('a', { href: hrefOf({ ...view, open }) }, ...within);
+	setCurrent(link, open === view.open);
+	return h('li', { 'data-source': item.source, 'data-key': item.key }, ...before, link);
 }
 
-function rowOf(item) {
-  const open = `${item.source}/${item.key}`;
-  const link = h('a', { href: hrefOf({ ...view, open }), 'aria-current': view.open === open && 'true' },
-    timeElement(item.ts),
-    h('span', { class: 'people' },
-      h('span', {}, personElement(item.from)), h('span', {}, h('span', { class: 'quiet' }, '→ '), personElement(item.to))),
-    textElement(item),
-    h('span', { class: 'origin' }, h('span', {}, item.source), h('span', { class: 'kind' }, item.kind)));
-  return h('li', { 'data-source': item.source, 'data-key': item.key, 'data-kind': item.kind }, link);
+function listRow(item) {
+	return rowOf(item, [],
+		timeElement(item.ts),
+		span('people', bdi(item.from ?? '—'), span(null, '→ ', bdi(item.to ?? '—'))),
+		textElement(item),
+		span('origin', span(null, item.source), span('kind', item.kind)));
 }
 
 /** Unicode's case folding, as near as a browser has it. */
-function fold(text) {
-  return text.toUpperCase().toLowerCase().replaceAll('ς', 'σ');
-}
+const fold = (text) => text.toUpperCase().toLowerCase().replaceAll('ς', 'σ');
 
-/** Whether an event that came through the stream passes the filters that the stream does not have. */
+/** Whether a message passes the filters that the stream does not have. */
 function passes({ text, ts }, { q, since, until }) {
-  if (q && !fold(text ?? '').includes(fold(q))) return false;
-  if (since && sortKey(ts) < sortKey(since)) return false;
-  return !until || sortKey(ts) < sortKey(until);
+	const date = dateOf(ts);
+	if ((since && date < dateOf(since)) || (until && date >= dateOf(until))) return false;
+	return !q || fold(text ?? '').includes(fold(q));
 }
 
-/** The list: at most ten pages of it are in the document, around what is being read. */
+/** Runs `change`, and keeps the first visible row of the list where it is on the screen. */
+function keepInPlace(change) {
+	const topOf = (row) => row.getBoundingClientRect().top;
+	const row = inbox.rows().findLast((each) => topOf(each) <= 0) ?? inbox.rows()[0];
+	const before = topOf(row);
+	change();
+	window.scrollBy(0, topOf(row) - before);
+}
+
+/** The list. At most ten pages of it are in the document, around what is being read. */
 const inbox = {
-  /** @type {Array<{rows: HTMLElement[], newer: (object|null), older: (object|null)}>} */
-  pages: [],
-  /** What arrived since the list was read: `source/key` of each. */
-  arrivals: new Set(),
-  extending: false,
-  backoff: new Backoff(),
+	pages: [],
+	/** The names of what arrived since the list was read. */
+	arrivals: new Set(),
+	isReadingOn: false,
 
-  clear() {
-    this.pages = [];
-    this.arrivals.clear();
-    $('list').replaceChildren();
-    $('empty').hidden = true;
-    $('newer').replaceChildren();
-    $('more').replaceChildren();
-    showNew();
-  },
+	clear() {
+		supersede('list');
+		this.pages = [];
+		this.arrivals.clear();
+		this.isReadingOn = false;
+		for (const id of ['list', 'newer', 'more']) fill(id);
+		$('empty').hidden = true;
+		showNew();
+	},
 
-  /** Reads the first page, and follows the log from where it ended before that. */
-  async load() {
-    const signal = supersede('list');
-    this.backoff.reset();
-    this.extending = false;
-    live.stop();
-    $('error').hidden = true;
-    $('more').textContent = 'Loading…';
-    if (!connection.lostSince) connection.say('Connecting…', 'connecting');
-    try {
-      const position = (await getJson('/events', { before: 'now', limit: 1 }, signal)).data[0]?.position;
-      const page = await fetchPage(view, null, signal);
-      this.clear();
-      this.extend(page, 'older');
-      window.scrollTo(0, 0);
-      this.describe(page);
-      live.start(position, filtersOfEvents(view));
-    } catch (error) {
-      handle(error, (failure) => this.fail(failure));
-    }
-  },
+	/** Reads the first page, and follows the log from where it was before that. */
+	async read() {
+		const signal = supersede('list');
+		live.clear();
+		connection.connecting();
+		$('list').ariaBusy = 'true';
+		const log = await getJson('/events', { before: 'now', limit: 1 }, signal);
+		const page = await this.fetch(null, signal);
+		this.clear();
+		this.add(page, 'older');
+		this.describe(page);
+		window.scrollTo(0, 0);
+		live.place = { after: log.data[0]?.position, ...filtersOfEvents(view) };
+		live.resume();
+	},
 
-  fail(failure) {
-    $('more').replaceChildren();
-    if (failure.passes) {
-      connection.lost();
-      this.backoff.after(() => this.load(), failure.retryAfterSecs);
-    } else {
-      connection.say('', '');
-      this.clear();
-    }
-    showError(failure, () => this.load());
-  },
+	/** Messages have a list of their own, with filters that the log has not. */
+	fetch(place, signal) {
+		return view.kind ? pageOfEvents(place, signal) : pageOfMessages(place, signal);
+	},
 
-  describe({ items, total }) {
-    const words = total === undefined ? 'Newest first' : `${total.toLocaleString('en')} message${total === 1 ? '' : 's'}`;
-    $('listing-title').textContent = words;
-    if (!items.length) showEmpty();
-    announce(items.length ? words : 'Nothing here');
-  },
+	describe({ items, total }) {
+		const isFiltered = FILTERS.some((name) => view[name]);
+		$('list').ariaBusy = 'false';
+		$('nothing-matches').hidden = !isFiltered;
+		$('nothing-arrived').hidden = isFiltered;
+		$('empty').hidden = items.length > 0;
+		fill('listing-title', total === undefined ? 'Newest first' : counted(total, 'message'));
+		announce(items.length ? $('listing-title').textContent : 'Nothing here');
+	},
 
-  /** Adds a page at one end of the list, and drops one at the other end if there are too many. */
-  extend(page, towards) {
-    const rows = page.items.map(rowOf);
-    for (const { source, key } of page.items) this.arrivals.delete(`${source}/${key}`);
-    const { newer, older } = page;
-    if (towards === 'older') {
-      $('list').append(...rows);
-      this.pages.push({ rows, newer, older });
-      if (this.pages.length > PAGES_MAX) this.pages.shift().rows.forEach((row) => row.remove());
-    } else {
-      $('list').prepend(...rows);
-      this.pages.unshift({ rows, newer, older });
-      if (this.pages.length > PAGES_MAX) this.pages.pop().rows.forEach((row) => row.remove());
-    }
-    $('newer').textContent = this.pages[0].newer ? 'Loading…' : '';
-    $('more').textContent = this.pages.at(-1).older ? 'Loading…' : 'That is all';
-    if (!$('list').hasChildNodes()) $('more').textContent = '';
-    showNew();
-    watch($('newer'));
-    watch($('more'));
-  },
+	/** Adds a page at one end of the list, and drops one at the other end if there are too many. */
+	add({ items, newer, older }, end) {
+		const page = { rows: items.map(listRow), newer, older };
+		if (end === 'older') {
+			this.pages.push(page);
+			$('list').append(...page.rows);
+		} else {
+			this.pages.unshift(page);
+			$('list').prepend(...page.rows);
+		}
+		if (this.pages.length > PAGES_MAX) {
+			const dropped = end === 'older' ? this.pages.shift() : this.pages.pop();
+			for (const row of dropped.rows) row.remove();
+		}
+		for (const item of items) this.arrivals.delete(openNameOf(item));
+		showNew();
+		fill('newer', this.pages[0].newer ? 'Loading…' : '');
+		fill('more', this.pages.at(-1).older ? 'Loading…' : this.rows().length ? 'That is all' : '');
+		watch();
+	},
 
-  /** Reads on at one end of the list, since the reader comes near it. */
-  async readOn(towards) {
-    const place = towards === 'older' ? this.pages.at(-1)?.older : this.pages[0]?.newer;
-    if (!place || this.extending) return;
-    this.extending = true;
-    const signal = aborts.get('list').signal;
-    try {
-      const page = await fetchPage(view, place, signal);
-      keepInPlace(() => this.extend(page, towards));
-    } catch (error) {
-      handle(error, (failure) => {
-        const again = tryAgain(() => this.readOn(towards));
-        $(towards === 'older' ? 'more' : 'newer').replaceChildren(inWords(failure), ' ', again);
-      });
-    } finally {
-      if (!signal.aborted) this.extending = false;
-    }
-  },
+	/** Reads on at one end of the list, since the reader comes near it. */
+	async readOn(end) {
+		const place = end === 'older' ? this.pages.at(-1)?.older : this.pages[0]?.newer;
+		if (!place || this.isReadingOn) return;
+		const { signal } = asking.list;
+		this.isReadingOn = true;
+		await attempt(end === 'older' ? 'more' : 'newer', async () => {
+			const page = await this.fetch(place, signal);
+			keepInPlace(() => this.add(page, end));
+		});
+		if (!signal.aborted) this.isReadingOn = false;
+	},
 
-  arrived(row) {
-    const item = itemOf(row);
-    if (listsMessages(view) && !passes(item, view)) return;
-    if (this.row(item)) return;
-    if (!$('list').hasChildNodes()) {
-      this.load();
-      return;
-    }
-    if (this.arrivals.size < NEW_MAX) this.arrivals.add(`${item.source}/${item.key}`);
-    showNew();
-  },
+	arrived(item) {
+		if ((!view.kind && !passes(item, view)) || this.row(item)) return;
+		if (!this.rows().length) {
+			load(this);
+			return;
+		}
+		if (this.arrivals.size < NEW_MAX) this.arrivals.add(openNameOf(item));
+		showNew();
+	},
 
-  row({ source, key }) {
-    return [...$('list').children].find((row) => row.dataset.key === key && row.dataset.source === source);
-  },
+	rows() {
+		return [...$('list').children];
+	},
 
-  /** Marks the row that is open beside the list, and lets each row keep the rest of the address. */
-  mark() {
-    for (const row of $('list').children) {
-      const open = `${row.dataset.source}/${row.dataset.key}`;
-      if (open === view.open) row.firstChild.setAttribute('aria-current', 'true');
-      else row.firstChild.removeAttribute('aria-current');
-    }
-  },
+	row({ source, key }) {
+		return this.rows().find(({ dataset }) => dataset.key === key && dataset.source === source);
+	},
+
+	mark() {
+		for (const row of this.rows()) setCurrent(row.firstChild, openNameOf(row.dataset) === view.open);
+	},
 };
 
 function showNew() {
-  const count = inbox.arrivals.size;
-  $('new').hidden = count === 0;
-  $('new').textContent = `${count === NEW_MAX ? `${count} or more` : count} new`;
-  document.title = count ? `(${count}) Lyftr` : 'Lyftr';
-  if (count) announce(`${count} new`);
+	const count = inbox.arrivals.size;
+	const words = `${count}${count === NEW_MAX ? ' or more' : ''} new`;
+	fill('new', words);
+	$('new').hidden = !count;
+	document.title = count ? `(${count}) Lyftr` : 'Lyftr';
+	if (count) announce(words);
 }
 
-function showEmpty() {
-  const filtered = hasFilters(view);
-  const clear = h('button', { type: 'button', click: () => navigate(cleared) }, 'Clear the filters');
-  const lines = "export WEBHOOK_SECRET=…   # the secret of this server\n"
-    + `lyftr send --url ${location.origin} --text 'Hello'`;
-  $('empty').replaceChildren(...filtered
-    ? [h('h2', {}, 'Nothing matches'), h('p', {}, 'No message or event passes all of these filters.'), clear]
-    : [h('h2', {}, 'Nothing has arrived yet'),
-      h('p', {}, 'Send the first message from a terminal. It appears here by itself.'),
-      h('pre', { tabindex: 0 }, lines)]);
-  $('empty').hidden = false;
-}
-
-/** The ends of the list ask for more when they come near. */
-const edges = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    if (isIntersecting) inbox.readOn(target.id === 'more' ? 'older' : 'newer');
-  }
+const ends = new IntersectionObserver((entries) => {
+	for (const { target, isIntersecting } of entries) {
+		if (isIntersecting) inbox.readOn(target.id === 'more' ? 'older' : 'newer');
+	}
 }, { rootMargin: '800px 0px' });
 
-/** Watches an end of the list anew: an observer tells of changes only, and the end may still be near. */
-function watch(edge) {
-  edges.unobserve(edge);
-  edges.observe(edge);
+/** Watches the ends of the list anew, since they may still be near. */
+function watch() {
+	ends.disconnect();
+	ends.observe($('newer'));
+	ends.observe($('more'));
 }
 
-// ---------------------------------------------------------------------------------------------------- Detail
+// ---- Detail
 
 const FIELDS = ['text', 'from', 'to', 'ts', 'received_at', 'source', 'kind', 'type', 'key', 'ref', 'thread', 'user_id',
-  'account', 'position'];
+	'account', 'position'];
 
-/** Puts in single quotes what a shell must take as it is. */
-function shellQuoted(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+function fieldElement(name, event) {
+	const value = event[name];
+	const link = (change) => h('a', { href: hrefOf(change) }, bdi(value));
+	const date = /^ts$|_at$/.test(name) && dateOf(value);
+	if (value === null) return span('quiet', '—');
+	if (date) return h('time', { datetime: date.toISOString() }, full(date), span('utc', value));
+	if (name === 'text') return textElement(event);
+	if (name === 'from' || name === 'to') return link({ [name]: value });
+	if (name === 'ref' && value !== event.key) return link({ open: openNameOf({ source: event.source, key: value }) });
+	return bdi(value);
 }
 
-function fieldValue(name, event) {
-  const value = event[name];
-  const link = (href) => h('a', { href, dir: 'auto' }, value);
-  if (value === null) return h('span', { class: 'quiet' }, '—');
-  if (name === 'text') return value.trim() ? value : textElement(event);
-  if (name === 'from' || name === 'to') return link(hrefOf({ [name]: value }));
-  if (name === 'ref' && value !== event.key) return link(hrefOfEvent(event.source, value));
-  if ((name === 'ts' || name === 'received_at') && instantOf(value)) {
-    return h('time', { datetime: value }, `${localTime(instantOf(value))} `, h('span', { class: 'utc' }, value));
-  }
-  return value;
-}
+/** Puts in quotes what a shell must take as it is. */
+const shellQuoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The event that is open beside the list. */
 const detail = {
-  raw: '',
-  /** The row or link that had the focus before. */
-  opener: null,
+	/** The name of what is shown. */
+	open: '',
+	json: '',
 
-  clear() {
-    supersede('detail');
-    $('detail').hidden = true;
-    this.raw = '';
-    for (const id of ['fields', 'related', 'conversation', 'tree', 'raw', 'detail-state']) $(id).replaceChildren();
-  },
+	clear() {
+		supersede('detail');
+		this.open = '';
+		this.json = '';
+		$('detail').hidden = true;
+		for (const id of ['fields', 'related', 'conversation', 'tree', 'raw']) fill(id);
+	},
 
-  async load() {
-    const opened = openOf(view);
-    if (!opened) return;
-    this.clear();
-    const signal = aborts.get('detail').signal;
-    $('detail-body').hidden = true;
-    $('detail').hidden = false;
-    $('detail').scrollTop = 0;
-    $('detail-state').textContent = 'Loading…';
-    try {
-      const text = await request(pathOf('/events', { ...opened, limit: 1 }), { signal });
-      const node = member(readJson(text), 'data').members[0]?.[1];
-      if (!node) {
-        $('detail-state').textContent = 'No event has this key here. It may have been erased.';
-        return;
-      }
-      $('detail-state').textContent = '';
-      $('detail-body').hidden = false;
-      this.fill(node);
-      const event = JSON.parse(node.text);
-      await Promise.all([showRelated(event, signal), conversation.load(event, signal)]);
-    } catch (error) {
-      handle(error, (failure) => {
-        $('detail-state').replaceChildren(inWords(failure), ' ', tryAgain(() => this.load()));
-      });
-    }
-  },
+	/** Shows what the address opens. Where nothing is open any more, the focus goes back to the list. */
+	follow() {
+		if (view.open === this.open) return;
+		const row = inbox.row(openedBy(this));
+		const hadFocus = $('detail').contains(document.activeElement);
+		this.clear();
+		if (openedBy(view).source) attempt('detail-state', () => this.read());
+		else if (hadFocus) (row?.firstChild ?? $('content')).focus({ preventScroll: true });
+	},
 
-  /** @param {JsonNode} node */
-  fill(node) {
-    const event = JSON.parse(node.text);
-    const data = member(node, 'data');
-    this.raw = node.text;
-    $('detail-title').textContent = event.kind === 'message' ? 'Message' : `Event: ${event.kind}`;
-    $('fields').replaceChildren(...FIELDS.flatMap((name) => [
-      h('dt', {}, name), h('dd', { 'data-field': name, dir: 'auto' }, fieldValue(name, event))]));
-    $('link').href = hrefOfEvent(event.source, event.key);
-    $('data-section').hidden = data.text === 'null';
-    $('tree').replaceChildren(treeOf(data));
-    $('raw').textContent = data.text;
-    $('raw-box').open = data.text.length < 20_000;
-  },
+	async read() {
+		const signal = supersede('detail');
+		this.open = view.open;
+		$('detail').hidden = false;
+		$('detail').scrollTop = 0;
+		$('detail-body').hidden = true;
+		fill('detail-state', 'Loading…');
+		const answer = readJson(await request(this.path(), { signal }));
+		const node = memberOf(answer, 'data').members[0]?.[1];
+		fill('detail-state', node ? '' : 'No event has this key here. It may have been erased.');
+		if (!node) return;
+		const event = JSON.parse(node.text);
+		this.draw(event, node);
+		$('detail-body').hidden = false;
+		attempt('related-state', () => showRelated(event, signal));
+		attempt('conversation-state', () => conversation.read(event, signal));
+	},
 
-  /** Gives the focus back to where it was before the detail opened. */
-  close() {
-    const { opener } = this;
-    const row = inbox.row(openOf(view) ?? {});
-    navigate({ open: '' });
-    (row?.firstChild ?? (opener?.isConnected ? opener : $('content'))).focus({ preventScroll: true });
-  },
+	path() {
+		return pathOf('/events', { ...openedBy(this), limit: 1 });
+	},
 
-  curl() {
-    const url = new URL(pathOf('/events', { ...openOf(view), limit: 1 }), location.origin);
-    const token = $('sign-out').hidden ? '' : ' -H "Authorization: Bearer $READ_TOKEN"';
-    return `curl -s ${shellQuoted(url.href)}${token}`;
-  },
+	/** Shows an event, of which `node` is the text. */
+	draw(event, node) {
+		const data = memberOf(node, 'data');
+		this.json = node.text;
+		fill('detail-title', event.kind === 'message' ? 'Message' : `Event: ${event.kind}`);
+		fill('fields', ...FIELDS.flatMap((name) => [
+			h('dt', {}, name), h('dd', { 'data-field': name }, fieldElement(name, event))]));
+		$('link').href = hrefOf({ open: this.open });
+		$('data-section').hidden = data.text === 'null';
+		fill('tree', treeOf(data));
+		fill('raw', data.text);
+		$('raw-box').open = data.text.length < 20_000;
+	},
+
+	curl() {
+		const token = $('sign-out').hidden ? '' : ' -H "Authorization: Bearer $READ_TOKEN"';
+		return `curl -s ${shellQuoted(location.origin + this.path())}${token}`;
+	},
 };
 
-/** Shows in their order the statuses, edits and reactions that refer to the same object. */
-async function showRelated(event, signal) {
-  const rows = [];
-  let page = { next: null };
-  $('related-state').textContent = 'Loading…';
-  try {
-    do {
-      const parameters = { source: event.source, ref: event.ref ?? event.key, after: page.next, limit: 100 };
-      page = await getJson('/events', parameters, signal);
-      rows.push(...page.data);
-    } while (!page.end && rows.length < RELATED_MAX);
-    const others = rows.filter(({ key }) => key !== event.key);
-    $('related').replaceChildren(...others.map(relatedRow));
-    $('related-state').textContent = others.length ? '' : 'Nothing so far.';
-    if (!page.end) $('related-state').textContent = `There is more than these ${rows.length}.`;
-  } catch (error) {
-    handle(error, (failure) => {
-      $('related-state').replaceChildren(inWords(failure), ' ', tryAgain(() => showRelated(event, signal)));
-    });
-  }
+/** Shows in their order the statuses, edits and reactions of the same object. */
+async function showRelated({ source, key, ref }, signal) {
+	const items = [];
+	let page = {};
+	fill('related-state', 'Loading…');
+	do {
+		page = await getJson('/events', { source, ref: ref ?? key, after: page.next, limit: 100 }, signal);
+		items.push(...page.data.map(itemOf));
+	} while (!page.end && items.length < RELATED_MAX);
+	fill('related', ...items.map(relatedRow));
+	fill('related-state', page.end ? (items.length ? '' : 'Nothing so far.') : 'There is more than this.');
 }
 
-function relatedRow(row) {
-  const item = itemOf(row);
-  return h('li', { 'data-key': item.key, 'data-kind': item.kind },
-    h('a', { href: hrefOfEvent(item.source, item.key, view) },
-      timeElement(item.ts), h('span', { class: 'kind' }, item.kind),
-      h('span', { class: 'text', dir: 'auto' }, [item.type, item.text].filter(Boolean).join(': '))));
+function relatedRow(item) {
+	const words = [item.type, item.text].filter(Boolean).join(': ');
+	return rowOf(item, [], timeElement(item.ts), span('kind', item.kind), bdi(words));
 }
 
-async function copy(text, what) {
-  try {
-    await navigator.clipboard.writeText(text);
-    announce(`${what} copied`);
-  } catch {
-    // Without HTTPS a page has no clipboard, and a selection is what can be copied.
-    const area = h('textarea', { class: 'unseen', 'aria-label': what });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    announce(document.execCommand('copy') ? `${what} copied` : 'The browser did not let it be copied');
-    area.remove();
-  }
+async function copy(text, { target }) {
+	try {
+		await navigator.clipboard.writeText(text);
+	} catch {
+		// Without HTTPS a page has no clipboard, but what is selected can be copied.
+		const area = h('textarea', { class: 'unseen' }, text);
+		document.body.append(area);
+		area.select();
+		document.execCommand('copy');
+		area.remove();
+	}
+	target.classList.add('done');
+	setTimeout(() => target.classList.remove('done'), DONE_MS);
+	announce('Copied');
 }
 
-// ---------------------------------------------------------------------------------------------------- Conversation
+// ---- Conversation
 
 async function* messagesOf(parameters, signal) {
-  let cursor = '';
-  do {
-    const page = await getJson('/messages', { ...parameters, limit: PAGE_ROWS, cursor }, signal);
-    yield* page.data.map(itemOf);
-    cursor = page.next;
-  } while (cursor);
+	let cursor = null;
+	do {
+		const page = await getJson('/messages', { ...parameters, limit: PAGE_ROWS, cursor }, signal);
+		yield* page.data.map(itemOf);
+		cursor = page.next;
+	} while (cursor);
 }
 
-/** Merges streams of items, each of which is in the order of `sign`: 1 for oldest first, -1 for newest first. */
-async function* merged(streams, sign) {
-  const heads = await Promise.all(streams.map((stream) => stream.next()));
-  const rank = ({ ts, key }) => `${sortKey(ts)} ${key}`;
-  for (;;) {
-    let first = -1;
-    heads.forEach((head, i) => {
-      const precedes = first < 0 || (rank(head.value ?? heads[first].value) < rank(heads[first].value)) === (sign > 0);
-      if (!head.done && precedes) first = i;
-    });
-    if (first < 0) return;
-    yield heads[first].value;
-    heads[first] = await streams[first].next();
-  }
-}
-
-/** Takes the next few items of a stream. */
-async function take(stream, count) {
-  const items = [];
-  while (items.length < count) {
-    const { value, done } = await stream.next();
-    if (done) break;
-    items.push(value);
-  }
-  return items;
+/** Merges streams of messages, each of which has the order that `precedes` tells of two. */
+async function* merged(streams, precedes) {
+	const heads = await Promise.all(streams.map((stream) => stream.next()));
+	for (;;) {
+		const left = heads.filter(({ done }) => !done);
+		if (!left.length) return;
+		const first = left.reduce((best, head) => (precedes(head.value, best.value) ? head : best));
+		yield first.value;
+		const i = heads.indexOf(first);
+		heads[i] = await streams[i].next();
+	}
 }
 
 /** What two people said to each other through one source, around the message that is open. */
 const conversation = {
-  opened: null,
-  signal: null,
-  earlier: null,
-  later: null,
+	/** The messages before and after those that are shown, as generators. */
+	earlier: null,
+	later: null,
+	/** Who wrote the message that is open. */
+	from: '',
 
-  async load(event, signal) {
-    const { from, to, source, kind } = event;
-    const ts = event.ts ?? event.received_at;
-    const hasTwo = from !== null && to !== null && instantOf(ts) !== null;
-    $('conversation-section').hidden = !hasTwo;
-    if (!hasTwo) return;
-    this.opened = event;
-    this.signal = signal;
-    const border = instant(Math.floor(instantOf(ts) / 1000) * 1000 + 1000);
-    const pairs = from === to ? [{ from, to }] : [{ from, to }, { from: to, to: from }];
-    const streams = (parameters) => pairs.map((pair) => messagesOf({ ...pair, source, ...parameters }, signal));
-    this.earlier = merged(streams({ order: 'desc', until: border }), -1);
-    this.later = merged(streams({ order: 'asc', since: border }), 1);
-    await this.extend('earlier');
-    await this.extend('later');
-    this.reveal();
-  },
+	async read({ from, to, source, ts, received_at: receivedAt }, signal) {
+		const date = dateOf(ts ?? receivedAt);
+		const isBetweenTwo = from !== null && to !== null && date !== null;
+		$('conversation-section').hidden = !isBetweenTwo;
+		if (!isBetweenTwo) return;
+		const border = instant(secondsOf(date) + 1);
+		const pairs = from === to ? [{ from, to }] : [{ from, to }, { from: to, to: from }];
+		const streams = (bound) => pairs.map((pair) => messagesOf({ ...pair, source, ...bound }, signal));
+		this.from = from;
+		this.earlier = merged(streams({ order: 'desc', until: border }), (a, b) => dateOf(a.ts) > dateOf(b.ts));
+		this.later = merged(streams({ order: 'asc', since: border }), (a, b) => dateOf(a.ts) < dateOf(b.ts));
+		fill('conversation', );
+		fill('conversation-state');
+		await this.extend('earlier');
+		await this.extend('later');
+		const row = $('conversation').querySelector('li:has([aria-current])');
+		if (row) $('chat').scrollTop = row.offsetTop - ($('chat').clientHeight - row.offsetHeight) / 2;
+	},
 
-  async extend(towards) {
-    const button = $(towards);
-    const list = $('conversation');
-    const chat = $('chat');
-    button.hidden = false;
-    button.disabled = true;
-    try {
-      const items = await take(this[towards], PAGE_ROWS);
-      const rows = items.map((item) => this.row(item));
-      const height = chat.scrollHeight;
-      if (towards === 'earlier') {
-        list.prepend(...rows.reverse());
-        chat.scrollTop += chat.scrollHeight - height;
-      } else {
-        list.append(...rows);
-      }
-      button.hidden = items.length < PAGE_ROWS;
-      button.disabled = false;
-    } catch (error) {
-      handle(error, (failure) => {
-        const again = tryAgain(() => {
-          $('conversation').replaceChildren();
-          this.load(this.opened, this.signal);
-        });
-        $('conversation').replaceChildren(h('li', { class: 'quiet' }, inWords(failure), ' ', again));
-        button.hidden = true;
-      });
-    }
-  },
+	/** Shows more at one end, and keeps in place what is being read. */
+	async extend(end) {
+		const rows = [];
+		$(end).disabled = true;
+		while (rows.length < PAGE_ROWS) {
+			const { value, done } = await this[end].next();
+			if (done) break;
+			rows.push(this.row(value));
+		}
+		$(end).disabled = false;
+		$(end).hidden = rows.length < PAGE_ROWS;
+		const height = $('chat').scrollHeight;
+		if (end === 'later') $('conversation').append(...rows);
+		else {
+			$('conversation').prepend(...rows.reverse());
+			$('chat').scrollTop += $('chat').scrollHeight - height;
+		}
+	},
 
-  row(item) {
-    const { key, from } = this.opened;
-    const isOpen = item.key === key;
-    const side = item.from === from ? 'theirs' : 'ours';
-    return h('li', { 'data-key': item.key, class: side, 'aria-current': isOpen && 'true' },
-      h('bdi', { class: 'unseen' }, `${item.from}: `),
-      textElement(item),
-      h('a', { href: hrefOfEvent(item.source, item.key, view) }, timeElement(item.ts)));
-  },
-
-  /** Scrolls the opened message into view within its own box. */
-  reveal() {
-    const row = $('conversation').querySelector('[aria-current]');
-    const chat = $('chat');
-    if (row) chat.scrollTop = row.offsetTop - (chat.clientHeight - row.offsetHeight) / 2;
-  },
+	row(item) {
+		const row = rowOf(item, [h('bdi', { class: 'unseen' }, `${item.from}: `), textElement(item)], timeElement(item.ts));
+		row.className = item.from === this.from ? 'same' : 'other';
+		return row;
+	},
 };
 
-// ---------------------------------------------------------------------------------------------------- Overview
+// ---- Overview
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
 const STEPS = { '1m': 60, '5m': 300, '15m': 900, '1h': HOUR, '6h': 6 * HOUR, '1d': DAY, '7d': 7 * DAY, '30d': 30 * DAY };
-const STEPS_MAX = 499;
-const BARS_MAX = 120;
+const BARS_BEST = 120;
+const BARS_MAX = 499;
 const RANGES = { hour: HOUR, day: DAY, week: 7 * DAY, month: 30 * DAY, year: 364 * DAY, all: Infinity };
 
-/** The step that gives enough bars to see something, and not too many. */
-function stepFor(seconds) {
-  return Object.keys(STEPS).find((step) => seconds / STEPS[step] <= BARS_MAX) ?? '30d';
-}
-
-/**
- * The time that the picture shows, in Unix seconds.
- * @returns {{since: number, until: number, step: string}}
- */
-function boundsOf(view, stats, now) {
-  const seconds = (ts) => Math.floor((instantOf(ts)?.getTime() ?? NaN) / 1000);
-  const first = seconds(stats.first_message_ts ?? instant(now * 1000));
-  const last = seconds(stats.last_message_ts ?? instant(now * 1000));
-  const length = RANGES[rangeOf(view)];
-  const until = view.until ? seconds(view.until) : length === Infinity ? last + 1 : now;
-  const since = view.since ? seconds(view.since) : length ? Math.max(until - length, Math.min(first, until)) : first;
-  const given = length && length !== Infinity ? until - length : since;
-  const step = stepFor(until - given);
-  return { since: Math.max(given, until - STEPS_MAX * STEPS[step]), until, step };
-}
-
 /** The chosen range; none where the address has a time range of its own. */
-function rangeOf(view) {
-  if (view.since || view.until) return '';
-  return view.range in RANGES ? view.range : 'day';
+function rangeOf({ since, until, range }) {
+	if (since || until) return '';
+	return Object.hasOwn(RANGES, range) ? range : 'day';
+}
+
+/** The time that the picture shows, in Unix seconds, and the length of a step. */
+function boundsOf(stats) {
+	const length = RANGES[rangeOf(view)];
+	const until = view.until ? secondsOf(view.until) : secondsOf(new Date()) + 1;
+	const since = length < Infinity ? until - length : secondsOf(view.since || stats.first_message_ts || new Date());
+	const step = Object.keys(STEPS).find((each) => (until - since) / STEPS[each] <= BARS_BEST) ?? '30d';
+	return { since: Math.max(since, until - BARS_MAX * STEPS[step]), until, step };
 }
 
 /** The value of a metric, summed over those of its samples that have the label; null if there is none. */
 function metric(page, name, label = '') {
-  const samples = page.split('\n').filter((line) => /^[{ ]/.test(line.slice(name.length)) && line.startsWith(name));
-  const values = samples.filter((line) => line.includes(label)).map((line) => Number(line.slice(line.lastIndexOf(' '))));
-  return values.length ? values.reduce((sum, value) => sum + value, 0) : null;
+	const samples = [...page.matchAll(new RegExp(`^${name}(?: |{.*${label}.*} )(.*)$`, 'gm'))];
+	return samples.length ? samples.reduce((sum, [, value]) => sum + Number(value), 0) : null;
 }
 
-function bytes(count) {
-  const units = ['B', 'KB', 'MB', 'GB', 'TB'];
-  const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), units.length - 1);
-  return `${(count / 1000 ** power).toFixed(power ? 1 : 0)} ${units[power]}`;
-}
-
-/** The picture of the whole, read again every half minute while one looks at it. */
+/** The picture of the whole, which is read again and again while one looks at it. */
 const overview = {
-  timer: 0,
-  backoff: new Backoff(),
+	timer: 0,
 
-  stop() {
-    clearTimeout(this.timer);
-    this.backoff.reset();
-    supersede('overview');
-  },
+	pause() {
+		clearTimeout(this.timer);
+		connection.stop();
+		supersede('overview');
+	},
 
-  clear() {
-    for (const id of ['bars', 'axis', 'senders', 'kinds', 'sources', 'service']) $(id).replaceChildren();
-    $('bars-table').tBodies[0].replaceChildren();
-  },
+	clear() {
+		this.pause();
+		for (const id of ['bars', 'axis', 'rows', 'volume-state', 'service']) fill(id);
+		for (const id of ['senders', 'kinds', 'sources']) showRanking(id, [], null, '');
+	},
 
-  async load() {
-    this.stop();
-    if (document.hidden) return;
-    $('error').hidden = true;
-    this.drawRanges();
-    const signal = aborts.get('overview').signal;
-    const stats = getJson('/stats', {}, signal);
-    const parts = [
-      stats.then(showSenders),
-      stats.then((all) => this.loadVolume(all, signal)),
-      getJson('/events', { before: 'now', limit: RECENT_EVENTS }, signal).then(showRecent),
-      loadService(signal),
-    ];
-    const failures = (await Promise.allSettled(parts)).filter(({ status }) => status === 'rejected').map(({ reason }) => reason);
-    if (signal.aborted) return;
-    if (!failures.length) {
-      connection.say(`Updated ${clock.format(new Date())}`, 'live');
-      this.timer = setTimeout(() => this.load(), OVERVIEW_EVERY_MS);
-    } else {
-      handle(failures.find(({ status }) => status === 401) ?? failures[0], (failure) => this.fail(failure));
-    }
-  },
-
-  fail(failure) {
-    showError(failure, () => this.load());
-    if (!failure.passes) return connection.say('', '');
-    connection.lost();
-    this.backoff.after(() => this.load(), failure.retryAfterSecs);
-  },
-
-  drawRanges() {
-    const current = rangeOf(view);
-    $('ranges').replaceChildren(...Object.keys(RANGES).map((range) => h('a', {
-      'data-range': range,
-      href: hrefOf({ ...view, range, since: '', until: '' }),
-      'aria-current': range === current && 'true',
-    }, range === 'all' ? 'All' : `${range[0].toUpperCase()}${range.slice(1)}`)));
-  },
-
-  async loadVolume(stats, signal) {
-    const bounds = boundsOf(view, stats, Math.floor(Date.now() / 1000));
-    const { from, to, source } = view;
-    const time = { since: view.since || instant(bounds.since * 1000), until: view.until || instant(bounds.until * 1000) };
-    const volume = await getJson('/stats/volume', { ...time, step: bounds.step, from, to, source }, signal);
-    drawVolume(volume, bounds);
-  },
+	async read() {
+		this.pause();
+		if (document.hidden) return;
+		const { signal } = asking.overview;
+		drawRanges();
+		await Promise.all([
+			getJson('/stats', {}, signal).then((stats) => {
+				showSenders(stats);
+				return showVolume(boundsOf(stats), signal);
+			}),
+			getJson('/events', { before: 'now', limit: RECENT_EVENTS }, signal).then(showRecent),
+			showService(signal),
+		]);
+		connection.say(`Updated ${clock(new Date())}`, 'live');
+		this.timer = setTimeout(() => load(this), OVERVIEW_EVERY_MS);
+	},
 };
 
-/** Narrows the view to some steps of the picture. */
-function narrow(fromSecs, untilSecs) {
-  return { since: instant(fromSecs * 1000), until: instant(untilSecs * 1000), range: '' };
+function drawRanges() {
+	fill('ranges', ...Object.keys(RANGES).map((range) => {
+		const href = hrefOf({ ...view, range, since: '', until: '' });
+		const link = h('a', { 'data-range': range, href }, range[0].toUpperCase() + range.slice(1));
+		setCurrent(link, range === rangeOf(view));
+		return link;
+	}));
 }
 
-function drawVolume({ data, total, step }, bounds) {
-  const width = STEPS[step];
-  const start = Math.floor(bounds.since / width) * width;
-  const columns = Math.max(Math.ceil((bounds.until - start) / width), 1);
-  const most = Math.max(...data.map(({ count }) => count), 1);
-  const bars = data.map(({ ts, count }) => {
-    const height = Math.max((count / most) * 100, 1.5);
-    const x = (instantOf(ts) / 1000 - start) / width;
-    return svg('rect', { x: x + 0.08, y: 100 - height, width: 0.84, height, 'data-ts': ts, 'data-count': count },
-      svg('title', {}, `${localTime(instantOf(ts))}: ${count}`));
-  });
-  const selection = svg('rect', { class: 'selection', y: 0, height: 100, width: 0 });
-  $('bars').setAttribute('viewBox', `0 0 ${columns} 100`);
-  $('bars').replaceChildren(selection, ...bars);
-  choose = chooserOf(selection, { start, width, columns });
-  const moments = [0, 0.5, 1].map((part) => localTime(new Date((start + part * columns * width) * 1000)));
-  $('axis').replaceChildren(...moments.map((moment) => h('span', {}, moment)));
-  $('volume-state').replaceChildren(
-    `${total.toLocaleString('en')} message${total === 1 ? '' : 's'} in steps of ${step}, at most ${most.toLocaleString('en')} in one. `,
-    h('a', { href: hrefOf({ ...view, view: '', range: '', ...narrow(bounds.since, bounds.until) }) }, 'Show them in the inbox'));
-  $('bars-table').tBodies[0].replaceChildren(...data.map(({ ts, count }) => {
-    const from = instantOf(ts) / 1000;
-    const link = h('a', { href: hrefOf({ ...view, ...narrow(from, from + width) }) }, localTime(instantOf(ts)));
-    return h('tr', {}, h('th', { scope: 'row' }, link), h('td', {}, count.toLocaleString('en')));
-  }));
+async function showVolume({ since, until, step }, signal) {
+	const { from, to, source } = view;
+	const width = STEPS[step];
+	const start = Math.floor(since / width) * width;
+	const time = { since: view.since || instant(start), until: view.until || instant(until) };
+	const { data, total } = await getJson('/stats/volume', { ...time, step, from, to, source }, signal);
+	const most = Math.max(...data.map(({ count }) => count), 0);
+	drawBars(data, most, { start, width, columns: Math.max(Math.ceil((until - start) / width), 1) });
+	fill('volume-state', `${counted(total, 'message')} in steps of ${step}, at most ${number(most)} in one.`);
+	fill('rows', ...data.map(({ ts, count }) => {
+		const begin = secondsOf(ts);
+		const link = h('a', { href: hrefOf({ ...view, ...narrowed(begin, begin + width) }) }, full(dateOf(ts)));
+		return h('tr', {}, h('th', { scope: 'row' }, link), h('td', {}, number(count)));
+	}));
 }
 
-/** What a pointer does on the picture that is drawn. */
+/** What narrows a view to a part of the picture. */
+const narrowed = (fromSecs, untilSecs) => ({ since: instant(fromSecs), until: instant(untilSecs), range: '' });
+
+/** Draws the columns from `start` on, each of which is `width` seconds. */
+function drawBars(data, most, scale) {
+	const { start, width, columns } = scale;
+	const namespace = $('bars').namespaceURI;
+	const bars = data.map(({ ts, count }) => {
+		const height = Math.max((count / most) * 96, 1.5);
+		const x = (secondsOf(ts) - start) / width + 0.08;
+		return h('rect', { namespace, x, y: 100 - height, width: 0.84, height, 'data-ts': ts, 'data-count': count },
+			h('title', { namespace }, `${minute(dateOf(ts))}: ${number(count)}`));
+	});
+	const selection = h('rect', { namespace, class: 'selection', y: 0, height: 100, width: 0 });
+	$('bars').setAttribute('viewBox', `0 0 ${columns} 100`);
+	fill('bars', selection, ...bars);
+	choose = chooserOf(selection, scale);
+	const labelOf = (column) => span(null, (width < DAY ? minute : day)((start + column * width) * 1000));
+	fill('axis', ...[0, columns / 2, columns].map(labelOf));
+}
+
+/** What a pointer does on the bars that are drawn. */
 let choose = () => {};
 
 /** Follows a pointer over the bars: a click takes one step, a drag takes all between. */
 function chooserOf(selection, { start, width, columns }) {
-  let first = null;
-  return ({ type, clientX, pointerId }) => {
-    const box = $('bars').getBoundingClientRect();
-    const column = Math.min(Math.max(Math.floor(((clientX - box.left) / box.width) * columns), 0), columns - 1);
-    if (type === 'pointerdown') {
-      first = column;
-      $('bars').setPointerCapture(pointerId);
-    }
-    if (first === null) return;
-    const [left, right] = [Math.min(first, column), Math.max(first, column) + 1];
-    selection.setAttribute('x', left);
-    selection.setAttribute('width', type === 'pointercancel' ? 0 : right - left);
-    if (type === 'pointercancel') first = null;
-    if (type !== 'pointerup') return;
-    first = null;
-    navigate(narrow(start + left * width, start + right * width));
-  };
+	let first = null;
+	return ({ type, clientX, pointerId, button: pressed }) => {
+		const box = $('bars').getBoundingClientRect();
+		const column = Math.min(Math.max(Math.floor(((clientX - box.left) / box.width) * columns), 0), columns - 1);
+		if (type === 'pointerdown' && pressed === 0) {
+			first = column;
+			$('bars').setPointerCapture(pointerId);
+		}
+		if (first === null) return;
+		const begin = Math.min(first, column);
+		const end = type === 'pointercancel' ? begin : Math.max(first, column) + 1;
+		selection.setAttribute('x', begin);
+		selection.setAttribute('width', end - begin);
+		if (type === 'pointerup' || type === 'pointercancel') first = null;
+		if (type === 'pointerup') navigate(narrowed(start + begin * width, start + end * width));
+	};
 }
 
-/** A list of names and how often each is there, most first, with a link to the inbox for each. */
-function rank(id, counts, filterOf) {
-  const most = Math.max(...counts.map(([, count]) => count), 1);
-  $(id).replaceChildren(...counts.map(([name, count]) => {
-    const share = h('span', { class: 'share' });
-    share.style.width = `${(count / most) * 100}%`;
-    return h('li', {}, h('a', { href: hrefOf(filterOf(name)) }, h('bdi', {}, name)), share, h('span', {}, count.toLocaleString('en')));
-  }));
+/** Lists names and how often each is there, given as pairs. */
+function showRanking(id, counts, filterOf, words) {
+	const most = Math.max(...counts.map(([, count]) => count));
+	fill(id, ...counts.map(([name, count]) => {
+		const share = h('span', { class: 'share' });
+		share.style.width = `${(count / most) * 100}%`;
+		return h('li', {}, h('a', { href: hrefOf(filterOf(name)) }, bdi(name)), span(null, number(count)), share);
+	}));
+	fill(`${id}-state`, words);
 }
 
 function showSenders(stats) {
-  rank('senders', stats.messages_per_sender.map(({ from, count }) => [from, count]), (from) => ({ from }));
-  $('senders-state').textContent = stats.total_messages
-    ? `Of ${stats.total_messages.toLocaleString('en')} messages of ${stats.senders_count.toLocaleString('en')} senders, ever.`
-    : 'No messages so far.';
+	const counts = stats.messages_per_sender.map(({ from, count }) => [from, count]);
+	const words = `Of ${counted(stats.total_messages, 'message')} from ${counted(stats.senders_count, 'sender')}, ever.`;
+	showRanking('senders', counts, (from) => ({ from }), words);
 }
 
 function showRecent({ data }) {
-  const by = (name) => {
-    const counts = new Map();
-    for (const event of data) counts.set(event[name], (counts.get(event[name]) ?? 0) + 1);
-    return [...counts].sort(([, a], [, b]) => b - a);
-  };
-  const words = data.length ? `Among the newest ${data.length.toLocaleString('en')} events.` : 'No events so far.';
-  rank('kinds', by('kind'), (kind) => ({ kind: kind === 'message' ? '' : kind }));
-  rank('sources', by('source'), (source) => ({ source, kind: 'any' }));
-  $('kinds-state').textContent = words;
-  $('sources-state').textContent = words;
+	const countsOf = (name) => {
+		const counts = new Map();
+		for (const event of data) counts.set(event[name], (counts.get(event[name]) ?? 0) + 1);
+		return [...counts].sort(([, a], [, b]) => b - a);
+	};
+	const words = `Among the newest ${counted(data.length, 'event')}.`;
+	showRanking('kinds', countsOf('kind'), (kind) => ({ kind: kind === 'message' ? '' : kind }), words);
+	showRanking('sources', countsOf('source'), (source) => ({ source, kind: 'any' }), words);
 }
 
-async function loadService(signal) {
-  const [ready, metrics, cursors] = await Promise.all([
-    request('/health/ready', { signal }).then(() => 'Ready', (error) => {
-      if (error.status !== 503) throw error;
-      return `Not ready: ${error.message}`;
-    }),
-    request('/metrics', { signal }),
-    getJson('/cursors', {}, signal),
-  ]);
-  const refused = metric(metrics, 'webhook_requests_total', 'result="invalid_signature"') ?? 0;
-  const disk = metric(metrics, 'store_disk_free_bytes');
-  const queue = metric(metrics, 'inbox_queue_messages') ?? 0;
-  const queueMax = metric(metrics, 'inbox_queue_messages_max') ?? 0;
-  const lags = cursors.data.map(({ name, lag }) => h('div', {}, h('bdi', {}, name), `: ${lag.toLocaleString('en')}`));
-  const states = [
-    ['ready', 'State', [ready], ready !== 'Ready'],
-    ['queue', 'Queue', [`${queue.toLocaleString('en')} of ${queueMax.toLocaleString('en')}`], queue >= queueMax / 2],
-    ['refused', 'Refused signatures', [`${refused.toLocaleString('en')} since the start`], false],
-    ['lag', 'Cursors, and their lag', lags.length ? lags : ['No cursors'], false],
-    ['disk', 'Free disk', [disk === null ? 'Not known here' : bytes(disk)], disk !== null && disk < 1e9],
-  ];
-  $('service').replaceChildren(...states.flatMap(([state, name, value, isBad]) => [
-    h('dt', {}, name), h('dd', { 'data-state': state, class: isBad && 'bad' }, ...value)]));
+async function showService(signal) {
+	const ready = request('/health/ready', { signal }).then(() => 'Ready', (failure) => {
+		if (failure.status !== 503) throw failure;
+		return `Not ready: ${failure.message}`;
+	});
+	const parts = [ready, request('/metrics', { signal }), getJson('/cursors', {}, signal)];
+	const [state, metrics, cursors] = await Promise.all(parts);
+	const queue = metric(metrics, 'inbox_queue_messages');
+	const queueMax = metric(metrics, 'inbox_queue_messages_max');
+	const refused = metric(metrics, 'webhook_requests_total', 'result="invalid_signature"');
+	const disk = metric(metrics, 'store_disk_free_bytes');
+	const diskWords = disk === null ? 'Not known here' : `${number(Math.round(disk / 1e8) / 10)} GB`;
+	const lags = cursors.data.map(({ name, lag }) => h('div', {}, `${name}: ${number(lag)}`));
+	const entry = (name, words, content, isBad = false) => [
+		h('dt', {}, words), h('dd', { 'data-state': name, class: isBad ? 'bad' : null }, ...content)];
+	fill('service', 
+		...entry('ready', 'State', [state], state !== 'Ready'),
+		...entry('queue', 'Queue', [`${number(queue)} of ${number(queueMax)}`], queue > queueMax / 2),
+		...entry('refused', 'Refused signatures', [`${number(refused)} since the start`]),
+		...entry('lag', 'Lag of cursors', lags.length ? lags : ['No cursors']),
+		...entry('disk', 'Free disk', [diskWords], disk !== null && disk < 1e9));
 }
 
-// ---------------------------------------------------------------------------------------------------- The whole
+// ---- The whole
 
-/** @param {View} next Shows what the address names, and reads again only what differs. */
+/** Shows what the address names, and reads again only what differs. */
 function show(next) {
-  const before = view;
-  view = next;
-  drawFrame();
-  const differs = (names) => names.some((name) => before[name] !== next[name]);
-  if (differs(['view', 'range', ...FILTERS])) refresh();
-  else if (before.open !== next.open) {
-    inbox.mark();
-    showDetail();
-  }
+	const before = view;
+	view = next;
+	if (!$('sign-in').hidden) return;
+	if (['view', 'range', ...FILTERS].some((name) => before[name] !== next[name])) refresh();
+	else {
+		drawFrame();
+		inbox.mark();
+		detail.follow();
+	}
 }
 
 /** Reads all that is shown. */
 function refresh() {
-  $('sign-in').hidden = true;
-  drawFrame();
-  if (view.view === 'overview') {
-    supersede('list');
-    live.stop();
-    connection.lostSince = null;
-    detail.clear();
-    overview.load();
-  } else {
-    overview.stop();
-    inbox.load();
-    showDetail();
-  }
-}
-
-function showDetail() {
-  if (openOf(view)) detail.load();
-  else detail.clear();
-  $('inbox').classList.toggle('beside', !$('detail').hidden);
+	$('sign-in').hidden = true;
+	drawFrame();
+	if (view.view) {
+		for (const part of [live, inbox, detail]) part.clear();
+		load(overview);
+	} else {
+		overview.pause();
+		load(inbox);
+		detail.follow();
+	}
 }
 
 /** Draws what does not come from the server: tabs, filters, links. */
 function drawFrame() {
-  const isOverview = view.view === 'overview';
-  const { q, open, ...kept } = view;
-  $('filters').hidden = false;
-  $('inbox').hidden = isOverview;
-  $('overview').hidden = !isOverview;
-  for (const [id, isCurrent] of [['tab-inbox', !isOverview], ['tab-overview', isOverview]]) {
-    if (isCurrent) $(id).setAttribute('aria-current', 'page');
-    else $(id).removeAttribute('aria-current');
-  }
-  $('tab-inbox').href = hrefOf({ ...view, view: '', range: '', open: isOverview ? '' : open });
-  $('tab-overview').href = hrefOf({ ...kept, view: 'overview' });
-  drawFilters(isOverview);
-  for (const format of ['ndjson', 'csv']) {
-    $(`download-${format}`).href = listsMessages(view)
-      ? pathOf('/messages', { ...filtersOfMessages(view), order: 'desc', format })
-      : pathOf('/events', { ...filtersOfEvents(view), format });
-  }
+	const isOverview = view.view === 'overview';
+	$('filters').hidden = false;
+	$('inbox').hidden = isOverview;
+	$('overview').hidden = !isOverview;
+	setCurrent($('tab-inbox'), !isOverview);
+	setCurrent($('tab-overview'), isOverview);
+	$('tab-inbox').href = hrefOf({ ...view, view: '', range: '', open: '' });
+	$('tab-overview').href = hrefOf({ ...view, view: 'overview', q: '', kind: '', open: '' });
+	for (const name of FILTERS) {
+		const input = $(`f-${name}`);
+		const isTime = input.type === 'datetime-local';
+		const value = isTime ? inputOf(view[name]) : view[name];
+		if (input.value !== value) input.value = value;
+		input.disabled = view.kind !== '' && (isTime || name === 'q');
+	}
+	for (const label of document.querySelectorAll('.inbox-only')) label.hidden = isOverview;
+	const count = FILTERS.filter((name) => view[name]).length;
+	$('clear').disabled = !count;
+	fill('filters-toggle', count ? `Filters (${count})` : 'Filters');
+	$('kind-note').hidden = !view.kind;
+	const [path, filters] = view.kind
+		? ['/events', filtersOfEvents(view)] : ['/messages', { ...filtersOfMessages(view), order: 'desc' }];
+	for (const format of ['ndjson', 'csv']) $(`download-${format}`).href = pathOf(path, { ...filters, format });
 }
 
-function drawFilters(isOverview) {
-  for (const name of FILTERS) {
-    const isTime = name === 'since' || name === 'until';
-    const value = isTime ? toInput(view[name]) : view[name];
-    if ($(`f-${name}`).value !== value) $(`f-${name}`).value = value;
-    $(`f-${name}`).disabled = !isOverview && !listsMessages(view) && (isTime || name === 'q');
-  }
-  for (const label of document.querySelectorAll('.inbox-only')) label.hidden = isOverview;
-  $('kind-note').hidden = isOverview || listsMessages(view);
-  $('clear').disabled = !hasFilters(view);
-  const count = FILTERS.filter((name) => name !== 'q' && view[name]).length;
-  $('filters-toggle').textContent = count ? `Filters (${count})` : 'Filters';
-}
+// ---- Hands
 
-// ---------------------------------------------------------------------------------------------------- Hands
-
-let typing = 0;
-/** Whether the newest entry of the history is of the typing that goes on, so that the next letter replaces it. */
-let typed = false;
+let typingTimer = 0;
+/** Whether the newest entry of the history is of the typing that goes on, and thus to be replaced. */
+let isTyping = false;
 
 function readFilters() {
-  clearTimeout(typing);
-  const change = {};
-  for (const name of FILTERS) {
-    const { value } = $(`f-${name}`);
-    change[name] = name === 'since' || name === 'until' ? fromInput(value) : name === 'q' ? value : value.trim();
-  }
-  if (FILTERS.every((name) => change[name] === view[name])) return;
-  navigate(change, { replace: typed });
-  typed = true;
+	clearTimeout(typingTimer);
+	const change = {};
+	for (const name of FILTERS) {
+		const { value, type } = $(`f-${name}`);
+		if (type !== 'datetime-local') change[name] = name === 'q' ? value : value.trim();
+		else if (value !== inputOf(view[name])) change[name] = value && instant(new Date(value) / 1000);
+	}
+	if (Object.keys(change).every((name) => change[name] === view[name])) return;
+	navigate(change, isTyping ? 'replaceState' : 'pushState');
+	isTyping = true;
 }
 
 function moveRow(step) {
-  const rows = [...$('list').children];
-  const current = rows.indexOf(document.activeElement.closest('#list > li'));
-  const firstVisible = rows.findIndex((row) => row.getBoundingClientRect().top >= $('top').getBoundingClientRect().bottom);
-  const next = current < 0 ? Math.max(firstVisible, 0) : current + step;
-  rows[next]?.firstChild.focus();
+	const rows = inbox.rows();
+	const focused = rows.indexOf(document.activeElement.closest('#list > li'));
+	const current = focused < 0 ? rows.findIndex((row) => row.firstChild.ariaCurrent) : focused;
+	const firstVisible = rows.findIndex((row) => row.getBoundingClientRect().top >= $('top').offsetHeight);
+	rows[current < 0 ? Math.max(firstVisible, 0) : current + step]?.firstChild.focus();
 }
 
-function closeHelp() {
-  if ($('help').open) $('help').close();
+function close() {
+	if (view.open) navigate({ open: '' });
 }
 
 const KEYS = {
-  '/': () => $(view.view === 'overview' ? 'f-from' : 'f-q').focus(),
-  j: () => moveRow(1),
-  k: () => moveRow(-1),
-  ArrowDown: () => moveRow(1),
-  ArrowUp: () => moveRow(-1),
-  n: () => { if (inbox.arrivals.size) inbox.load(); },
-  '?': () => $('help').showModal(),
-  Escape: () => { if (!$('detail').hidden) detail.close(); },
+	'/': () => $(view.view ? 'f-from' : 'f-q').focus(),
+	j: () => moveRow(1),
+	k: () => moveRow(-1),
+	ArrowDown: () => moveRow(1),
+	ArrowUp: () => moveRow(-1),
+	n: () => $('new').click(),
+	'?': () => $('help').showModal(),
+	Escape: close,
 };
 
-function pressed(event) {
-  const { key, target } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || $('help').open || !$('sign-in').hidden) return;
-  if (target.closest('input, select, textarea')) {
-    if (key === 'Escape') target.blur();
-    return;
-  }
-  if (key.startsWith('Arrow') && !target.closest('#list') && target !== document.body) return;
-  if (!Object.hasOwn(KEYS, key)) return;
-  event.preventDefault();
-  KEYS[key]();
+const hasModifier = ({ ctrlKey, metaKey, altKey }) => ctrlKey || metaKey || altKey;
+
+function press(event) {
+	const { key, target } = event;
+	if (hasModifier(event) || $('help').open || !$('sign-in').hidden) return;
+	if (target.closest('input, select, textarea') || !Object.hasOwn(KEYS, key)) return;
+	if (key.startsWith('Arrow') && target !== document.body && !target.closest('#list')) return;
+	event.preventDefault();
+	KEYS[key]();
 }
 
-/** Follows links to other views without loading the page again. */
-function followed(event) {
-  const link = event.target.closest('a');
-  if (!link || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-  if (link.origin !== location.origin || link.pathname !== '/' || link.hash) return;
-  event.preventDefault();
-  const opens = viewOf(link.search).open;
-  if (opens) detail.opener = link;
-  typed = false;
-  navigate(viewOf(link.search));
-  if (opens) $('detail').focus({ preventScroll: true });
+/** Follows a link to another view without loading the page again. */
+function follow(event) {
+	const link = event.target.closest('a');
+	if (!link || hasModifier(event) || event.shiftKey) return;
+	if (link.origin !== location.origin || link.pathname !== '/' || link.hash) return;
+	event.preventDefault();
+	isTyping = false;
+	navigate(viewOf(link.search));
+	if (view.open) $('detail').focus({ preventScroll: true });
+}
+
+/** Asks for nothing while nobody looks at the page. */
+function watchVisibility() {
+	if (!$('sign-in').hidden) return;
+	if (document.hidden) {
+		live.pause();
+		overview.pause();
+	} else if (live.place) live.resume();
+	else load(view.view ? overview : inbox);
 }
 
 async function offerSources() {
-  const metrics = await request('/metrics').catch(() => '');
-  const names = new Set([BUILT_IN, ...[...metrics.matchAll(/source="([^"]+)"/g)].map(([, name]) => name)]);
-  $('known-sources').replaceChildren(...[...names].map((value) => h('option', { value })));
+	const metrics = await request('/metrics').catch(() => '');
+	const names = new Set([...metrics.matchAll(/source="([^"]+)"/g)].map(([, name]) => name));
+	fill('known-sources', ...[...names].map((value) => h('option', { value })));
+}
+
+const showMore = (end) => attempt('conversation-state', () => conversation.extend(end));
+
+const CLICKS = {
+	'sign-out': signIn.leave,
+	'help-open': KEYS['?'],
+	'filters-toggle': ({ target }) => { target.ariaExpanded = $('filters').classList.toggle('open'); },
+	new: () => load(inbox),
+	close,
+	'copy-json': (event) => copy(detail.json, event),
+	'copy-curl': (event) => copy(detail.curl(), event),
+	earlier: () => showMore('earlier'),
+	later: () => showMore('later'),
+};
+
+/** Keeps the head in sight while one scrolls, unless it takes too much of the screen. */
+function fitHead() {
+	const { style, classList } = document.documentElement;
+	const height = $('top').offsetHeight;
+	style.setProperty('--top', `${height}px`);
+	classList.toggle('sticky', height * 3 < window.innerHeight);
 }
 
 function listen() {
-  const onClick = (id, run) => $(id).addEventListener('click', run);
-  onClick('new', () => inbox.load());
-  onClick('close', () => detail.close());
-  onClick('clear', () => navigate(cleared));
-  onClick('earlier', () => conversation.extend('earlier'));
-  onClick('later', () => conversation.extend('later'));
-  onClick('copy-json', () => copy(detail.raw, 'JSON'));
-  onClick('copy-curl', () => copy(detail.curl(), 'curl command'));
-  onClick('sign-out', () => signIn.leave());
-  onClick('help-open', () => $('help').showModal());
-  onClick('filters-toggle', () => {
-    const isOpen = $('filters').classList.toggle('open');
-    $('filters-toggle').setAttribute('aria-expanded', isOpen);
-  });
-  $('sign-in').addEventListener('submit', (event) => {
-    event.preventDefault();
-    signIn.submit();
-  });
-  $('filters').addEventListener('input', () => {
-    clearTimeout(typing);
-    typing = setTimeout(readFilters, TYPING_MS);
-  });
-  $('filters').addEventListener('change', () => {
-    readFilters();
-    typed = false;
-  });
-  $('filters').addEventListener('submit', (event) => {
-    event.preventDefault();
-    readFilters();
-  });
-  $('f-source').addEventListener('focus', offerSources, { once: true });
-  for (const type of ['pointerdown', 'pointermove', 'pointerup', 'pointercancel']) {
-    $('bars').addEventListener(type, (event) => choose(event));
-  }
-  document.addEventListener('click', followed);
-  document.addEventListener('keydown', pressed);
-  document.addEventListener('visibilitychange', () => {
-    if (document.hidden) {
-      live.pause();
-      overview.stop();
-    } else if (view.view === 'overview') overview.load();
-    else live.resume();
-  });
-  window.addEventListener('popstate', () => {
-    typed = false;
-    show(viewOf(location.search));
-  });
-  new ResizeObserver(() => {
-    document.documentElement.style.setProperty('--top', `${$('top').offsetHeight}px`);
-  }).observe($('top'));
+	const on = (id, type, run) => $(id).addEventListener(type, run);
+	const onSubmit = (id, run) => on(id, 'submit', (event) => {
+		event.preventDefault();
+		run();
+	});
+	for (const [id, run] of Object.entries(CLICKS)) on(id, 'click', run);
+	onSubmit('sign-in', signIn.submit);
+	onSubmit('filters', () => {
+		readFilters();
+		// From here on keys are commands again.
+		document.activeElement.blur();
+	});
+	on('filters', 'reset', () => navigate(NO_FILTERS));
+	on('filters', 'input', () => {
+		clearTimeout(typingTimer);
+		typingTimer = setTimeout(readFilters, TYPING_MS);
+	});
+	on('filters', 'change', () => {
+		readFilters();
+		isTyping = false;
+	});
+	$('f-source').addEventListener('focus', offerSources, { once: true });
+	for (const type of ['down', 'move', 'up', 'cancel']) on('bars', `pointer${type}`, (event) => choose(event));
+	document.addEventListener('click', follow);
+	document.addEventListener('keydown', press);
+	document.addEventListener('visibilitychange', watchVisibility);
+	window.addEventListener('popstate', () => {
+		isTyping = false;
+		show(viewOf(location.search));
+	});
+	window.addEventListener('resize', fitHead);
+	new ResizeObserver(fitHead).observe($('top'));
 }
 
+$('f-kind').append(...KINDS.slice(1).map((kind) => h('option', { value: kind }, kind)));
+fill('first-lines', 'export WEBHOOK_SECRET=…   # the secret of this server\n',
+	`lyftr send --url ${location.origin} --text 'Hello'`);
 history.scrollRestoration = 'manual';
 listen();
 refresh();
