@@ -15,7 +15,7 @@ mod position;
 mod read;
 
 pub use position::{BadPosition, LogId, Position};
-pub use read::{EVENTS_DEFAULT, EVENTS_MAX, LogFilter, LogRead, Reached, Start};
+pub use read::{EVENTS_DEFAULT, EVENTS_MAX, LogFilter, LogRead, Reached, Start, Way};
 
 /// One thing that a source has told us, every field checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

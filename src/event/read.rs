@@ -53,6 +53,18 @@ pub struct LogFilter {
     pub r#ref: Option<String>,
 }
 
+/// How a read of the log finds the events that its filter lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// It looks up the one event of a source and a key, and so comes to the end of the log.
+    Key,
+    /// It looks up the events about this object, and comes to the end of the log unless there are more of them than it may
+    /// look at.
+    Ref(&'a str),
+    /// It looks at one event after the other, at as many of them as it may.
+    Arrival,
+}
+
 /// How far a read of the log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
@@ -86,6 +98,15 @@ impl LogFilter {
     /// The source and the key of the one event that may match; `None` if the filter does not name both.
     pub fn source_and_key(&self) -> Option<(&str, &str)> {
         self.source.as_deref().zip(self.key.as_deref())
+    }
+
+    /// How the events that match are found.
+    pub fn way(&self) -> Way<'_> {
+        match &self.r#ref {
+            _ if self.source_and_key().is_some() => Way::Key,
+            Some(about) => Way::Ref(about),
+            None => Way::Arrival,
+        }
     }
 
     /// Whether an event matches.

@@ -102,7 +102,7 @@ fn a_schema_that_is_newer_is_refused_and_one_that_becomes_newer_is_noticed() {
     assert!(store.ready().is_err());
     let refused = Postgres::open(&address(&database.url()), Tuning::default()).unwrap_err();
     assert!(matches!(refused, OpenError::Newer { found: 77, .. }), "{refused}");
-    database.query("UPDATE lyftr_schema SET version = 4", &[]);
+    database.query("UPDATE lyftr_schema SET version = 5", &[]);
     store.ready().unwrap();
     database.query("DROP TABLE event CASCADE", &[]);
     let Err(Error::Unavailable { reason, .. }) = store.ready() else { panic!("ready without its table") };
@@ -133,7 +133,7 @@ fn many_processes_may_begin_at_once_on_a_new_database() {
         }
     });
     assert_eq!(database.number("SELECT count(*) FROM message"), 8);
-    assert_eq!(database.number("SELECT version FROM lyftr_schema"), 4);
+    assert_eq!(database.number("SELECT version FROM lyftr_schema"), 5);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_schema_can_be_brought_up_to_date_by_itself() {
     for _ in 0..2 {
         let done = migrate();
         assert_eq!(done.code(), Some(0), "{}", done.stderr);
-        assert!(done.stdout.contains("schema version 4"), "{}", done.stdout);
+        assert!(done.stdout.contains("schema version 5"), "{}", done.stdout);
     }
     assert_eq!(database.number("SELECT count(*) FROM message"), 0);
     database.query("UPDATE lyftr_schema SET version = 77", &[]);

@@ -14,7 +14,9 @@ use super::connection::{PgError, Session};
 use super::layout::Layout;
 use super::rows::{self, Portion};
 use super::tombstones;
-use crate::event::{Arrived, Event, Kind, LogFilter, LogId, LogRead, Position, Reached, Recorded, Start};
+use crate::event::{
+    Arrived, Event, Kind, LogFilter, LogId, LogRead, Position, Reached, Recorded, Start, Way,
+};
 use crate::message::Name;
 
 /// Maximum number of events that a read looks at, let through or not.
@@ -80,7 +82,12 @@ pub(super) fn read(
     each: &mut dyn FnMut(Recorded) -> bool,
 ) -> Result<Option<Reached>, PgError> {
     let erasures = tombstones::removals(session)?;
-    let (backwards, way) = (read.start.is_backwards(), Way::of(&read.filter));
+    let way = match read.filter.way() {
+        // The server rejects it as a value; no event has it.
+        Way::Ref(about) if about.contains('\0') => Way::Arrival,
+        way => way,
+    };
+    let backwards = read.start.is_backwards();
     let walk = Walk { session, log: log_id(session)?, backwards, way, horizon, erasures };
     let (from, began) = match read.start {
         Start::Beginning => (0, None),
@@ -109,20 +116,11 @@ struct Walk<'a> {
     session: &'a Session<'a>,
     log: LogId,
     backwards: bool,
-    way: Way,
+    way: Way<'a>,
     /// No event above this is looked at.
     horizon: i64,
     /// [`Reached::erasures`].
     erasures: i64,
-}
-
-/// How a walk finds the events that a filter lets through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// It looks at one event after the other, at so many of them at most.
-    Arrival,
-    /// It looks up the one event of a source and a key, and so comes to the end of the log.
-    Key,
 }
 
 /// Arrival numbers above the first one and up to the second one.
@@ -135,23 +133,26 @@ struct Passed {
     is_enough: bool,
 }
 
-impl Way {
-    fn of(filter: &LogFilter) -> Self {
-        if filter.source_and_key().is_some() { Self::Key } else { Self::Arrival }
-    }
-
-    /// The condition that an event is in a range. There is no index of `+seq`: so the server cannot look the event of a key up by
-    /// its arrival, which looks quicker to it where it takes a long range for a short one.
-    fn within(self, (above, upto): Range) -> Conditions {
-        let mut conditions = Conditions::default();
-        let (above, upto) = (conditions.bind(above), conditions.bind(upto));
-        let seq = match self {
-            Self::Arrival => "seq",
-            Self::Key => "+seq",
-        };
-        conditions.add(format!("{seq} > {above} AND {seq} <= {upto}"));
-        conditions
-    }
+/// The condition that an event is in a range.
+///
+/// What is looked up is said in a way that one index alone can serve: where the planner takes a long range for a short one, or
+/// the object of few events for that of most, it would go through the log. There is no index of the expression `+seq`. Two
+/// comparisons of rows are a stretch of the index by object; by the two of `ref` the planner takes that to be short.
+fn within(way: Way<'_>, (above, upto): Range) -> Conditions {
+    let mut conditions = Conditions::default();
+    let (above, upto) = (conditions.bind(above), conditions.bind(upto));
+    let term = match way {
+        Way::Key => format!("+seq > {above} AND +seq <= {upto}"),
+        Way::Ref(about) => {
+            let about = conditions.bind(about.to_owned());
+            format!(
+                "ref >= {about} AND ref <= {about} AND (ref, seq) > ({about}, {above}) AND (ref, seq) <= ({about}, {upto})"
+            )
+        }
+        Way::Arrival => format!("seq > {above} AND seq <= {upto}"),
+    };
+    conditions.add(term);
+    conditions
 }
 
 impl Walk<'_> {
@@ -173,7 +174,7 @@ impl Walk<'_> {
 
     /// The first event after an arrival number, or the last one.
     fn at_an_end(&self, from: i64, is_last: bool) -> Result<Option<i64>, PgError> {
-        let conditions = Way::Arrival.within(self.beyond(from));
+        let conditions = within(Way::Arrival, self.beyond(from));
         // In their order, lest the server reads all that come before, which lie first in the table.
         let (terms, order) = (conditions.sql(), self.order(is_last));
         let sql = format!("SELECT seq FROM event WHERE {terms} ORDER BY seq {order} LIMIT 1");
@@ -183,7 +184,7 @@ impl Walk<'_> {
 
     /// Every event from an arrival number on.
     fn all(&self, from: i64, limit: u32, each: &mut dyn FnMut(Recorded) -> bool) -> Result<Reached, PgError> {
-        let passed = self.pass(limit, each, from, |from| self.way.within(self.beyond(from)))?;
+        let passed = self.pass(limit, each, from, |from| within(self.way, self.beyond(from)))?;
         let end = match passed.last {
             Some(last) if passed.is_enough => self.at_an_end(last.seq, false)?.is_none(),
             _ => true,
@@ -201,9 +202,14 @@ impl Walk<'_> {
         let Some((last, is_all)) = self.last_looked_at(from)? else {
             return Ok(Reached { next: None, end: true, erasures: self.erasures });
         };
+        let mut filter = read.filter.clone();
+        if matches!(self.way, Way::Ref(_)) {
+            // Said by the range. If it were said once more, the order would be that of the index by arrival, too.
+            filter.r#ref = None;
+        }
         let passed = self.pass(read.limit, each, from, |from| {
-            let mut conditions = self.way.within(self.between(from, last));
-            conditions.add_log_filter(&read.filter);
+            let mut conditions = within(self.way, self.between(from, last));
+            conditions.add_log_filter(&filter);
             conditions
         })?;
         if passed.is_enough && self.way != Way::Key {
@@ -219,10 +225,20 @@ impl Walk<'_> {
 
     /// The last event that the read looks at, and whether there are no more after it.
     fn last_looked_at(&self, from: i64) -> Result<Option<(i64, bool)>, PgError> {
-        if self.way == Way::Key {
-            return Ok(self.at_an_end(from, true)?.map(|last| (last, true)));
+        let last = match self.way {
+            Way::Key => None,
+            Way::Ref(_) => self.last_about_object(from)?,
+            Way::Arrival => return self.last_in_window(from),
+        };
+        match last {
+            Some(last) => Ok(Some((last, false))),
+            None => Ok(self.at_an_end(from, true)?.map(|last| (last, true))),
         }
-        let mut conditions = self.way.within(self.beyond(from));
+    }
+
+    /// The same where each event is looked at.
+    fn last_in_window(&self, from: i64) -> Result<Option<(i64, bool)>, PgError> {
+        let mut conditions = within(Way::Arrival, self.beyond(from));
         let most = conditions.bind(LOOKED_AT_MAX);
         let (furthest, order) = (if self.backwards { "min" } else { "max" }, self.order(false));
         let sql = format!(
@@ -232,6 +248,18 @@ impl Walk<'_> {
         let row = self.session.row(&sql, &conditions.parameters())?;
         let is_all = row.try_get::<_, i64>(1)? < LOOKED_AT_MAX;
         Ok(row.try_get::<_, Option<i64>>(0)?.map(|last| (last, is_all)))
+    }
+
+    /// The last event about the object that the read looks at, if there are more of them than that.
+    fn last_about_object(&self, from: i64) -> Result<Option<i64>, PgError> {
+        let mut conditions = within(self.way, self.beyond(from));
+        let before = conditions.bind(LOOKED_AT_MAX - 1);
+        let (terms, order) = (conditions.sql(), self.order(false));
+        let sql = format!(
+            "SELECT seq FROM event WHERE {terms} ORDER BY ref {order}, seq {order} OFFSET {before} LIMIT 1"
+        );
+        let rows = self.session.query(&sql, &conditions.parameters())?;
+        rows.first().map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
     /// Passes events to `each`, portion by portion.
@@ -245,7 +273,9 @@ impl Walk<'_> {
         let mut passed = Passed { last: None, is_enough: false };
         let mut left = limit;
         loop {
-            let portion = Portion { backwards: self.backwards, limit: left.into(), bytes: PORTION_BYTES };
+            let by_ref = matches!(self.way, Way::Ref(_));
+            let portion =
+                Portion { backwards: self.backwards, by_ref, limit: left.into(), bytes: PORTION_BYTES };
             let more = portion.read(self.session, Layout::CURRENT, conditions(from), |arrived| {
                 // What comes after it in this portion is read in vain, and is no more than a portion.
                 if !passed.is_enough {

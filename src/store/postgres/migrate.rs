@@ -16,14 +16,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0002_arrival_number.sql"),
     include_str!("../../../migrations/postgres/0003_event.sql"),
     include_str!("../../../migrations/postgres/0004_erasure.sql"),
+    include_str!("../../../migrations/postgres/0005_ref.sql"),
 ];
 /// The first migrations are run as a whole each. The later ones are run statement by statement, a paragraph each, so that
 /// the log tells what takes time, and since a distributed database takes no other.
 const AS_A_WHOLE: usize = 2;
 
 /// The schema version that this Lyftr works with.
-pub(super) const VERSION: i64 = 4;
-const _: () = assert!(MIGRATIONS.len() == 4, "VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 5;
+const _: () = assert!(MIGRATIONS.len() == 5, "VERSION is the number of migrations");
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1, $2)";
 const IS_THERE: &str = "SELECT to_regclass('lyftr_schema') IS NOT NULL";
@@ -61,7 +62,7 @@ const ELSEWHERE: &str = "it has the tables of Lyftr in a schema that the search_
     ones would take their place: put that schema first with ALTER ROLE or ALTER DATABASE … SET search_path; \
     a second inbox needs a database of its own";
 const NO_VERSION: &str = "its table lyftr_schema has no row, as where a schema was restored without its content: \
-    INSERT INTO lyftr_schema (version) VALUES (4) if it was one of this release of Lyftr";
+    INSERT INTO lyftr_schema (version) VALUES (5) if it was one of this release of Lyftr";
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug)]

@@ -103,6 +103,8 @@ pub(super) fn stored(session: &Session<'_>, keys: &[(&Source, &Name)]) -> Result
 pub(super) struct Portion {
     /// Whether they go from the latest to the first.
     pub(super) backwards: bool,
+    /// Whether all of them are about one object, so that the order is also that of an index by object and arrival.
+    pub(super) by_ref: bool,
     /// Maximum number of events.
     pub(super) limit: i64,
     /// Maximum size of their texts and data, in bytes; the event that crosses it is still among them.
@@ -118,8 +120,9 @@ impl Portion {
         mut conditions: Conditions,
         mut each: impl FnMut(Arrived) -> Result<(), PgError>,
     ) -> Result<bool, PgError> {
-        let Self { backwards, limit, bytes } = self;
+        let Self { backwards, by_ref, limit, bytes } = self;
         let (events, order) = (layout.events, if backwards { "DESC" } else { "ASC" });
+        let by = if by_ref { format!("ref {order}, seq {order}") } else { format!("seq {order}") };
         let (most, most_bytes) = (conditions.bind(limit), conditions.bind(bytes));
         let terms = conditions.sql();
         // The sizes are known without reading what is large.
@@ -128,7 +131,7 @@ impl Portion {
                  SELECT {EVENT_COLUMNS}, size, sum(size) OVER (ORDER BY seq {order} ROWS UNBOUNDED PRECEDING)::bigint AS upto
                  FROM (
                      SELECT {EVENT_COLUMNS}, coalesce(octet_length(text), 0)::bigint + coalesce(octet_length(data), 0) AS size
-                     FROM {events} WHERE {terms} ORDER BY seq {order} LIMIT {most}
+                     FROM {events} WHERE {terms} ORDER BY {by} LIMIT {most}
                  ) AS sized
              ) AS found WHERE upto - size < {most_bytes} ORDER BY seq {order}"
         );
@@ -156,7 +159,7 @@ pub(super) fn arrived_after(
     let (after, upto) = (conditions.bind(after), conditions.bind(upto));
     conditions.add(format!("seq > {after} AND seq <= {upto}"));
     let mut found = Vec::new();
-    let portion = Portion { backwards: false, limit: limit.into(), bytes: BYTES_MAX };
+    let portion = Portion { backwards: false, by_ref: false, limit: limit.into(), bytes: BYTES_MAX };
     portion.read(session, layout, conditions, |arrived| {
         found.push(arrived);
         Ok(())

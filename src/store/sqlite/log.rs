@@ -9,7 +9,7 @@ use super::erasure;
 use super::identity::{identities_of, identity};
 use super::rows::{event, event_columns};
 use crate::erasure::Erasure;
-use crate::event::{Arrived, LogFilter, LogId, LogRead, Position, Reached, Recorded, Source, Start};
+use crate::event::{Arrived, LogFilter, LogId, LogRead, Position, Reached, Recorded, Source, Start, Way};
 use crate::message::Name;
 
 const ID: &str = "SELECT id FROM log";
@@ -22,6 +22,9 @@ const LATEST: &str = "SELECT max(seq) FROM event";
 /// Of whichever source, as the view `message` has it.
 const KEY_IS: &str = "\
     CASE WHEN identity >= ' ' THEN identity ELSE substr(identity, 2 + instr(substr(identity, 2), char(31))) END = ?";
+const EVENTS: &str = concat!("SELECT ", event_columns!(), " FROM event");
+/// By statistics alone, SQLite may take the object of few events for that of most, and go through all.
+const BY_REF: &str = " INDEXED BY event_by_ref";
 const COUNT_AFTER: &str = "SELECT count(*) FROM (SELECT 1 FROM event WHERE seq > ?1 LIMIT ?2)";
 /// Events are counted one by one up to this number.
 const COUNTED_MAX: u64 = 1_000;
@@ -33,8 +36,10 @@ struct Direction {
     next: &'static str,
     /// The last arrival number after a bound and up to another one.
     last: &'static str,
-    events: &'static str,
+    between: &'static str,
     order: &'static str,
+    /// The arrival number of one of the events about an object: that which comes so many after the first.
+    about: &'static str,
     sign: i64,
     /// No arrival number is further away.
     furthest: i64,
@@ -43,16 +48,18 @@ struct Direction {
 const FORWARDS: Direction = Direction {
     next: "SELECT min(seq) FROM event WHERE seq > ?1",
     last: "SELECT max(seq) FROM event WHERE seq > ?1 AND seq <= ?2",
-    events: concat!("SELECT ", event_columns!(), " FROM event WHERE seq > ?1 AND seq <= ?2"),
+    between: " WHERE seq > ?1 AND seq <= ?2",
     order: " ORDER BY seq LIMIT ?3",
+    about: "SELECT seq FROM event INDEXED BY event_by_ref WHERE ref = ?2 AND seq > ?1 ORDER BY seq LIMIT 1 OFFSET ?3",
     sign: 1,
     furthest: i64::MAX,
 };
 const BACKWARDS: Direction = Direction {
     next: "SELECT max(seq) FROM event WHERE seq < ?1",
     last: "SELECT min(seq) FROM event WHERE seq < ?1 AND seq >= ?2",
-    events: concat!("SELECT ", event_columns!(), " FROM event WHERE seq < ?1 AND seq >= ?2"),
+    between: " WHERE seq < ?1 AND seq >= ?2",
     order: " ORDER BY seq DESC LIMIT ?3",
+    about: "SELECT seq FROM event INDEXED BY event_by_ref WHERE ref = ?2 AND seq < ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?3",
     sign: -1,
     furthest: i64::MIN,
 };
@@ -73,8 +80,7 @@ pub(super) fn is_there(events: &Connection, position: Position) -> rusqlite::Res
     }
 }
 
-/// [`Store::read_log`](crate::store::Store::read_log); looks at `window` events at most. The one event of a source and a key
-/// is looked up, so that the read comes to the end of the log.
+/// [`Store::read_log`](crate::store::Store::read_log); looks at `window` events at most.
 pub(super) fn read(
     events: &Connection,
     read: &LogRead,
@@ -100,16 +106,19 @@ pub(super) fn read(
     let Some(first) = direction.after(events, start)? else {
         return Ok(Some(Reached { next: begin, end: true, erasures }));
     };
-    let is_of_one = read.filter.source_and_key().is_some();
-    let upto =
-        if is_of_one { direction.furthest } else { first.saturating_add(direction.sign * (window - 1)) };
+    let way = read.filter.way();
+    let upto = match way {
+        Way::Key => direction.furthest,
+        Way::Ref(about) => direction.nth(events, start, about, window)?.unwrap_or(direction.furthest),
+        Way::Arrival => first.saturating_add(direction.sign * (window - 1)),
+    };
     let (let_through, is_full) = direction.read(events, (start, upto), read, &mut |arrived| {
         let recorded = Recorded::new(&log, arrived);
         let position = recorded.position;
         (position, each(recorded))
     })?;
     let last = match let_through {
-        Some(position) if is_full && !is_of_one => Some(position),
+        Some(position) if is_full && way != Way::Key => Some(position),
         // The filter may have left out what comes after that in the window.
         _ => match events.prepare_cached(direction.last)?.query_row((start, upto), |row| row.get(0))? {
             Some(seq) => position_at(events, &log, seq)?,
@@ -129,10 +138,16 @@ impl Direction {
         events.prepare_cached(self.next)?.query_row([seq], |row| row.get(0))
     }
 
+    /// The arrival number of the nth event about an object after another number, if there are so many.
+    fn nth(&self, events: &Connection, seq: i64, about: &str, n: i64) -> rusqlite::Result<Option<i64>> {
+        events.prepare_cached(self.about)?.query_row((seq, about, n - 1), |row| row.get(0)).optional()
+    }
+
     /// The statement for the events that a filter lets through. Its values are added to those that are given: the two bounds and
     /// the limit.
     fn sql(&self, filter: &LogFilter, given: &mut Vec<Value>) -> String {
-        format!("{}{}{}", self.events, conditions(filter, given), self.order)
+        let index = if matches!(filter.way(), Way::Ref(_)) { BY_REF } else { "" };
+        format!("{EVENTS}{index}{}{}{}", self.between, conditions(filter, given), self.order)
     }
 
     /// Hands over the events after one number and up to another one that the filter lets through. Returns the position of
@@ -299,6 +314,16 @@ mod tests {
         let key = LogFilter { source: Some("shop".into()), key: Some("k".into()), ..LogFilter::default() };
         let expected = "SEARCH event USING INDEX sqlite_autoindex_event_1 (identity=?)";
         for filter in [key.clone(), LogFilter { r#ref: Some("r".into()), from: Some("+1".into()), ..key }] {
+            assert_eq!(plans(&filter), [expected; 6], "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn events_about_an_object_are_looked_up_in_the_order_of_arrival() {
+        let about = LogFilter { r#ref: Some("r".into()), ..LogFilter::default() };
+        let source = Some("shop".to_owned());
+        let expected = "SEARCH event USING INDEX event_by_ref (ref=? AND rowid>? AND rowid<?)";
+        for filter in [about.clone(), LogFilter { source, from: Some("+1".into()), ..about }] {
             assert_eq!(plans(&filter), [expected; 6], "{filter:?}");
         }
     }

@@ -16,11 +16,12 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_edition.sql"),
     include_str!("../../../migrations/sqlite/0003_event.sql"),
     include_str!("../../../migrations/sqlite/0004_erasure.sql"),
+    include_str!("../../../migrations/sqlite/0005_ref.sql"),
 ];
 
 /// The schema version that this Lyftr works with.
-pub(super) const VERSION: i64 = 4;
-const _: () = assert!(MIGRATIONS.len() == 4, "VERSION is the number of migrations");
+pub(super) const VERSION: i64 = 5;
+const _: () = assert!(MIGRATIONS.len() == 5, "VERSION is the number of migrations");
 
 /// Marks a file as Lyftr's, in SQLite's `application_id`: "Lyft" in ASCII.
 const APPLICATION_ID: i64 = 0x4c79_6674;

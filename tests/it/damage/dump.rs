@@ -53,7 +53,7 @@ fn a_dump_that_was_read_in_is_refused_with_the_words_that_mend_it() {
     let line: serde_json::Value = serde_json::from_str(served.stdout.lines().last().unwrap()).unwrap();
     words.push(mend_by(line["error"].as_str().unwrap()));
     words.dedup();
-    assert_eq!(words, ["PRAGMA application_id = 1283024500; PRAGMA user_version = 4;"]);
+    assert_eq!(words, ["PRAGMA application_id = 1283024500; PRAGMA user_version = 5;"]);
 
     Database::open(&path).unwrap().execute_batch(&words[0]).unwrap();
     let checked = Process::builder().folder(restored.path()).args(&["check"]).run();

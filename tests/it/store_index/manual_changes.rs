@@ -213,7 +213,7 @@ fn a_database_of_the_first_schema_is_brought_up_to_date() {
     assert_eq!(store.stats().unwrap().total_messages, 500);
     place.assert_heals(&store);
     let version: i64 = place.past_lyftr().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, 5);
     // From now on it is noticed when somebody changes a message.
     place.past_lyftr().execute("DELETE FROM event WHERE seq = 7", ()).unwrap();
     place.assert_agrees(&store);

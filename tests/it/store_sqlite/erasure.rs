@@ -47,7 +47,7 @@ fn problems(path: &Path) -> Vec<String> {
     told.into_iter().filter(|told| !told.starts_with("index: ")).collect()
 }
 
-/// Events whose keys, names, texts and data hold a mark, of which every `nth` one is of the person who is to be erased. The keys
+/// Events whose keys, names, objects, texts and data hold a mark, of which every `nth` one is of the person who is to be erased. The keys
 /// are in no order, so that their index is cut apart again and again.
 fn marked(count: usize, nth: usize) -> (Vec<Event>, Vec<String>) {
     let (mut events, mut marks) = (Vec::new(), Vec::new());
@@ -65,6 +65,7 @@ fn marked(count: usize, nth: usize) -> (Vec<Event>, Vec<String>) {
         let mut event = Event::of_message(message, None, None);
         if n % 3 == 0 {
             event.source = Source::new("shop").unwrap();
+            event.r#ref = Some(Name::new(&format!("about-{n:06}")).unwrap());
             event.account = Some(Name::new(&format!("account-{n:06}")).unwrap());
             event.data = Some(Data::from_json(format!("\"data-{n:06} {long}\"")));
         }
@@ -72,7 +73,7 @@ fn marked(count: usize, nth: usize) -> (Vec<Event>, Vec<String>) {
             marks.push(key);
             marks.push(format!("text-{n:06}"));
             if n % 3 == 0 {
-                marks.extend([format!("account-{n:06}"), format!("data-{n:06}")]);
+                marks.extend([format!("account-{n:06}"), format!("about-{n:06}"), format!("data-{n:06}")]);
             }
         }
         events.push(event);

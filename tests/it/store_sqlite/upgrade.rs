@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lyftr::cursor::CursorName;
-use lyftr::event::{Arrived, Event, Position, Source, Start};
+use lyftr::event::{Arrived, Event, Kind, LogFilter, LogRead, Position, Source, Start};
 use lyftr::message::{Message, Name};
 use lyftr::query::{Filter, Page};
 use lyftr::store::check::{self, check};
@@ -91,7 +91,7 @@ fn every_row_of_the_previous_release_is_there_and_none_has_a_time_of_receipt() {
         settle(store.as_ref());
         store.close();
         assert_eq!(findings(&path), (53, Vec::new()), "{files:?}");
-        assert_eq!(number(&path, "PRAGMA user_version"), 4);
+        assert_eq!(number(&path, "PRAGMA user_version"), 5);
         let mut whole = String::new();
         Connection::open(&path)
             .unwrap()
@@ -163,7 +163,7 @@ fn a_start_on_the_previous_schema_says_what_it_has_done() {
     let told: Vec<_> =
         log.iter().filter(|line| line["message"] == "the schema was brought up to date").collect();
     let [line] = told.as_slice() else { panic!("{log:?}") };
-    assert_eq!((&line["from"], &line["to"], &total), (&2.into(), &4.into(), &52.into()));
+    assert_eq!((&line["from"], &line["to"], &total), (&2.into(), &5.into(), &52.into()));
     assert!(line["milliseconds"].is_u64(), "{line}");
 }
 
@@ -240,7 +240,7 @@ fn a_migration_that_is_killed_begins_again() {
         process.kill9();
         let version = number(&path, "PRAGMA user_version");
         left_undone += u32::from(version == 2);
-        assert!([2, 4].contains(&version));
+        assert!([2, 5].contains(&version));
         let table = if version == 2 { "message" } else { "event" };
         assert_eq!(number(&path, &format!("SELECT count(*) FROM {table}")), 19_953);
         let finished = Process::builder().env("DATABASE_URL", &sqlite_url(&path)).args(&["migrate"]).run();
@@ -283,5 +283,44 @@ fn events_positions_and_cursors_of_schema_version_3_stay() {
     let cursor = store.cursor(&CursorName::new("billing").unwrap()).unwrap().unwrap();
     assert_eq!((cursor.position.seq, cursor.lag), (20, 0));
     store.close();
-    assert_eq!(number(&path, "PRAGMA user_version"), 4);
+    assert_eq!(number(&path, "PRAGMA user_version"), 5);
+}
+
+/// What stands in it by then is looked up like what comes later.
+#[test]
+fn events_of_schema_version_4_are_found_by_what_they_are_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let status = |n: usize| {
+        let source = Source::new("shop").unwrap();
+        let mut event = Event::bare(source, Name::new(&n.to_string()).unwrap(), Kind::Status);
+        event.r#ref = (!n.is_multiple_of(3)).then(|| Name::new("m").unwrap());
+        event
+    };
+    let store = open(&path).unwrap();
+    store.insert(&(0..6).map(status).collect::<Vec<_>>()).unwrap();
+    store.close();
+    drop(store);
+    let older = Connection::open(&path).unwrap();
+    older.execute_batch("DROP INDEX event_by_ref; PRAGMA user_version = 4").unwrap();
+    drop(older);
+    assert_eq!(findings(&path), (6, Vec::new()), "it is checked as it is");
+    let store = open(&path).unwrap();
+    store.insert(&(6..9).map(status).collect::<Vec<_>>()).unwrap();
+    let filter = LogFilter { r#ref: Some("m".into()), ..LogFilter::default() };
+    let mut found = Vec::new();
+    let read = LogRead { start: Start::Beginning, filter, limit: 100 };
+    let reached = store.read_log(&read, &mut |recorded| {
+        found.push(recorded.arrived.event.key.as_str().to_owned());
+        true
+    });
+    assert_eq!(
+        (found, reached.unwrap().unwrap().end),
+        (["1", "2", "4", "5", "7", "8"].map(Into::into).to_vec(), true)
+    );
+    store.close();
+    drop(store);
+    let missing = Connection::open(&path).unwrap();
+    missing.execute_batch("DROP INDEX event_by_ref").unwrap();
+    assert_eq!(findings(&path), (9, vec!["database: the index event_by_ref is missing".to_owned()]));
 }

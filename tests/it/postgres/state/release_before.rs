@@ -118,7 +118,7 @@ fn positions_of_messages_without_a_time_of_receipt_are_those_of_others() {
 #[test]
 fn it_can_be_checked_and_backed_up_as_it_is_and_copied() {
     let database = restored();
-    let remark = "schema: version 2; a start of the service brings it to 4".to_owned();
+    let remark = "schema: version 2; a start of the service brings it to 5".to_owned();
     assert_eq!(told(&database), (52, vec![remark]));
     assert_eq!(backed_up(&database).unwrap(), 52);
     assert_eq!(database.number("SELECT version FROM lyftr_schema"), 2);

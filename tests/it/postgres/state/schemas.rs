@@ -106,8 +106,8 @@ fn a_schema_without_its_content_is_refused_in_words() {
     service.close();
     database.query("DELETE FROM lyftr_schema", &[]);
     let refused = try_open(&database).unwrap_err().to_string();
-    assert!(refused.contains("INSERT INTO lyftr_schema (version) VALUES (4)"), "{refused}");
-    database.query("INSERT INTO lyftr_schema (version) VALUES (4)", &[]);
+    assert!(refused.contains("INSERT INTO lyftr_schema (version) VALUES (5)"), "{refused}");
+    database.query("INSERT INTO lyftr_schema (version) VALUES (5)", &[]);
     database.query("DELETE FROM derived", &[]);
     let service = open(&database);
     store(&service, 0..10);

@@ -171,3 +171,44 @@ fn a_process_of_the_release_before_stores_reads_and_moves_nothing() {
     store(&service, 5..20);
     assert_right(&service, &database, &numbers(0..20));
 }
+
+/// The index by object, which can be made beforehand while a process of the release before goes on.
+#[test]
+fn a_database_of_version_4_gets_its_index_unless_it_was_made_beforehand() {
+    const INDEX: &str =
+        "SELECT indexrelid::bigint FROM pg_index WHERE indexrelid = to_regclass('event_by_ref')";
+    for (made, is_valid) in [(false, false), (true, true), (true, false)] {
+        let database = Database::new();
+        let service = open(&database);
+        let about = |key: &str| {
+            let mut event = crate::postgres::events::full("shop", key, lyftr::event::Kind::Status);
+            event.r#ref = Some(crate::postgres::events::name("m"));
+            event
+        };
+        service.insert(&[about("before")]).unwrap();
+        service.close();
+        drop(service);
+        let session = database.session();
+        session.run("UPDATE lyftr_schema SET version = 4; DROP INDEX event_by_ref");
+        let mut beforehand = None;
+        if made {
+            session.run("CREATE INDEX CONCURRENTLY event_by_ref ON event (ref, seq) WHERE ref IS NOT NULL");
+            session.run(&format!(
+                "UPDATE pg_index SET indisvalid = {is_valid} WHERE indexrelid = 'event_by_ref'::regclass"
+            ));
+            beforehand = Some(database.number(INDEX));
+        }
+        let service = open(&database);
+        assert_eq!(beforehand == Some(database.number(INDEX)), made && is_valid);
+        assert_eq!(
+            database.number(&format!("{INDEX} AND indisvalid AND indisready")),
+            database.number(INDEX)
+        );
+        service.insert(&[about("after")]).unwrap();
+        let filter = lyftr::event::LogFilter { r#ref: Some("m".to_owned()), ..Default::default() };
+        let found = crate::postgres::log::all(&service, lyftr::event::Start::Beginning, 10, &filter);
+        let keys: Vec<_> = found.iter().map(|one| one.arrived.event.key.as_str()).collect();
+        assert_eq!(keys, ["before", "after"]);
+        assert_eq!(crate::postgres::events::check_of(&database), []);
+    }
+}
