@@ -47,8 +47,9 @@ const FIND_TRIGRAMS: &str =
     "SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident($1), true)";
 const NOTE: &str = "UPDATE lyftr_schema SET version = $1";
 
-/// The number of messages of a release before this one, as the server guesses it; 0 if it does not know.
-const ABOUT: &str = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'message'::regclass";
+/// The number of events, or of messages before there were events, as the server guesses it; 0 if it does not know.
+const ABOUT: &str = "\
+    SELECT greatest(max(reltuples), 0)::bigint FROM pg_class WHERE oid IN (to_regclass('message'), to_regclass('event'))";
 
 /// The extension cannot be made: the user lacks the privilege, or the server does not have it (which PostgreSQL up to 14
 /// and later ones report by different codes).
@@ -129,9 +130,9 @@ fn apply(session: &Session<'_>, migration: &str, there_may_be_messages: bool) ->
     let statements: Vec<(&str, &str)> = statements(migration).collect();
     let begin = Instant::now();
     if there_may_be_messages {
-        let messages: i64 = session.row(ABOUT, &[])?.try_get(0)?;
+        let events: i64 = session.row(ABOUT, &[])?.try_get(0)?;
         tracing::info!(
-            messages,
+            events,
             steps = statements.len(),
             "bringing the schema up to date; this takes a while"
         );

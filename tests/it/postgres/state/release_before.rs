@@ -238,7 +238,7 @@ fn the_command_that_migrates_says_what_it_does_and_how_far_it_is() {
     assert_eq!(migrated.code(), Some(0), "{}", migrated.stderr);
     let said: Vec<_> = migrated.stderr.lines().collect();
     assert!(
-        said[0].starts_with("lyftr: bringing the schema up to date; this takes a while messages="),
+        said[0].starts_with("lyftr: bringing the schema up to date; this takes a while events="),
         "{said:?}"
     );
     assert!(said[1].starts_with("lyftr: a step of the migration begins step=1 of="), "{said:?}");
