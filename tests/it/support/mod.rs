@@ -1,6 +1,7 @@
 //! What the tests stand on: a client that holds every answer to docs/openapi.json, the service in this process,
 //! and the service as a process of its own.
 //!
+//! - [`browser`]: Chromium, driven as a person would.
 //! - [`client`]: a blocking HTTP/1.1 client, friendly ([`client::Client`]) or byte by byte
 //!   ([`client::Connection`]).
 //! - [`chunked`]: an answer whose length is not known before.
@@ -27,6 +28,7 @@ use std::process::Command;
 
 use lyftr::store::{Behind, Store};
 
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod chunked;
 pub(crate) mod client;
