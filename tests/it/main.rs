@@ -30,6 +30,7 @@ mod inbox;
 mod limits;
 mod listen;
 mod observability;
+mod page;
 mod postgres;
 mod proxies;
 mod shutdown;
