@@ -1,6 +1,6 @@
 # What can be done here; `make` alone says so.
 
-.PHONY: help run test test-all check schemathesis fuzz bench bench-scale bench-postgres bench-follow torture mutants test-containers up restart down logs
+.PHONY: help run test test-all check schemathesis fuzz bench bench-scale bench-postgres bench-follow torture mutants pictures test-containers up restart down logs
 
 help: ## Say what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -44,6 +44,9 @@ torture: ## Kill, cut, fail, lock, slow down and flood the service, and its Post
 
 mutants: ## Change the code in ways that some test should notice, and say what none did; takes hours, or ARGS="inbox store/sqlite" for a part
 	scripts/mutants $(ARGS)
+
+pictures: ## Make the pictures in docs/pictures anew, of the page with invented messages; needs Chromium
+	scripts/pictures
 
 test-containers: ## Run the containers' tests on the Docker engine that is here
 	scripts/test-containers

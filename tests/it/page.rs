@@ -11,6 +11,7 @@ mod keyboard;
 mod live;
 mod opened;
 mod overview;
+mod pictures;
 mod sign_in;
 
 use std::ops::Deref;
