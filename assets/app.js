@@ -1,4 +1,4 @@
-// The page of Lyftr: a window on its inbox. It only reads, through the HTTP interface (docs/http-api.md).
+// The page of Lyftr: a window on its inbox, by the HTTP interface (docs/http-api.md).
 // What people wrote reaches the document as text nodes only, and the address holds the whole state of what is shown.
 
 const YEAR_10000_SECS = 253_402_300_800;
@@ -21,7 +21,7 @@ const KINDS = ['message', 'status', 'reaction', 'edit', 'revoke', 'system', 'ech
 /** The element with this id, which index.html has. */
 const $ = (id) => document.getElementById(id);
 
-/** Makes an element, of HTML unless `namespace` says another; an attribute that is null is left out. */
+/** Makes an element, of HTML unless `namespace` says another. An attribute that is null is left out. */
 function h(tag, attributes = {}, ...children) {
 	const { namespace = 'http://www.w3.org/1999/xhtml', ...rest } = attributes;
 	const element = document.createElementNS(namespace, tag);
@@ -38,7 +38,7 @@ const bdi = (text) => h('bdi', {}, text);
 const written = (className, text) => h('span', { class: className, dir: 'auto' }, text);
 
 function button(words, run) {
-	const element = h('button', { type: 'button' }, words);
+	const element = h('button', {}, words);
 	element.addEventListener('click', run);
 	return element;
 }
@@ -62,7 +62,7 @@ function formatOf(options) {
 }
 
 const clock = formatOf({ timeStyle: 'medium' });
-const minute = formatOf({ day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+const minute = formatOf({ day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit' });
 const day = formatOf({ dateStyle: 'medium' });
 const full = formatOf({ dateStyle: 'medium', timeStyle: 'long' });
 
@@ -138,7 +138,12 @@ function pathOf(path, parameters) {
 }
 
 async function getJson(path, parameters, signal) {
-	return JSON.parse(await request(pathOf(path, parameters), { signal }));
+	const text = await request(pathOf(path, parameters), { signal });
+	try {
+		return JSON.parse(text);
+	} catch {
+		throw new Failure(0, 'Something else than Lyftr answered');
+	}
 }
 
 /** What ends the requests of each part of the page. */
@@ -151,15 +156,18 @@ function supersede(part) {
 	return asking[part].signal;
 }
 
-/** Runs what sends requests. A 401 asks for the token; any other failure is told in the element `id`. */
-async function attempt(id, run, fail = () => {}) {
+/** Runs what sends requests. A 401 asks for the token; other failures are told in the element `id`, with a button. */
+async function attempt(id, run, fail = () => {}, again = () => attempt(id, run, fail)) {
 	try {
 		await run();
 	} catch (error) {
 		if (error.name === 'AbortError') return;
 		if (!(error instanceof Failure)) throw error;
 		if (error.status === 401) return signIn.show();
-		fill(id, `${error.message}. `, button('Try again', () => attempt(id, run, fail)));
+		fill(id, `${error.message}. `, button('Try again', ({ target }) => {
+			target.disabled = true;
+			again();
+		}));
 		$(id).hidden = false;
 		fail(error);
 	}
@@ -198,15 +206,16 @@ const connection = {
 	},
 };
 
-/** Reads the inbox or the overview, and by itself tries again what may succeed later. */
-function load(part) {
+/** Reads the inbox or the overview, and tries again. What is the `same` as before stays meanwhile. */
+function load(part, same = false) {
 	connection.stop();
 	return attempt('error', async () => {
 		await part.read();
 		$('error').hidden = true;
 	}, (failure) => {
-		part.clear();
-		if (failure.passes) connection.lost(failure, () => load(part));
+		$('list').ariaBusy = 'false';
+		if (!same || !failure.passes) part.clear();
+		if (failure.passes) connection.lost(failure, () => load(part, same));
 		else connection.say('', '');
 	});
 }
@@ -216,11 +225,7 @@ function load(part) {
 const FILTERS = ['q', 'from', 'to', 'source', 'kind', 'since', 'until'];
 const NO_FILTERS = Object.fromEntries(FILTERS.map((name) => [name, '']));
 
-/**
- * What the address names; the empty text where it names nothing.
- * @typedef {Record<'view'|'range'|'q'|'from'|'to'|'source'|'kind'|'since'|'until'|'open', string>} View
- */
-
+/** What the address names; the empty text where it names nothing. */
 function viewOf(search) {
 	const given = new URLSearchParams(search);
 	const view = Object.fromEntries(['view', 'range', ...FILTERS, 'open'].map((name) => [name, given.get(name) ?? '']));
@@ -246,7 +251,7 @@ const filtersOfMessages = ({ q, from, to, source, since, until }) => ({ q, from,
 const filtersOfEvents = ({ from, to, source, kind }) => (
 	{ from, to, source, kind: kind === 'any' ? '' : kind || 'message' });
 
-/** @type {View} What is shown. */
+/** What is shown. */
 let view = viewOf(location.search);
 
 function navigate(change, method = 'pushState') {
@@ -257,66 +262,31 @@ function navigate(change, method = 'pushState') {
 
 // ---- JSON as it was sent
 
-/**
- * A JSON value and its text: numbers are not rounded, keys keep their order, repeated keys stay.
- * Strings have a value, arrays and objects have members.
- * @typedef {{text: string, value?: string, members?: Array<[string|number, JsonNode]>}} JsonNode
- */
-
-/** @returns {JsonNode} The value of a valid JSON text. */
-function readJson(text) {
-	let at = 0;
-
-	function token(pattern) {
-		pattern.lastIndex = at;
-		const [found] = pattern.exec(text);
-		at += found.length;
-		return found;
-	}
-
-	function string() {
-		return JSON.parse(token(/"[^"\\]*(?:\\.[^"\\]*)*"/y));
-	}
-
-	function members() {
-		const found = [];
-		const isArray = token(/[[{]\s*/y)[0] === '[';
-		while (!/[\]}]/.test(text[at])) {
-			const name = isArray ? found.length : string();
-			if (!isArray) token(/\s*:\s*/y);
-			found.push([name, value()]);
-			token(/\s*,?\s*/y);
-		}
-		at += 1;
-		return found;
-	}
-
-	function value() {
-		const start = at;
-		const node = {};
-		if (text[at] === '"') node.value = string();
-		else if (/[[{]/.test(text[at])) node.members = members();
-		else token(/[^\s,\]}]+/y);
-		node.text = text.slice(start, at);
-		return node;
-	}
-
-	token(/\s*/y);
-	return value();
+/** The texts of the one event on a page of the log, and of its `data`, which is its last member. */
+function textsOf(page) {
+	const event = page.slice(page.indexOf('[') + 1, page.lastIndexOf('],"next":'));
+	// Within strings quotes are escaped, so that none of them can be taken for this.
+	const name = ',"data":';
+	return { event, data: event.slice(event.indexOf(name) + name.length, -1) };
 }
 
-const memberOf = (node, name) => node.members.find(([each]) => each === name)[1];
+/** A number as it was sent, where the browser tells: its value may be rounded. */
+class Sent extends String {}
+
+const asSent = (name, value, context) => (typeof value === 'number' ? new Sent(context?.source ?? value) : value);
 
 /** A value as a tree. Branches are made when they are unfolded. */
-function treeOf(node, name = null, depth = 0) {
+function treeOf(value, name = null, depth = 0) {
 	const label = name === null ? [] : [written('name', name), ': '];
-	const size = node.members?.length;
-	if (node.value !== undefined) return h('div', {}, ...label, written('text', node.value));
-	if (!size) return h('div', {}, ...label, span('plain', node.text));
-	const branch = h('details', {}, h('summary', {}, ...label, span('plain', `${node.text[0]} ${number(size)}`)));
+	if (typeof value === 'string') return h('div', {}, ...label, written('text', value));
+	const members = value instanceof Sent ? [] : Object.entries(value ?? {});
+	const size = members.length;
+	if (!size) return h('div', {}, ...label, span('plain', value instanceof Sent ? value : JSON.stringify(value)));
+	const sign = Array.isArray(value) ? '[' : '{';
+	const branch = h('details', {}, h('summary', {}, ...label, span('plain', `${sign} ${number(size)}`)));
 	branch.open = depth < 10 && size <= 50;
 	branch.addEventListener('toggle', () => {
-		branch.append(...node.members.slice(0, TREE_MEMBERS).map(([each, value]) => treeOf(value, each, depth + 1)));
+		branch.append(...members.slice(0, TREE_MEMBERS).map(([each, member]) => treeOf(member, each, depth + 1)));
 		if (size > TREE_MEMBERS) branch.append(`${number(size - TREE_MEMBERS)} more in the raw text`);
 	}, { once: true });
 	return branch;
@@ -397,11 +367,19 @@ const live = {
 		for (const kind of KINDS) stream.addEventListener(kind, take);
 	},
 
-	/** A stream does not tell why it ended, but a page of the log does. */
+	/** Goes on after a pause. A stream does not tell why it ended, but a page of the log does. */
 	async probe() {
-		const signal = supersede('live');
+		this.pause();
+		if (document.hidden) return;
+		connection.connecting();
+		const { signal } = asking.live;
 		try {
-			await getJson('/events', { ...this.place, limit: 1 }, signal);
+			let page;
+			do {
+				page = await getJson('/events', { ...this.place, limit: 1 }, signal);
+				// What the filters leave out is looked through once.
+				if (!page.data.length) this.place.after = page.next ?? this.place.after;
+			} while (!page.data.length && !page.end);
 			this.resume();
 		} catch (failure) {
 			if (signal.aborted) return;
@@ -419,11 +397,7 @@ function itemOf(row) {
 	return { ...row, ts: row.ts ?? row.received_at };
 }
 
-/**
- * A page of the list, newest first, and the parameters that lead on at its ends.
- * @typedef {{items: object[], newer: object?, older: object?, total: (number|undefined)}} Page
- */
-
+/** A page of messages, newest first, with the parameters that lead on at its ends, and the total. */
 async function pageOfMessages(place, signal) {
 	const parameters = { ...filtersOfMessages(view), order: 'desc', limit: PAGE_ROWS, ...place };
 	const { data, prev, next, total } = await getJson('/messages', parameters, signal);
@@ -473,7 +447,7 @@ function listRow(item) {
 /** Unicode's case folding, as near as a browser has it. */
 const fold = (text) => text.toUpperCase().toLowerCase().replaceAll('ς', 'σ');
 
-/** Whether a message passes the filters that the stream does not have. */
+/** Whether a message passes the filters that streams have not. */
 function passes({ text, ts }, { q, since, until }) {
 	const date = dateOf(ts);
 	if ((since && date < dateOf(since)) || (until && date >= dateOf(until))) return false;
@@ -567,7 +541,8 @@ const inbox = {
 		await attempt(end === 'older' ? 'more' : 'newer', async () => {
 			const page = await this.fetch(place, signal);
 			keepInPlace(() => this.add(page, end));
-		});
+		}, undefined, () => this.readOn(end));
+		// Else another list is being read, which has set it back.
 		if (!signal.aborted) this.isReadingOn = false;
 	},
 
@@ -577,7 +552,9 @@ const inbox = {
 			load(this);
 			return;
 		}
-		if (this.arrivals.size < NEW_MAX) this.arrivals.add(openNameOf(item));
+		this.arrivals.add(openNameOf(item));
+		// Nobody counts on; the list is read anew in any case.
+		if (this.arrivals.size === NEW_MAX) live.pause();
 		showNew();
 	},
 
@@ -597,10 +574,10 @@ const inbox = {
 function showNew() {
 	const count = inbox.arrivals.size;
 	const words = `${count}${count === NEW_MAX ? ' or more' : ''} new`;
+	if (count && $('new').hidden) announce('There are new ones');
 	fill('new', words);
 	$('new').hidden = !count;
 	document.title = count ? `(${count}) Lyftr` : 'Lyftr';
-	if (count) announce(words);
 }
 
 const ends = new IntersectionObserver((entries) => {
@@ -633,7 +610,7 @@ function fieldElement(name, event) {
 	return bdi(value);
 }
 
-/** Puts in quotes what a shell must take as it is. */
+/** What a shell takes as it is. */
 const shellQuoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The event that is open beside the list. */
@@ -650,7 +627,7 @@ const detail = {
 		for (const id of ['fields', 'related', 'conversation', 'tree', 'raw']) fill(id);
 	},
 
-	/** Shows what the address opens. Where nothing is open any more, the focus goes back to the list. */
+	/** Shows what the address opens. When it opens nothing any more, the focus goes back to the list. */
 	follow() {
 		if (view.open === this.open) return;
 		const row = inbox.row(openedBy(this));
@@ -667,12 +644,12 @@ const detail = {
 		$('detail').scrollTop = 0;
 		$('detail-body').hidden = true;
 		fill('detail-state', 'Loading…');
-		const answer = readJson(await request(this.path(), { signal }));
-		const node = memberOf(answer, 'data').members[0]?.[1];
-		fill('detail-state', node ? '' : 'No event has this key here. It may have been erased.');
-		if (!node) return;
-		const event = JSON.parse(node.text);
-		this.draw(event, node);
+		const { event: json, data } = textsOf(await request(this.path(), { signal }));
+		fill('detail-state', json ? '' : 'No event has this key here. It may have been erased.');
+		if (!json) return;
+		const event = JSON.parse(json);
+		this.json = json;
+		this.draw(event, data);
 		$('detail-body').hidden = false;
 		attempt('related-state', () => showRelated(event, signal));
 		attempt('conversation-state', () => conversation.read(event, signal));
@@ -682,18 +659,20 @@ const detail = {
 		return pathOf('/events', { ...openedBy(this), limit: 1 });
 	},
 
-	/** Shows an event, of which `node` is the text. */
-	draw(event, node) {
-		const data = memberOf(node, 'data');
-		this.json = node.text;
+	/** Shows an event, of whose `data` this is the text. */
+	draw(event, data) {
 		fill('detail-title', event.kind === 'message' ? 'Message' : `Event: ${event.kind}`);
 		fill('fields', ...FIELDS.flatMap((name) => [
 			h('dt', {}, name), h('dd', { 'data-field': name }, fieldElement(name, event))]));
 		$('link').href = hrefOf({ open: this.open });
-		$('data-section').hidden = data.text === 'null';
-		fill('tree', treeOf(data));
-		fill('raw', data.text);
-		$('raw-box').open = data.text.length < 20_000;
+		$('data-section').hidden = data === 'null';
+		fill('raw', data);
+		$('raw-box').open = data.length < 20_000;
+		try {
+			fill('tree', treeOf(JSON.parse(data, asSent)));
+		} catch {
+			fill('tree', 'Nested too deep for a tree');
+		}
 	},
 
 	curl() {
@@ -704,20 +683,13 @@ const detail = {
 
 /** Shows in their order the statuses, edits and reactions of the same object. */
 async function showRelated({ source, key, ref }, signal) {
-	const items = [];
-	let page = {};
 	fill('related-state', 'Loading…');
-	do {
-		page = await getJson('/events', { source, ref: ref ?? key, after: page.next, limit: 100 }, signal);
-		items.push(...page.data.map(itemOf));
-	} while (!page.end && items.length < RELATED_MAX);
-	fill('related', ...items.map(relatedRow));
-	fill('related-state', page.end ? (items.length ? '' : 'Nothing so far.') : 'There is more than this.');
-}
-
-function relatedRow(item) {
-	const words = [item.type, item.text].filter(Boolean).join(': ');
-	return rowOf(item, [], timeElement(item.ts), span('kind', item.kind), bdi(words));
+	const { data, end } = await getJson('/events', { source, ref: ref ?? key, limit: RELATED_MAX }, signal);
+	fill('related', ...data.map(itemOf).map((item) => {
+		const words = [item.type, item.text].filter(Boolean).join(': ');
+		return rowOf(item, [], timeElement(item.ts), span('kind', item.kind), bdi(words));
+	}));
+	fill('related-state', end ? (data.length ? '' : 'Nothing so far.') : 'There is more than this.');
 }
 
 async function copy(text, { target }) {
@@ -747,7 +719,7 @@ async function* messagesOf(parameters, signal) {
 	} while (cursor);
 }
 
-/** Merges streams of messages, each of which has the order that `precedes` tells of two. */
+/** Merges streams of messages, each in the order that `precedes` tells. */
 async function* merged(streams, precedes) {
 	const heads = await Promise.all(streams.map((stream) => stream.next()));
 	for (;;) {
@@ -760,15 +732,16 @@ async function* merged(streams, precedes) {
 	}
 }
 
-/** What two people said to each other through one source, around the message that is open. */
+/** What two people said to each other through one source, around the open message. */
 const conversation = {
 	/** The messages before and after those that are shown, as generators. */
 	earlier: null,
 	later: null,
-	/** Who wrote the message that is open. */
-	from: '',
+	/** The event that is open. */
+	event: null,
 
-	async read({ from, to, source, ts, received_at: receivedAt }, signal) {
+	async read(event, signal) {
+		const { from, to, source, ts, received_at: receivedAt } = event;
 		const date = dateOf(ts ?? receivedAt);
 		const isBetweenTwo = from !== null && to !== null && date !== null;
 		$('conversation-section').hidden = !isBetweenTwo;
@@ -776,10 +749,12 @@ const conversation = {
 		const border = instant(secondsOf(date) + 1);
 		const pairs = from === to ? [{ from, to }] : [{ from, to }, { from: to, to: from }];
 		const streams = (bound) => pairs.map((pair) => messagesOf({ ...pair, source, ...bound }, signal));
-		this.from = from;
+		this.event = event;
+		$('earlier').disabled = true;
+		$('later').disabled = true;
 		this.earlier = merged(streams({ order: 'desc', until: border }), (a, b) => dateOf(a.ts) > dateOf(b.ts));
 		this.later = merged(streams({ order: 'asc', since: border }), (a, b) => dateOf(a.ts) < dateOf(b.ts));
-		fill('conversation', );
+		fill('conversation');
 		fill('conversation-state');
 		await this.extend('earlier');
 		await this.extend('later');
@@ -808,7 +783,7 @@ const conversation = {
 
 	row(item) {
 		const row = rowOf(item, [h('bdi', { class: 'unseen' }, `${item.from}: `), textElement(item)], timeElement(item.ts));
-		row.className = item.from === this.from ? 'same' : 'other';
+		row.className = item.from === this.event.from ? 'same' : 'other';
 		return row;
 	},
 };
@@ -828,7 +803,7 @@ function rangeOf({ since, until, range }) {
 	return Object.hasOwn(RANGES, range) ? range : 'day';
 }
 
-/** The time that the picture shows, in Unix seconds, and the length of a step. */
+/** The time that the picture shows, in Unix seconds, and its step. */
 function boundsOf(stats) {
 	const length = RANGES[rangeOf(view)];
 	const until = view.until ? secondsOf(view.until) : secondsOf(new Date()) + 1;
@@ -837,13 +812,13 @@ function boundsOf(stats) {
 	return { since: Math.max(since, until - BARS_MAX * STEPS[step]), until, step };
 }
 
-/** The value of a metric, summed over those of its samples that have the label; null if there is none. */
+/** The sum of those samples of a metric that have the label; null if there are none. */
 function metric(page, name, label = '') {
 	const samples = [...page.matchAll(new RegExp(`^${name}(?: |{.*${label}.*} )(.*)$`, 'gm'))];
 	return samples.length ? samples.reduce((sum, [, value]) => sum + Number(value), 0) : null;
 }
 
-/** The picture of the whole, which is read again and again while one looks at it. */
+/** The picture of the whole, which is read again while one looks at it. */
 const overview = {
 	timer: 0,
 
@@ -873,24 +848,33 @@ const overview = {
 			showService(signal),
 		]);
 		connection.say(`Updated ${clock(new Date())}`, 'live');
-		this.timer = setTimeout(() => load(this), OVERVIEW_EVERY_MS);
+		this.wait();
+	},
+
+	/** Reads again in a while, but not while the focus is in what that replaces. */
+	wait() {
+		const isInUse = () => $('overview').contains(document.activeElement);
+		this.timer = setTimeout(() => (isInUse() ? this.wait() : load(this, true)), OVERVIEW_EVERY_MS);
 	},
 };
 
 function drawRanges() {
+	const hadFocus = $('ranges').contains(document.activeElement);
 	fill('ranges', ...Object.keys(RANGES).map((range) => {
 		const href = hrefOf({ ...view, range, since: '', until: '' });
 		const link = h('a', { 'data-range': range, href }, range[0].toUpperCase() + range.slice(1));
 		setCurrent(link, range === rangeOf(view));
 		return link;
 	}));
+	if (hadFocus) $('ranges').querySelector('[aria-current]')?.focus();
 }
 
 async function showVolume({ since, until, step }, signal) {
 	const { from, to, source } = view;
 	const width = STEPS[step];
 	const start = Math.floor(since / width) * width;
-	const time = { since: view.since || instant(start), until: view.until || instant(until) };
+	const isWithin = view.since && secondsOf(view.since) >= start;
+	const time = { since: isWithin ? view.since : instant(start), until: view.until || instant(until) };
 	const { data, total } = await getJson('/stats/volume', { ...time, step, from, to, source }, signal);
 	const most = Math.max(...data.map(({ count }) => count), 0);
 	drawBars(data, most, { start, width, columns: Math.max(Math.ceil((until - start) / width), 1) });
@@ -979,22 +963,27 @@ async function showService(signal) {
 		if (failure.status !== 503) throw failure;
 		return `Not ready: ${failure.message}`;
 	});
-	const parts = [ready, request('/metrics', { signal }), getJson('/cursors', {}, signal)];
+	// Proxies may keep this to themselves.
+	const page = request('/metrics', { signal }).catch((failure) => {
+		if (failure.status !== 403 && failure.status !== 404) throw failure;
+		return '';
+	});
+	const parts = [ready, page, getJson('/cursors', {}, signal)];
 	const [state, metrics, cursors] = await Promise.all(parts);
 	const queue = metric(metrics, 'inbox_queue_messages');
 	const queueMax = metric(metrics, 'inbox_queue_messages_max');
 	const refused = metric(metrics, 'webhook_requests_total', 'result="invalid_signature"');
 	const disk = metric(metrics, 'store_disk_free_bytes');
-	const diskWords = disk === null ? 'Not known here' : `${number(Math.round(disk / 1e8) / 10)} GB`;
+	const known = (value, words) => [value === null ? 'Not known here' : words()];
 	const lags = cursors.data.map(({ name, lag }) => h('div', {}, `${name}: ${number(lag)}`));
 	const entry = (name, words, content, isBad = false) => [
 		h('dt', {}, words), h('dd', { 'data-state': name, class: isBad ? 'bad' : null }, ...content)];
-	fill('service', 
+	fill('service',
 		...entry('ready', 'State', [state], state !== 'Ready'),
-		...entry('queue', 'Queue', [`${number(queue)} of ${number(queueMax)}`], queue > queueMax / 2),
-		...entry('refused', 'Refused signatures', [`${number(refused)} since the start`]),
+		...entry('queue', 'Queue', known(queue, () => `${number(queue)} of ${number(queueMax)}`), queue > queueMax / 2),
+		...entry('refused', 'Refused signatures', known(refused, () => `${number(refused)} since the start`)),
 		...entry('lag', 'Lag of cursors', lags.length ? lags : ['No cursors']),
-		...entry('disk', 'Free disk', [diskWords], disk !== null && disk < 1e9));
+		...entry('disk', 'Free disk', known(disk, () => `${number(Math.round(disk / 1e8) / 10)} GB`), disk !== null && disk < 1e9));
 }
 
 // ---- The whole
@@ -1040,7 +1029,8 @@ function drawFrame() {
 		const input = $(`f-${name}`);
 		const isTime = input.type === 'datetime-local';
 		const value = isTime ? inputOf(view[name]) : view[name];
-		if (input.value !== value) input.value = value;
+		// A blank at the end is of a name that is still being written.
+		if (input.value !== value && input.value.trim() !== value) input.value = value;
 		input.disabled = view.kind !== '' && (isTime || name === 'q');
 	}
 	for (const label of document.querySelectorAll('.inbox-only')) label.hidden = isOverview;
@@ -1056,7 +1046,7 @@ function drawFrame() {
 // ---- Hands
 
 let typingTimer = 0;
-/** Whether the newest entry of the history is of the typing that goes on, and thus to be replaced. */
+/** Whether typing goes on, so that it replaces its own entry of the history. */
 let isTyping = false;
 
 function readFilters() {
@@ -1090,7 +1080,7 @@ const KEYS = {
 	k: () => moveRow(-1),
 	ArrowDown: () => moveRow(1),
 	ArrowUp: () => moveRow(-1),
-	n: () => $('new').click(),
+	n: () => { if (inbox.arrivals.size) load(inbox, true); },
 	'?': () => $('help').showModal(),
 	Escape: close,
 };
@@ -1101,7 +1091,8 @@ function press(event) {
 	const { key, target } = event;
 	if (hasModifier(event) || $('help').open || !$('sign-in').hidden) return;
 	if (target.closest('input, select, textarea') || !Object.hasOwn(KEYS, key)) return;
-	if (key.startsWith('Arrow') && target !== document.body && !target.closest('#list')) return;
+	const isOnRows = inbox.rows().length && (target === document.body || target.closest('#list'));
+	if (key.startsWith('Arrow') && !isOnRows) return;
 	event.preventDefault();
 	KEYS[key]();
 }
@@ -1113,7 +1104,9 @@ function follow(event) {
 	if (link.origin !== location.origin || link.pathname !== '/' || link.hash) return;
 	event.preventDefault();
 	isTyping = false;
-	navigate(viewOf(link.search));
+	const next = viewOf(link.search);
+	// A row was drawn with the filters of its time.
+	navigate(link.closest('[data-key]') ? { open: next.open } : next);
 	if (view.open) $('detail').focus({ preventScroll: true });
 }
 
@@ -1123,23 +1116,21 @@ function watchVisibility() {
 	if (document.hidden) {
 		live.pause();
 		overview.pause();
-	} else if (live.place) live.resume();
-	else load(view.view ? overview : inbox);
+	} else if (live.place) live.probe();
+	else load(view.view ? overview : inbox, true);
 }
 
-async function offerSources() {
-	const metrics = await request('/metrics').catch(() => '');
-	const names = new Set([...metrics.matchAll(/source="([^"]+)"/g)].map(([, name]) => name));
-	fill('known-sources', ...[...names].map((value) => h('option', { value })));
+/** A generator that has failed is at its end, so that the conversation is read anew then. */
+function showMore(end) {
+	const again = () => attempt('conversation-state', () => conversation.read(conversation.event, asking.detail.signal));
+	attempt('conversation-state', () => conversation.extend(end), undefined, again);
 }
-
-const showMore = (end) => attempt('conversation-state', () => conversation.extend(end));
 
 const CLICKS = {
 	'sign-out': signIn.leave,
 	'help-open': KEYS['?'],
 	'filters-toggle': ({ target }) => { target.ariaExpanded = $('filters').classList.toggle('open'); },
-	new: () => load(inbox),
+	new: () => load(inbox, true),
 	close,
 	'copy-json': (event) => copy(detail.json, event),
 	'copy-curl': (event) => copy(detail.curl(), event),
@@ -1177,7 +1168,6 @@ function listen() {
 		readFilters();
 		isTyping = false;
 	});
-	$('f-source').addEventListener('focus', offerSources, { once: true });
 	for (const type of ['down', 'move', 'up', 'cancel']) on('bars', `pointer${type}`, (event) => choose(event));
 	document.addEventListener('click', follow);
 	document.addEventListener('keydown', press);
