@@ -22,6 +22,7 @@ mod check_config;
 mod copy;
 mod doctor;
 mod erase;
+mod export;
 mod filters;
 mod healthcheck;
 mod migrate;
@@ -117,6 +118,9 @@ enum Command {
     /// Erase events for ever, of a service or of a database
     #[command(after_help = erase::HINTS)]
     Erase(erase::Options),
+    /// Write the messages or events of a service into a file
+    #[command(after_help = export::HINTS)]
+    Export(export::Options),
     /// Ask a running service whether it is ready; exit code 0 if it is
     Healthcheck(healthcheck::Options),
     /// Print the signature of a body
@@ -161,6 +165,7 @@ pub fn run() -> ExitCode {
         Command::Copy(options) => finish(copy::run(&options)),
         Command::Doctor(options) => finish(doctor::run(&options, environment)),
         Command::Erase(options) => finish(erase::run(&options, environment)),
+        Command::Export(options) => finish(export::run(&options, environment)),
         Command::Healthcheck(options) => finish(healthcheck::run(&options)),
         Command::Sign(options) => finish(sign::run(&options, environment)),
         Command::Send(options) => finish(send::run(&options, environment)),

@@ -11,6 +11,8 @@ pub mod inbox;
 pub mod message;
 pub mod metrics;
 mod output;
+mod partial;
+mod paths;
 pub mod query;
 pub mod server;
 pub mod service;

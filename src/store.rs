@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cursor::{Cursor, CursorName, Move, Moved};
 use crate::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
-use crate::message::Name;
+use crate::message::{Message, Name};
 use crate::query::{Filter, Listing, Page, Stats, Volume};
 
 pub mod backup;
@@ -19,7 +19,6 @@ pub mod sqlite;
 
 mod matches;
 mod nearest;
-mod paths;
 mod read_only;
 mod url;
 
@@ -56,6 +55,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error`]
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error>;
+
+    /// The messages of a page, without the number of all that match: for who turns page after page, and would have them counted
+    /// each time.
+    ///
+    /// # Errors
+    /// [`Error`]
+    fn messages(&self, filter: &Filter, page: &Page) -> Result<Vec<Message>, Error> {
+        Ok(self.list(filter, page)?.data)
+    }
 
     /// The aggregates over all messages.
     ///

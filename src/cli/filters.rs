@@ -46,6 +46,12 @@ impl Filters {
         let given = own.iter().chain(more).filter_map(|(name, value)| Some((name, value.as_deref()?)));
         given.map(|(name, value)| format!("{name}={}", encoded(value))).collect()
     }
+
+    /// Those of the options that messages are not selected by.
+    pub(super) fn of_events_only(&self) -> impl Iterator<Item = &'static str> {
+        let options = [("--kind", &self.kind), ("--thread", &self.thread), ("--ref", &self.r#ref)];
+        options.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name)
+    }
 }
 
 /// A value as a part of a query.

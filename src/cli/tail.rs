@@ -22,6 +22,7 @@ mod sse;
 mod stop;
 mod stream;
 
+pub(super) use self::readable::visible;
 pub(super) use self::service::{authorization, detail};
 
 /// What `--url` should look like.

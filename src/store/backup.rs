@@ -1,20 +1,15 @@
 //! A backup: all events of a store in one SQLite file, made while other processes write. The file gets its name once it
 //! is complete and on disk, so a file with the name of a backup is complete.
 
-use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
-use super::paths::{beside, folder, sync_folder};
 use super::{OpenError, Settings, Url, open_read_only};
 use crate::erasure::Tombstones;
 use crate::event::Arrived;
+use crate::partial::{self, Partial};
+use crate::paths::beside;
 use crate::telemetry::chain;
-
-mod name;
 
 /// The result of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,88 +102,39 @@ pub fn backup(
     file: &Path,
     mut go_on: impl FnMut(Progress) -> bool,
 ) -> Result<Done, Error> {
-    let partial = Partial::create(file)?;
-    let written = open_read_only(url, settings)?.backup(&partial.path, &mut go_on)?;
+    let told = |error| match error {
+        partial::Error::Exists => Error::Exists(file.to_owned()),
+        partial::Error::UnderWay => Error::UnderWay(file.to_owned()),
+        partial::Error::File(source) => Error::File { path: file.to_owned(), source },
+    };
+    let partial = Partial::create(file, false).map_err(told)?;
+    let _beside = Beside::begin(partial.path());
+    partial.file().set_len(0).map_err(|error| told(partial::Error::File(error)))?;
+    let written = open_read_only(url, settings)?.backup(partial.path(), &mut go_on)?;
     let events = written.ok_or(Error::BrokenOff)?;
-    let bytes = partial.publish()?;
+    let bytes = partial.publish().map_err(told)?;
     Ok(Done { events, bytes })
 }
 
-/// An incomplete backup, under a name that ends in `.partial`. Dropping it deletes the file.
-struct Partial {
-    /// The name of the complete backup.
-    backup: PathBuf,
-    folder: PathBuf,
-    path: PathBuf,
-    /// Locked, so that a second backup to the same file fails, and a later one may reuse the file that a killed process
-    /// left.
-    file: File,
-}
+/// The files that SQLite may create beside an incomplete backup. They are deleted now, and when this is dropped.
+struct Beside(PathBuf);
 
-impl Partial {
-    fn create(backup: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: backup.to_owned(), source };
-        let folder = folder(backup).to_owned();
-        let name = backup.file_name().ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
-        if backup.symlink_metadata().is_ok() {
-            return Err(Error::Exists(backup.to_owned()));
-        }
-        let mut partial = name.to_owned();
-        partial.push(".partial");
-        let path = folder.join(partial);
-        // Only this user may read what is in it.
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options
-            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::UnderWay(backup.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        // The process that had the lock may have renamed the file since it was opened here.
-        let is = |found: &std::fs::Metadata| (found.dev(), found.ino());
-        let ours = is(&file.metadata().map_err(failed)?);
-        if path.symlink_metadata().ok().as_ref().map(is) != Some(ours) {
-            return Err(Error::UnderWay(backup.to_owned()));
-        }
-        let partial = Self { backup: backup.to_owned(), folder, path, file };
-        partial.remove_beside();
-        partial.file.set_len(0).map_err(failed)?;
-        Ok(partial)
+impl Beside {
+    fn begin(partial: &Path) -> Self {
+        let beside = Self(partial.to_owned());
+        beside.remove();
+        beside
     }
 
-    /// Syncs the backup and gives it its name. Returns its size.
-    fn publish(self) -> Result<u64, Error> {
-        let publish = || {
-            self.file.sync_all()?;
-            let bytes = self.file.metadata()?.len();
-            name::rename_to_new(&self.path, &self.backup)?;
-            sync_folder(&self.folder).inspect_err(|_| {
-                let _was_made_here = std::fs::remove_file(&self.backup);
-            })?;
-            Ok(bytes)
-        };
-        publish().map_err(|source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => Error::Exists(self.backup.clone()),
-            _ => Error::File { path: self.backup.clone(), source },
-        })
-    }
-
-    /// Removes the files that SQLite may have created beside it.
-    fn remove_beside(&self) {
+    fn remove(&self) {
         for ending in ["-journal", "-wal", "-shm"] {
-            let _most_likely_not_there = std::fs::remove_file(beside(&self.path, ending));
+            let _most_likely_not_there = std::fs::remove_file(beside(&self.0, ending));
         }
     }
 }
 
-impl Drop for Partial {
+impl Drop for Beside {
     fn drop(&mut self) {
-        self.remove_beside();
-        // A published backup has another name by now.
-        let _renamed = std::fs::remove_file(&self.path);
+        self.remove();
     }
 }

@@ -12,11 +12,12 @@ use super::{Backlog, Cause, Error, OpenError, Outcome, Settings, Space, Store};
 use crate::cursor::{Cursor, CursorName, Move, Moved};
 use crate::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
-use crate::message::{Moment, Name, Timestamp};
+use crate::message::{Message, Moment, Name, Timestamp};
 use crate::query::{Filter, Listing, Page, Search, Stats, Volume};
 
 mod address;
 mod aggregates;
+mod ahead;
 mod batch_sequence;
 mod by_id;
 mod certificate;
@@ -226,6 +227,16 @@ impl Store for Postgres {
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
         self.read(|session| list(session, filter, page, self.tuning.few))
+    }
+
+    fn messages(&self, filter: &Filter, page: &Page) -> Result<Vec<Message>, Error> {
+        if is_impossible(filter) {
+            return Ok(Vec::new());
+        }
+        if filter.id.is_some() || filter.search.is_some() {
+            return Ok(self.list(filter, page)?.data);
+        }
+        self.read(|session| ahead::page(session, filter, page))
     }
 
     fn stats(&self) -> Result<Stats, Error> {

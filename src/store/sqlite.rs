@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::paths::{folder, sync_folder};
 use super::{Backlog, Error, OpenError, Outcome, Space, Store};
 use crate::cursor::{Cursor, CursorName, Move, Moved};
 use crate::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use crate::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source};
 use crate::message::Name;
+use crate::paths::{folder, sync_folder};
 use crate::query::{Filter, Listing, Page, Stats, Volume};
 use crate::telemetry::chain;
 

@@ -1,5 +1,6 @@
 //! Exports: all messages or events that the filters select, in lines, of any size.
 
+mod command;
 mod csv;
 mod ends;
 mod events;

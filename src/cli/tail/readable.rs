@@ -45,7 +45,7 @@ pub(super) fn line(event: &str, columns: usize) -> String {
 }
 
 /// The text with its control characters, and those that turn the direction of a line, in a form that can be seen.
-pub(super) fn visible(text: &str) -> String {
+pub(in crate::cli) fn visible(text: &str) -> String {
     let mut seen = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

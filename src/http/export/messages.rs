@@ -1,8 +1,8 @@
 //! The messages of an export, in the order of lists: page after page, each from the place where the last one ended.
 
 use super::{Pages, Reached, Rows};
-use crate::message::{Moment, Timestamp};
-use crate::query::{Filter, Page, PageCursor};
+use crate::message::Message;
+use crate::query::{Filter, Page, PageCursor, Place};
 use crate::store::{self, Store};
 
 /// Maximum number of messages that a page is read of.
@@ -53,7 +53,7 @@ impl Messages {
     /// Decides after the first page, by the number of all that are found.
     fn decide(&self, store: &dyn Store, found: u64) -> Result<Way, store::Error> {
         let Some(ordered) = ordered(&self.filter) else { return Ok(Way::Found) };
-        let all = store.list(&self.on(&ordered), &Page { limit: 1, ..self.page() })?.total;
+        let all = store.list(&ordered, &Page { limit: 1, ..self.page() })?.total;
         // What it costs to find one page, and with it the number of all, in texts to look at; and what to look at all messages.
         let to_look_at_all = all.saturating_mul(TEXTS_A_MESSAGE);
         let a_page = match self.filter.search {
@@ -66,26 +66,6 @@ impl Messages {
 
     fn page(&self) -> Page {
         Page { limit: PAGE_MESSAGES, offset: 0, descending: self.descending, cursor: self.place.clone() }
-    }
-
-    /// A filter without the time that lies behind the place. The cursor leaves that out anyway; so the store need not count it.
-    fn on(&self, filter: &Filter) -> Filter {
-        let mut filter = filter.clone();
-        if let Some(PageCursor::After(place)) = &self.place {
-            if self.descending {
-                let Moment { second, nanosecond } = place.moment.next();
-                let behind = Timestamp::from_parts(second, nanosecond, 9)
-                    .or_else(|_| Timestamp::from_parts(second.saturating_add(1), 0, 9));
-                let bounds = behind.ok().into_iter().chain(filter.until);
-                filter.until = bounds.min_by_key(|until| until.moment());
-            } else {
-                let Moment { second, nanosecond } = place.moment;
-                let behind = Timestamp::from_parts(second, nanosecond, 9);
-                let bounds = behind.ok().into_iter().chain(filter.since);
-                filter.since = bounds.max_by_key(|since| since.moment());
-            }
-        }
-        filter
     }
 }
 
@@ -114,28 +94,34 @@ impl Pages for Messages {
 
     fn read(&mut self, store: &dyn Store, rows: &mut Rows) -> Result<Reached, store::Error> {
         let mut page = self.page();
-        let listing = if let Way::LookedAt(ordered) = &self.way {
-            store.list(&self.on(ordered), &page)?
-        } else {
-            page.limit = u32::try_from(self.left).unwrap_or(u32::MAX).min(page.limit);
-            store.list(&self.on(&self.filter), &page)?
+        let mut found = None;
+        let messages = match &self.way {
+            Way::LookedAt(ordered) => store.messages(ordered, &page)?,
+            way => {
+                page.limit = u32::try_from(self.left).unwrap_or(u32::MAX).min(page.limit);
+                if matches!(way, Way::Undecided) {
+                    let listing = store.list(&self.filter, &page)?;
+                    found = Some(listing.total);
+                    listing.data
+                } else {
+                    store.messages(&self.filter, &page)?
+                }
+            }
         };
         let is_looked_at = matches!(self.way, Way::LookedAt(_));
-        for message in
-            listing.data.iter().filter(|message| !is_looked_at || self.filter.lets_through(message))
-        {
+        let is_wanted = |message: &&Message| !is_looked_at || self.filter.lets_through(message);
+        for message in messages.iter().filter(is_wanted) {
             rows.message(message);
             self.left -= 1;
             if self.left == 0 {
                 return Ok(Reached::End);
             }
         }
-        if listing.next.is_none() {
-            return Ok(Reached::End);
-        }
-        self.place = listing.next;
-        if matches!(self.way, Way::Undecided) {
-            self.way = self.decide(store, listing.total)?;
+        let is_full = u64::try_from(messages.len()).unwrap_or(u64::MAX) >= page.limit.into();
+        let Some(last) = messages.last().filter(|_| is_full) else { return Ok(Reached::End) };
+        self.place = Some(PageCursor::After(Place::of(last)));
+        if let Some(found) = found {
+            self.way = self.decide(store, found)?;
         }
         Ok(Reached::More)
     }

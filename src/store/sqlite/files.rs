@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::location::Location;
-pub(super) use crate::store::paths::{beside, folder};
+pub(super) use crate::paths::{beside, folder};
 use crate::store::{Error, Space};
 
 /// The disk space that a database and the files of its index take together, and the free space on the disk of the database.

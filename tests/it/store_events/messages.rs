@@ -70,7 +70,12 @@ fn expected(events: &[Event], filter: &Filter) -> Vec<Message> {
 /// Goes through all pages, forwards by offset and by cursor, and backwards.
 #[track_caller]
 fn assert_pages(store: &dyn Store, filter: &Filter, expected: &[Message]) {
-    let list = |page: Page| -> Listing { store.list(filter, &page).unwrap() };
+    let list = |page: Page| -> Listing {
+        let listing = store.list(filter, &page).unwrap();
+        let messages = store.messages(filter, &page).unwrap();
+        assert_eq!(messages, listing.data, "without a count: {page:?} {filter:?}");
+        listing
+    };
     let page = |limit, offset| Page { limit, offset, ..Page::default() };
     let whole = list(page(100, 0));
     assert_eq!(whole.data, expected, "{filter:?}");
@@ -90,6 +95,8 @@ fn assert_pages(store: &dyn Store, filter: &Filter, expected: &[Message]) {
             };
             rest.truncate(3);
             assert!(found.data.iter().eq(rest), "after {offset}, {descending}, {filter:?}: {:?}", found.data);
+            let cursor = Some(PageCursor::Before(Spot::of(at)));
+            list(Page { limit: 3, descending, cursor, ..Page::default() });
         }
     }
 }

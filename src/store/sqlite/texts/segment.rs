@@ -17,7 +17,7 @@ use super::blocks::Snapshot;
 use super::window::{MANY, PAUSE, Window};
 use super::{Error, lists};
 use crate::message::Moment;
-use crate::store::paths::{folder, sync_folder};
+use crate::paths::{folder, sync_folder};
 
 const SEGMENTS: &str = "\
     SELECT number, first_seq, last_seq, place, pages, messages,

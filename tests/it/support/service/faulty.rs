@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lyftr::cursor::{Cursor, CursorName, Move, Moved};
 use lyftr::erasure::{Erasure, Step, Tombstone, Tombstones, Wiped};
 use lyftr::event::{Arrived, Event, LogRead, Position, Reached, Recorded, Source, Start};
-use lyftr::message::Name;
+use lyftr::message::{Message, Name};
 use lyftr::query::{Filter, Listing, Page, Stats, Volume};
 use lyftr::store::{Backlog, Error, Outcome, Space, Store};
 
@@ -154,7 +154,7 @@ pub(crate) struct Faulty {
     inner: Arc<dyn Store>,
     /// Calls of `insert`, one for each batch.
     pub(crate) inserts: Calls,
-    /// Calls of `list` and `stats`.
+    /// Calls of `list`, `messages` and `stats`.
     pub(crate) reads: Calls,
     /// Calls of `read_log` and `event_at`.
     pub(crate) logs: Calls,
@@ -197,6 +197,10 @@ impl Store for Faulty {
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, Error> {
         self.reads.call(|| self.inner.list(filter, page))
+    }
+
+    fn messages(&self, filter: &Filter, page: &Page) -> Result<Vec<Message>, Error> {
+        self.reads.call(|| self.inner.messages(filter, page))
     }
 
     fn stats(&self) -> Result<Stats, Error> {

@@ -116,7 +116,7 @@ mod tests {
     fn folder() -> (TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = names(folder.path());
-        std::fs::write(&from, "backup").unwrap();
+        std::fs::write(&from, "whole").unwrap();
         (folder, from, to)
     }
 
@@ -129,7 +129,7 @@ mod tests {
             let (done, tried) = try_with(&ALL[first..], folder.path());
             done.unwrap();
             assert_eq!(tried, ALL[..=first]);
-            assert_eq!(std::fs::read_to_string(&to).unwrap(), "backup");
+            assert_eq!(std::fs::read_to_string(&to).unwrap(), "whole");
             assert!(!from.exists());
         }
     }
