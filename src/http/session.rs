@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{COOKIE, HOST, RETRY_AFTER, SET_COOKIE};
+use axum::http::header::{COOKIE, HOST, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use tokio::time::{sleep, timeout};
@@ -61,6 +61,10 @@ pub(super) async fn begin(State(app): State<Arc<App>>, request: Request) -> Resp
 
 async fn signed_in(app: &App, request: Request) -> Result<Response<Body>, Response<Body>> {
     let (parts, body) = request.into_parts();
+    if is_cross_site(&parts.headers) {
+        let why = "a page of another site may not sign in here";
+        return Err(error::closing(error::detail(StatusCode::FORBIDDEN, why)));
+    }
     let form = body::read(body, FORM_BYTES_MAX)
         .await
         .map_err(|error| error.response("request body is too large"))?;
@@ -115,10 +119,20 @@ fn with_cookie(headers: &HeaderMap, value: &str, lifetime: Duration) -> Response
     response
 }
 
-/// Whether the client's name for this server is one of the machine itself.
+/// Whether the client's names for this server are ones of the machine itself. A proxy may have put such a name in the place of the
+/// browser's, which stands in `Origin`.
 fn is_on_loopback(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    host.is_some_and(|host| is_loopback(host.host()))
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    let is_loopback =
+        |authority: &str| authority.parse::<Authority>().is_ok_and(|name| is_loopback(name.host()));
+    text(HOST).is_some_and(is_loopback)
+        && text(ORIGIN)
+            .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, name)| is_loopback(name)))
+}
+
+/// Whether a page of another site has the browser send this (W3C, Fetch Metadata Request Headers).
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 #[cfg(test)]
@@ -157,5 +171,13 @@ mod tests {
             assert_eq!(cookie.ends_with("; Secure"), !stays, "{host}");
         }
         assert!(!is_on_loopback(&HeaderMap::new()));
+        for (origin, stays) in
+            [("http://localhost:8000", true), ("https://inbox.example", false), ("null", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("127.0.0.1:8000"));
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+            assert_eq!(is_on_loopback(&headers), stays, "{origin}");
+        }
     }
 }

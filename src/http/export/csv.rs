@@ -20,9 +20,10 @@ pub(super) fn record<'a>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = Opt
     out.extend_from_slice(b"\r\n");
 }
 
+/// Semicolons and tabs need quotes by no rule, but some spreadsheets take them for separators too.
 fn append(out: &mut Vec<u8>, text: &str) {
     let guard = if needs_guard(text) { "'" } else { "" };
-    if text.is_empty() || text.contains(['"', ',', '\r', '\n']) {
+    if text.is_empty() || text.contains(['"', ',', ';', '\t', '\r', '\n']) {
         out.extend_from_slice(format!("\"{guard}{}\"", text.replace('"', "\"\"")).as_bytes());
     } else {
         out.extend_from_slice(guard.as_bytes());
@@ -90,8 +91,17 @@ mod tests {
 
     #[test]
     fn fields_have_quotes_where_they_need_them() {
-        let fields = [Some("a b"), None, Some(""), Some("a,b"), Some("\"a\""), Some("a\r\nb"), Some("ä😀")];
-        assert_eq!(encoded(&fields), "a b,,\"\",\"a,b\",\"\"\"a\"\"\",\"a\r\nb\",ä😀\r\n");
+        let fields = [
+            Some("a b"),
+            None,
+            Some(""),
+            Some("a,b"),
+            Some("\"a\""),
+            Some("a\r\nb"),
+            Some("ä😀"),
+            Some("a;b\tc"),
+        ];
+        assert_eq!(encoded(&fields), "a b,,\"\",\"a,b\",\"\"\"a\"\"\",\"a\r\nb\",ä😀,\"a;b\tc\"\r\n");
     }
 
     #[test]

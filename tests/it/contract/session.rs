@@ -151,6 +151,16 @@ fn a_wrong_token_is_told_and_counted() {
     );
 }
 
+#[test]
+fn no_page_of_another_site_can_use_up_the_turns() {
+    let service = Service::builder().read_token(TOKEN).start();
+    let mut client = service.client();
+    for (site, status) in [("same-origin", 204), ("none", 204), ("cross-site", 403), ("same-site", 403)] {
+        let reply = client.request("POST", "/session", &[("Sec-Fetch-Site", site)], FORM);
+        assert_eq!(reply.status, status, "{site}");
+    }
+}
+
 /// Tokens are tried one after the other, also by clients that do not wait for the answer.
 #[test]
 fn wrong_tokens_are_slowed_down_for_who_does_not_wait_for_the_answer_too() {
