@@ -46,13 +46,8 @@ type Case = (&'static str, &'static [&'static str], &'static [(&'static str, &'s
 #[track_caller]
 fn fill_instant(browser: &Browser, css: &str, typed: &str) {
     browser.run("document.querySelector(arguments[0]).focus()", &[css.into()]);
-    for part in typed.split(' ') {
-        browser.keys(part);
-        // Years may have six digits, so that four do not end theirs.
-        if part.len() == 4 {
-            browser.keys(key::TAB);
-        }
-    }
+    // Each part goes on to the next by itself.
+    browser.keys(&typed.replace(' ', ""));
 }
 
 #[test]
@@ -94,7 +89,7 @@ fn a_range_of_time_is_in_the_readers_zone_and_in_utc_in_the_address() {
     visit.until_rows(&["w1", "m2", "m1"]);
     visit.until_place("/?since=2025-01-15T10%3A00%3A00Z&until=2025-01-16T00%3A00%3A00Z");
     let text = visit.text(&row("m1"));
-    assert!(text.contains("15 Jan, 19:30") && text.contains("2025-01-15 10:00:00 UTC"), "{text}");
+    assert!(text.contains("15 Jan 2025, 19:30") && text.contains("2025-01-15 10:00:00 UTC"), "{text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use lyftr::event::Event;
 use serde_json::{Value, json};
 
 use super::{Visit, event};
+use crate::support::eventually;
 
 /// Texts, by the key of the message that holds each.
 fn texts() -> Vec<(&'static str, String)> {
@@ -72,7 +73,7 @@ fn what_people_write_is_text_in_rows_fields_and_conversations() {
         let has_it = |css: &str| {
             let script = "return document.querySelector(arguments[0])?.textContent.includes(arguments[1]) ? true : \
                  document.querySelector(arguments[0])?.textContent ?? null";
-            crate::support::eventually(&format!("{key} in {css}"), || {
+            eventually(&format!("{key} in {css}"), || {
                 let found = visit.run(script, &[css.into(), text.as_str().into()]);
                 if found == true { Ok(()) } else { Err(found.to_string()) }
             });

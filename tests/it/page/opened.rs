@@ -9,7 +9,7 @@ use super::{Visit, event, row};
 use crate::support::browser::key;
 
 /// What a provider may send: numbers that no `f64` holds, a key twice, escapes, and blanks.
-const DATA: &str = r#"{ "id":12345678901234567890123, "rate":1.50e3,"nested":{"list":[1,2.0,{"deep":-0}]}, "text":"a\u0041\n\"b\"", "id":9007199254740993,"none":null,"yes":true,"empty":{}, "":[] }"#;
+const DATA: &str = r#"{ "id":12345678901234567890123, "rate":1.50e3,"nested":{"list":[1,2.0,{"deep":-0}]}, "text":"a\u0041\n\"b\"", "big":9007199254740993,"twice":1,"twice":2,"none":null,"yes":true,"empty":{}, "":[] }"#;
 
 fn said(key: &str, from: &str, to: &str, ts: &str, text: &str) -> Event {
     event("shop-wa", "message", key, &json!({"from": from, "to": to, "ts": ts, "text": text, "type": "text"}))

@@ -5,6 +5,7 @@ use lyftr::event::Event;
 use serde_json::{Value, json};
 
 use super::{Visit, event};
+use crate::support::eventually;
 
 /// An instant so many minutes ago.
 fn ago(minutes: i64) -> String {
@@ -56,7 +57,7 @@ fn the_bars_say_what_the_table_and_the_service_say_in_every_range() {
             "document.querySelector(\"#ranges [data-range='{range}']\").getAttribute('aria-current') !== null"
         ));
         visit.until("document.querySelectorAll('#bars rect[data-ts]').length > 0");
-        crate::support::eventually(&format!("the bars of {range}"), || {
+        eventually(&format!("the bars of {range}"), || {
             let ((expected, total), bars) = (volume(&visit), bars(&visit));
             let sum: u64 = bars.iter().map(|(_, count)| count).sum();
             let longest = if range == "all" || range == "year" { 120 } else { 115 };
@@ -109,7 +110,7 @@ fn senders_kinds_and_sources_are_counted_and_lead_to_the_inbox() {
     let Some(visit) = Visit::start(&events()) else { return };
     visit.open("/?view=overview");
     let expect = |css: &str, rows: &[(&str, u64)]| {
-        crate::support::eventually(css, || {
+        eventually(css, || {
             let shown = visit.contents(&format!("{css} > li"));
             let is_so = shown.len() == rows.len()
                 && shown
