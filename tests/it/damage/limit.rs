@@ -89,6 +89,8 @@ fn a_command_ends_with_an_error_at_the_limit() {
 fn the_service_is_ready_again_after_no_thread_could_be_started() {
     // Enough memory is left for all that is not a thread, and not enough for a thread's stack.
     let process = Process::builder().env("RUST_MIN_STACK", &STACK_BYTES.to_string()).start();
+    // The service has the threads of its own by then, without which it does not run.
+    eventually("it is ready", || (process.client().get("/health/ready").status == 200).then_some(()));
     limit(&process, Resource::As, Some(process.memory("VmSize") as u64 + STACK_BYTES / 2));
     for _ in 0..3 {
         let mut asking = TcpStream::connect(process.address()).unwrap();
