@@ -49,7 +49,12 @@ impl Filters {
 
     /// Those of the options that messages are not selected by.
     pub(super) fn of_events_only(&self) -> impl Iterator<Item = &'static str> {
-        let options = [("--kind", &self.kind), ("--thread", &self.thread), ("--ref", &self.r#ref)];
+        let options = [
+            ("--key", &self.key),
+            ("--kind", &self.kind),
+            ("--thread", &self.thread),
+            ("--ref", &self.r#ref),
+        ];
         options.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name)
     }
 }

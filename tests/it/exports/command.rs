@@ -223,6 +223,7 @@ fn a_service_that_gives_no_export_is_told_from_an_empty_one() {
             "lyftr: the service refuses this: since: Input should be a real date",
         ),
         (&["--kind", "status"], 2, "lyftr cannot export:\n--kind is for events, not for messages"),
+        (&["--source", "webhook", "--key", "m1"], 2, "--key is for events, not for messages"),
         (&["events", "--search", "a", "--since", "b"], 2, "--since is for messages, not for events"),
         (&["--url", "nowhere", "--thread", "a"], 2, "--url should look like"),
         (&["--limit", "0"], 2, "--limit"),
