@@ -332,7 +332,7 @@ const signIn = {
 
 // ---- Live
 
-/** Follows the log from a position on, through whatever happens to the connection. */
+/** Follows the log, through whatever happens to the connection. */
 const live = {
 	stream: null,
 	/** The parameters of `/events` to go on with, if there is something to follow. */
@@ -1090,7 +1090,12 @@ const hasModifier = ({ ctrlKey, metaKey, altKey }) => ctrlKey || metaKey || altK
 function press(event) {
 	const { key, target } = event;
 	if (hasModifier(event) || $('help').open || !$('sign-in').hidden) return;
-	if (target.closest('input, select, textarea') || !Object.hasOwn(KEYS, key)) return;
+	const field = target.closest('input, select');
+	if (field && key === 'Escape') {
+		event.preventDefault();
+		field.blur();
+	}
+	if (field || !Object.hasOwn(KEYS, key)) return;
 	const isOnRows = inbox.rows().length && (target === document.body || target.closest('#list'));
 	if (key.startsWith('Arrow') && !isOnRows) return;
 	event.preventDefault();
@@ -1138,7 +1143,7 @@ const CLICKS = {
 	later: () => showMore('later'),
 };
 
-/** Keeps the head in sight while one scrolls, unless it takes too much of the screen. */
+/** Keeps the head in sight, unless it takes too much of the screen. */
 function fitHead() {
 	const { style, classList } = document.documentElement;
 	const height = $('top').offsetHeight;

@@ -43,6 +43,10 @@ fn one_signs_in_searches_opens_reads_and_closes_without_a_mouse() {
     visit.keys(key::ENTER);
     visit.until("document.activeElement.id !== 'f-q'");
     visit.until_place("/?q=word+2");
+    visit.keys("/");
+    visit.until_equal("document.activeElement.id", "f-q");
+    visit.keys(key::ESCAPE);
+    visit.until("document.activeElement.id !== 'f-q'");
     visit.keys("j");
     visit.until_equal(FOCUSED_ROW, "m2");
     visit.keys(key::ENTER);
