@@ -46,10 +46,10 @@ pub(super) struct Options {
     /// Id of the message [default: made from the time]
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// Name number of the sender
+    /// Phone number of the sender
     #[arg(long, value_name = "NUMBER", default_value = "+919876543210")]
     from: String,
-    /// Name number of the recipient
+    /// Phone number of the recipient
     #[arg(long, value_name = "NUMBER", default_value = "+14155550100")]
     to: String,
     /// Time of the message, for example 2025-01-15T10:00:00Z [default: now]

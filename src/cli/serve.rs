@@ -114,13 +114,15 @@ fn announce(listener: &Listener, config: &Config) {
     if let Some(address) = addresses.first()
         && std::io::stderr().is_terminal()
     {
+        let token =
+            if config.read_token.is_some() { " -H \"Authorization: Bearer $READ_TOKEN\"" } else { "" };
         let page = if config.page { "Open that address in a browser to see what arrives.\n" } else { "" };
         say(&format!(
             "Lyftr {version} listens on http://{address} and keeps messages in {database}. Ctrl-C stops it.\n\
              {page}\
              Send a message from another terminal that has the same WEBHOOK_SECRET:\n  \
              lyftr send --url http://{address} --text Hello\n  \
-             curl -s http://{address}/messages"
+             curl -s http://{address}/messages{token}"
         ));
     }
 }
