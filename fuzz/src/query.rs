@@ -37,6 +37,8 @@ pub fn query(data: &[u8]) {
             assert!(expected.is_empty(), "is read as {filter:?} {page:?}, and not {expected:?}");
             assert_eq!((&page, form), (&given.page(), given.form()));
             assert!((1..=100).contains(&page.limit));
+            let present = |given: &String| Some(given.clone()).filter(|given| !given.is_empty());
+            assert_eq!((&filter.id, &filter.source), (&present(&given.id), &present(&given.source)));
             assert_eq!(filter.from, number_of(&given.from));
             assert_eq!(filter.to, number_of(&given.to));
             assert_eq!(filter.since.map(|since| since.to_string()).unwrap_or_default(), given.since);
@@ -80,9 +82,11 @@ fn comes_back(filter: &Filter, page: &Page, form: Form) {
     if let Some(cursor) = &page.cursor {
         write!(again, "&cursor={cursor}").unwrap();
     }
-    for (name, number) in [("from", &filter.from), ("to", &filter.to)] {
-        if let Some(number) = number {
-            write!(again, "&{name}={}", encode(number)).unwrap();
+    for (name, given) in
+        [("id", &filter.id), ("source", &filter.source), ("from", &filter.from), ("to", &filter.to)]
+    {
+        if let Some(given) = given {
+            write!(again, "&{name}={}", encode(given)).unwrap();
         }
     }
     for (name, bound) in [("since", filter.since), ("until", filter.until)] {
@@ -108,6 +112,8 @@ struct Given {
     offset: String,
     order: String,
     cursor: String,
+    id: String,
+    source: String,
     from: String,
     to: String,
     since: String,
@@ -127,6 +133,8 @@ impl Given {
                 "offset" => given.offset = value,
                 "order" => given.order = value,
                 "cursor" => given.cursor = value,
+                "id" => given.id = value,
+                "source" => given.source = value,
                 "from" => given.from = value,
                 "to" => given.to = value,
                 "since" => given.since = value,

@@ -40,7 +40,10 @@ fn needs_guard(text: &str) -> bool {
 
 fn is_number(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b'e' | b'E' | b'+' | b'-');
-    text.bytes().next().is_some_and(|first| first.is_ascii_digit()) && text.bytes().all(is_part)
+    let begins = |first: u8| first.is_ascii_digit() || matches!(first, b'.' | b',');
+    text.bytes().next().is_some_and(begins)
+        && text.bytes().all(is_part)
+        && text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -126,13 +129,15 @@ mod tests {
             "007",
             "1.5",
             "1e5",
+            ".5",
+            ",5",
             "1,000",
             "0000000000000007e1",
         ] {
             let seen = read(&encoded(&[Some(text)])).remove(0).unwrap();
             assert_eq!(seen, format!("'{text}"), "{text:?}");
         }
-        for text in ["a", "a=1", "2025-01-15T10:00:00Z", "7a", "m 1", "1 2", "e5", "\u{2019}a", "a'"] {
+        for text in ["a", "a=1", "2025-01-15T10:00:00Z", "7a", "m 1", "1 2", "e5", ".", "\u{2019}a", "a'"] {
             assert_eq!(encoded(&[Some(text)]), format!("{text}\r\n"));
         }
     }
