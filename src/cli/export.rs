@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::answer::{Heard, Service, Trouble};
 use self::destination::{Destination, Unwritten};
 use super::filters::Filters;
-use super::tail::authorization;
+use super::tail::read_authorization;
 use super::target::Target;
 use super::{Failure, invalid_settings, print, progress_bar, say, stop_flag};
 use crate::config::{ConfigErrors, Environment};
@@ -148,11 +148,7 @@ pub(super) fn run(options: &Options, environment: Environment) -> Result<ExitCod
 fn check(options: &Options, environment: Environment) -> Result<Service, ConfigErrors> {
     let mut errors = Vec::new();
     let target = Target::parse_base(&options.url, FORM).map_err(|form| errors.push(form.to_owned()));
-    let token = environment.secret("READ_TOKEN").map_err(|why| errors.push(why)).ok().flatten();
-    let token = token.map(|token| authorization(&token));
-    if token == Some(None) {
-        errors.push("READ_TOKEN has a character that no header can hold, such as a line end".to_owned());
-    }
+    let token = read_authorization(environment).map_err(|why| errors.push(why)).ok().flatten();
     match options.what {
         What::Messages => {
             errors.extend(
@@ -173,7 +169,7 @@ fn check(options: &Options, environment: Environment) -> Result<Service, ConfigE
         Ok(target) if errors.is_empty() => {
             let more = [("q", &options.search), ("since", &options.since), ("until", &options.until)];
             let query = options.filters.parameters(&more);
-            Ok(Service::new(&target, token.flatten(), options.what.word(), query))
+            Ok(Service::new(&target, token, options.what.word(), query))
         }
         _ => Err(ConfigErrors(errors)),
     }

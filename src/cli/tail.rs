@@ -23,7 +23,7 @@ mod stop;
 mod stream;
 
 pub(super) use self::readable::visible;
-pub(super) use self::service::{authorization, detail};
+pub(super) use self::service::{authorization, detail, read_authorization};
 
 /// What `--url` should look like.
 const FORM: &str = "--url should look like http://127.0.0.1:8000 or https://example.org";
@@ -95,17 +95,11 @@ fn check(
     let cursor = options.cursor.as_deref().map(CursorName::new).transpose();
     let cursor = cursor.map_err(|bad| note(format!("--cursor: {bad}"))).ok();
     let place = place(&options.from).map_err(|why| note(why.to_owned())).ok();
-    let token = environment.secret("READ_TOKEN").map_err(&mut note).ok().flatten();
-    let token = token.map(|token| service::authorization(&token));
-    if token == Some(None) {
-        note("READ_TOKEN has a character that no header can hold, such as a line end".to_owned());
-    }
+    let token = service::read_authorization(environment).map_err(&mut note).ok().flatten();
     match (target, cursor, place) {
-        (Some(target), Some(cursor), Some(place)) if errors.is_empty() => Ok((
-            Service::new(&target, token.flatten().as_ref(), options.filters.parameters(&[])),
-            place,
-            cursor,
-        )),
+        (Some(target), Some(cursor), Some(place)) if errors.is_empty() => {
+            Ok((Service::new(&target, token.as_ref(), options.filters.parameters(&[])), place, cursor))
+        }
         _ => Err(ConfigErrors(errors)),
     }
 }

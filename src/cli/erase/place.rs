@@ -74,9 +74,7 @@ impl Place {
         let mut errors = Vec::new();
         let target = Target::parse_base(url, FORM).map_err(|form| errors.push(form.to_owned()));
         let token = match config::admin_token(environment) {
-            Ok(Some(token)) => authorization(&token).ok_or_else(|| {
-                "ADMIN_TOKEN has a character that no header can hold, such as a line end".to_owned()
-            }),
+            Ok(Some(token)) => authorization("ADMIN_TOKEN", &token),
             Ok(None) => {
                 Err("ADMIN_TOKEN is not set: it is the token that the service wants for erasing".to_owned())
             }

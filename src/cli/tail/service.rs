@@ -11,7 +11,7 @@ use ureq::http::{HeaderValue, Response};
 use super::readable::visible;
 use crate::cli::filters::encoded;
 use crate::cli::target::Target;
-use crate::config::Secret;
+use crate::config::{Environment, Secret};
 
 /// Maximum time for a request whose response is short, and for the begin of any response.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,11 +185,24 @@ impl Service {
     }
 }
 
-/// The header that shows a token; `None` if no header can hold it.
-pub(in crate::cli) fn authorization(token: &Secret) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat()).ok()?;
+/// The header that shows the token `name`.
+///
+/// # Errors
+/// In words, if no header can hold it.
+pub(in crate::cli) fn authorization(name: &str, token: &Secret) -> Result<HeaderValue, String> {
+    let mut header = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
+        .map_err(|_| format!("{name} has a character that no header can hold, such as a line end"))?;
     header.set_sensitive(true);
-    Some(header)
+    Ok(header)
+}
+
+/// The header that shows the read token, if there is one.
+///
+/// # Errors
+/// In words, if it cannot be read, or no header can hold it.
+pub(in crate::cli) fn read_authorization(environment: Environment) -> Result<Option<HeaderValue>, String> {
+    let token = environment.secret("READ_TOKEN")?;
+    token.map(|token| authorization("READ_TOKEN", &token)).transpose()
 }
 
 fn refused(text: impl Into<String>) -> Trouble {
