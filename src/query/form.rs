@@ -1,6 +1,6 @@
 //! The form of an answer that has messages or events.
 
-use super::parameters::Violation;
+use super::parameters::{Checker, Violation, bound, number};
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,15 @@ impl Form {
     /// An export of these lines without a bound.
     pub const fn export(lines: Lines) -> Self {
         Self::Export(Export { lines, limit: None })
+    }
+
+    /// Reads `limit`: the bound of an export, or the limit of a page, which is `page_max` at most and is returned.
+    pub(super) fn read_limit(&mut self, checker: &mut Checker, given: &str, page_max: u32) -> Option<u32> {
+        if let Self::Export(export) = self {
+            export.limit = checker.take("limit", given, bound);
+            return None;
+        }
+        checker.take("limit", given, |text| number(text, 1, page_max))
     }
 }
 

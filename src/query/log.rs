@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::form::{Form, form};
-use super::parameters::{Checker, Violation, bound, integer, name, number, pairs, present};
+use super::parameters::{Checker, Violation, integer, name, number, pairs, present};
 use crate::event::{EVENTS_DEFAULT, EVENTS_MAX, Kind, LogFilter, Position, Start};
 use crate::validation::ValidationError;
 
@@ -99,12 +99,7 @@ impl Parameters {
     ) -> Result<LogQuery, Vec<ValidationError>> {
         let mut checker = Checker::default();
         let mut form = checker.take("format", &self.format, form).unwrap_or(accepted);
-        let mut limit = None;
-        if let Form::Export(export) = &mut form {
-            export.limit = checker.take("limit", &self.limit, bound);
-        } else {
-            limit = checker.take("limit", &self.limit, |text| number(text, 1, EVENTS_MAX));
-        }
+        let limit = form.read_limit(&mut checker, &self.limit, EVENTS_MAX);
         let wait = checker.take("wait", &self.wait, |text| wait(text, form)).unwrap_or(0);
         let key = checker.take("key", &self.key, |text| key(text, &self.source));
         let kind = checker.take("kind", &self.kind, kind);

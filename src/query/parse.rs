@@ -1,7 +1,7 @@
 //! From a query string to a [`Filter`], a [`Page`] and the [`Form`] of the answer.
 
 use super::form::form;
-use super::parameters::{Checker, Violation, bound, instant, integer, name, number, pairs};
+use super::parameters::{Checker, Violation, instant, integer, name, pairs};
 use super::{Filter, Form, LIMIT_DEFAULT, LIMIT_MAX, Page, PageCursor, SEARCH_CHARS_MAX, Search};
 use crate::message::longer_than;
 use crate::validation::ValidationError;
@@ -62,13 +62,7 @@ impl Parameters {
         let mut checker = Checker::default();
         let mut form = checker.take("format", &self.format, form).unwrap_or(accepted);
         let is_export = matches!(form, Form::Export(_));
-        let mut limit = None;
-        if let Form::Export(export) = &mut form {
-            export.limit = checker.take("limit", &self.limit, bound);
-        } else {
-            limit = checker.take("limit", &self.limit, |text| number(text, 1, LIMIT_MAX));
-        }
-        let limit = limit.unwrap_or(LIMIT_DEFAULT);
+        let limit = form.read_limit(&mut checker, &self.limit, LIMIT_MAX).unwrap_or(LIMIT_DEFAULT);
         let offset = checker.take("offset", &self.offset, |text| offset(text, is_export)).unwrap_or(0);
         let descending = checker.take("order", &self.order, descending).unwrap_or(false);
         let cursor = checker.take("cursor", &self.cursor, |text| cursor(text, offset, is_export));
