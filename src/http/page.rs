@@ -33,7 +33,7 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// The page and its assets.
 #[derive(Debug)]
 pub(super) struct Page {
-    html: String,
+    html: Bytes,
     assets: Vec<Asset>,
 }
 
@@ -58,7 +58,7 @@ impl Page {
             html = html.replace(path, &format!("/assets/{}", asset.name));
             asset
         });
-        Self { html, assets: assets.into() }
+        Self { html: html.into(), assets: assets.into() }
     }
 
     /// The asset of this name, and whether the name has the hash of its content. While replicas are being replaced, the page of
@@ -86,8 +86,7 @@ impl Asset {
 
 /// Handles `/`.
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response<Body> {
-    let html = Bytes::copy_from_slice(app.page.html.as_bytes());
-    let mut response = file("text/html; charset=utf-8", html, "no-cache");
+    let mut response = file("text/html; charset=utf-8", app.page.html.clone(), "no-cache");
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -121,11 +120,12 @@ mod tests {
     #[test]
     fn the_page_names_each_asset_once_and_by_its_hash() {
         let page = Page::new();
+        let html = std::str::from_utf8(&page.html).unwrap();
         for asset in &page.assets {
-            assert_eq!(page.html.matches(&asset.name).count(), 1, "{}", asset.name);
+            assert_eq!(html.matches(&asset.name).count(), 1, "{}", asset.name);
             assert!(page.asset(&asset.name).unwrap().1);
         }
-        assert_eq!(page.html.matches("/assets/").count(), FILES.len());
+        assert_eq!(html.matches("/assets/").count(), FILES.len());
     }
 
     #[test]
