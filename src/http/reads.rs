@@ -317,6 +317,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_client_has_ten_seconds_and_one_more_for_each_16_kib() {
+        for (bytes, seconds) in [(0, 10), ((16 << 10) - 1, 10), (16 << 10, 11), (1 << 20, 74)] {
+            assert_eq!(time_to_take(bytes), Duration::from_secs(seconds), "{bytes}");
+        }
+    }
+
+    #[test]
     fn a_budget_is_not_exceeded_and_what_is_larger_gets_all_of_it() {
         let budget = Budget::new(64);
         let half = budget.room_now(31 << 10).unwrap();
